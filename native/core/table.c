@@ -1,0 +1,203 @@
+#include "table.h"
+
+int pm_table_init(pm_table *table, uint32_t columns)
+{
+	memset(table, 0, sizeof(*table));
+	table->columns = columns;
+	table->words = columns ? (columns + 63) / 64 : 1;
+	return 0;
+}
+
+void pm_table_free(pm_table *table)
+{
+	free(table->cells);
+	free(table->present);
+	free(table->labels);
+	pm_buffer_free(&table->arena);
+	memset(table, 0, sizeof(*table));
+}
+
+static int ensure_rows(pm_table *table, uint32_t rows)
+{
+	size_t cap = table->cap ? table->cap : 16;
+	void *memory;
+
+	if (rows <= table->cap)
+		return 0;
+	while (cap < rows)
+		cap *= 2;
+	if (cap >= PM_NO_PARENT)
+		return -1;
+	memory = realloc(table->cells, cap * (table->columns ? table->columns : 1) * sizeof(uint64_t));
+	if (memory == NULL)
+		return -1;
+	table->cells = memory;
+	memory = realloc(table->present, cap * table->words * sizeof(uint64_t));
+	if (memory == NULL)
+		return -1;
+	table->present = memory;
+	memory = realloc(table->labels, cap * sizeof(pm_row_labels));
+	if (memory == NULL)
+		return -1;
+	table->labels = memory;
+	table->cap = (uint32_t)cap;
+	return 0;
+}
+
+void pm_table_clear(pm_table *table)
+{
+	table->rows = 0;
+	table->arena.len = 0;
+}
+
+int pm_table_clear_to(pm_table *table, uint32_t rows)
+{
+	pm_table_clear(table);
+	if (ensure_rows(table, rows) < 0)
+		return -1;
+	if (rows)
+		memset(table->present, 0, (size_t)rows * table->words * sizeof(uint64_t));
+	for (uint32_t row = 0; row < rows; row++)
+		table->labels[row] = (pm_row_labels){.parent = row};
+	table->rows = rows;
+	return 0;
+}
+
+int pm_table_grow(pm_table *table, uint32_t rows)
+{
+	if (rows <= table->rows)
+		return 0;
+	if (ensure_rows(table, rows) < 0)
+		return -1;
+	for (uint32_t row = table->rows; row < rows; row++) {
+		pm_table_unset_row(table, row);
+		table->labels[row] = (pm_row_labels){.parent = row};
+	}
+	table->rows = rows;
+	return 0;
+}
+
+void pm_table_unset_row(pm_table *table, uint32_t row)
+{
+	memset(table->present + (size_t)row * table->words, 0, table->words * sizeof(uint64_t));
+}
+
+int pm_table_copy(pm_table *target, const pm_table *source)
+{
+	pm_table_clear(target);
+	if (ensure_rows(target, source->rows) < 0)
+		return -1;
+	if (pm_buffer_append(&target->arena, source->arena.data, source->arena.len) < 0)
+		return -1;
+	if (source->rows) {
+		memcpy(target->cells, source->cells, (size_t)source->rows * source->columns * sizeof(uint64_t));
+		memcpy(target->present, source->present, (size_t)source->rows * source->words * sizeof(uint64_t));
+		memcpy(target->labels, source->labels, source->rows * sizeof(pm_row_labels));
+	}
+	target->rows = source->rows;
+	return 0;
+}
+
+int64_t pm_table_append(pm_table *table, uint32_t parent)
+{
+	uint32_t row = table->rows;
+
+	if (row == PM_NO_PARENT || ensure_rows(table, row + 1) < 0 || table->arena.len > UINT32_MAX)
+		return -1;
+	memset(table->present + (size_t)row * table->words, 0, table->words * sizeof(uint64_t));
+	table->labels[row] = (pm_row_labels){.offset = (uint32_t)table->arena.len, .parent = parent};
+	table->rows = row + 1;
+	return row;
+}
+
+int pm_table_copy_row(pm_table *target, const pm_table *source, uint32_t row)
+{
+	if (pm_table_clear_to(target, 1) < 0)
+		return -1;
+	memcpy(target->cells, source->cells + (size_t)row * source->columns, source->columns * sizeof(uint64_t));
+	memcpy(target->present, source->present + (size_t)row * source->words, source->words * sizeof(uint64_t));
+	return 0;
+}
+
+/* Length of the UTF-8 sequence at p (RFC 3629: no overlong forms, no surrogates), or 0. */
+static size_t utf8_length(const unsigned char *p, size_t left)
+{
+	size_t len;
+	unsigned char low = 0x80, high = 0xbf;
+
+	if (p[0] >= 0xc2 && p[0] <= 0xdf) {
+		len = 2;
+	} else if ((p[0] & 0xf0) == 0xe0) {
+		len = 3;
+		low = p[0] == 0xe0 ? 0xa0 : 0x80;
+		high = p[0] == 0xed ? 0x9f : 0xbf;
+	} else if (p[0] >= 0xf0 && p[0] <= 0xf4) {
+		len = 4;
+		low = p[0] == 0xf0 ? 0x90 : 0x80;
+		high = p[0] == 0xf4 ? 0x8f : 0xbf;
+	} else {
+		return 0;
+	}
+	if (left < len || p[1] < low || p[1] > high)
+		return 0;
+	for (size_t i = 2; i < len; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	return len;
+}
+
+int pm_escape(pm_buffer *buffer, const char *value, size_t len)
+{
+	enum { LONGEST = 5 }; /* of one byte: two backslashes, x, two digits */
+	static const char hex[] = "0123456789abcdef";
+	const unsigned char *p = (const unsigned char *)value, *end = p + len;
+	char *out;
+
+	if (len == 0)
+		return 0;
+	if (len > SIZE_MAX / 16 || pm_buffer_reserve(buffer, LONGEST * len) < 0)
+		return -1;
+	out = buffer->data + buffer->len;
+	while (p < end) {
+		unsigned char c = *p;
+		size_t sequence;
+
+		if (c == '\\' || c == '"') {
+			*out++ = '\\';
+			*out++ = (char)c;
+			p++;
+		} else if (c == '\n') {
+			*out++ = '\\';
+			*out++ = 'n';
+			p++;
+		} else if (c < 0x80) {
+			*out++ = (char)c;
+			p++;
+		} else if ((sequence = utf8_length(p, (size_t)(end - p))) != 0) {
+			memcpy(out, p, sequence);
+			out += sequence;
+			p += sequence;
+		} else {
+			*out++ = '\\';
+			*out++ = '\\';
+			*out++ = 'x';
+			*out++ = hex[c >> 4];
+			*out++ = hex[c & 15];
+			p++;
+		}
+	}
+	buffer->len = (size_t)(out - buffer->data);
+	return 0;
+}
+
+int pm_table_label(pm_table *table, const char *name, size_t name_len, const char *value, size_t value_len)
+{
+	pm_row_labels *labels = &table->labels[table->rows - 1];
+
+	if (pm_buffer_append(&table->arena, name, name_len) < 0 || pm_buffer_append(&table->arena, "=\"", 2) < 0 ||
+	    pm_escape(&table->arena, value, value_len) < 0 || pm_buffer_append(&table->arena, "\",", 2) < 0 ||
+	    table->arena.len > UINT32_MAX)
+		return -1;
+	labels->len = (uint32_t)table->arena.len - labels->offset;
+	return 0;
+}

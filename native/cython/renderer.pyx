@@ -1,0 +1,246 @@
+"""The compiled catalogue: tables in, exposition bytes out."""
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_WRITABLE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+
+from pymon._native.core cimport (
+    PM_DECIMAL_MAX,
+    PM_NO_COLUMN,
+    pm_block,
+    pm_buffer,
+    pm_buffer_append,
+    pm_buffer_free,
+    pm_decimal,
+    pm_escape,
+    pm_family,
+    pm_render,
+    pm_sample,
+    pm_scale,
+    pm_table,
+)
+from pymon._native.table cimport Table
+
+cdef char *ITEM_FORMAT = b"B"
+
+
+cdef class Body:
+    """Bytes of a response in native memory, lent through the buffer protocol; refuses to change while lent."""
+
+    cdef pm_buffer buffer
+    cdef Py_ssize_t exports
+    cdef Py_ssize_t shape
+
+    def __dealloc__(self):
+        pm_buffer_free(&self.buffer)
+
+    def __len__(self):
+        return self.buffer.len
+
+    def clear(self):
+        """Forget the content, keep the memory. BufferError while lent."""
+        self._writable()
+        self.buffer.len = 0
+
+    def append(self, const unsigned char[::1] data):
+        """Append bytes. BufferError while lent."""
+        self._writable()
+        if data.shape[0] and pm_buffer_append(&self.buffer, <const char *>&data[0], data.shape[0]) < 0:
+            raise MemoryError
+
+    cdef int _writable(self) except -1:
+        if self.exports:
+            raise BufferError("the body is lent")
+        return 0
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        if flags & PyBUF_WRITABLE:
+            raise BufferError("a body is lent for reading only")
+        self.shape = self.buffer.len
+        buffer.buf = self.buffer.data if self.buffer.data != NULL else ITEM_FORMAT
+        buffer.obj = self
+        buffer.len = self.buffer.len
+        buffer.itemsize = 1
+        buffer.readonly = 1
+        buffer.ndim = 1
+        buffer.format = ITEM_FORMAT if flags & PyBUF_FORMAT else NULL
+        buffer.shape = &self.shape
+        buffer.strides = &buffer.itemsize
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        self.exports -= 1
+
+
+cdef class Labels:
+    """Label blocks of parents by index, taken once: block i is bytes without braces and end comma, or None."""
+
+    cdef pm_block *blocks
+    cdef uint32_t count
+    cdef list kept
+
+    def __cinit__(self, blocks):
+        cdef bytes block
+
+        self.kept = list(blocks)
+        self.count = len(self.kept)
+        self.blocks = <pm_block *>PyMem_Calloc(self.count + 1, sizeof(pm_block))
+        if self.blocks == NULL:
+            raise MemoryError
+        for i in range(self.count):
+            block = self.kept[i]
+            if block is not None:
+                self.blocks[i].data = PyBytes_AS_STRING(block)
+                self.blocks[i].len = PyBytes_GET_SIZE(block)
+
+    def __dealloc__(self):
+        PyMem_Free(self.blocks)
+
+    def __len__(self):
+        return self.count
+
+
+cdef class Renderer:
+    """Families compiled once. See pymon.exposition.compile for what the tuples hold."""
+
+    cdef pm_family *text
+    cdef pm_family *openmetrics
+    cdef pm_sample *samples
+    cdef uint32_t family_count
+    cdef readonly Py_ssize_t table_count
+    cdef list widths
+    cdef list kept
+
+    def __cinit__(self, families, table_count):
+        cdef uint32_t at = 0
+        cdef bytes prefix, bare
+
+        self.kept = []
+        self.widths = [0] * table_count
+        self.table_count = table_count
+        self.family_count = len(families)
+        total = sum(len(family[2]) for family in families)
+        self.text = <pm_family *>PyMem_Calloc(self.family_count + 1, sizeof(pm_family))
+        self.openmetrics = <pm_family *>PyMem_Calloc(self.family_count + 1, sizeof(pm_family))
+        self.samples = <pm_sample *>PyMem_Calloc(total + 1, sizeof(pm_sample))
+        if self.text == NULL or self.openmetrics == NULL or self.samples == NULL:
+            raise MemoryError
+        for i, (text, openmetrics, samples) in enumerate(families):
+            self._family(&self.text[i], text, at, len(samples))
+            self._family(&self.openmetrics[i], openmetrics, at, len(samples))
+            for table, column, minus, when, scale, prefix, bare in samples:
+                if not 0 <= table < table_count:
+                    raise IndexError(f"no table {table}")
+                self.widths[table] = max(self.widths[table], 1 + column, 1 + (minus or 0), 1 + (when or 0))
+                self.kept += (prefix, bare)
+                self.samples[at].table = table
+                self.samples[at].column = column
+                self.samples[at].minus = PM_NO_COLUMN if minus is None else minus
+                self.samples[at].when = PM_NO_COLUMN if when is None else when
+                _scale(&self.samples[at].scale, scale)
+                self.samples[at].prefix = PyBytes_AS_STRING(prefix)
+                self.samples[at].prefix_len = PyBytes_GET_SIZE(prefix)
+                self.samples[at].bare = PyBytes_AS_STRING(bare)
+                self.samples[at].bare_len = PyBytes_GET_SIZE(bare)
+                at += 1
+
+    cdef int _family(self, pm_family *family, bytes header, uint32_t first, uint32_t count) except -1:
+        self.kept.append(header)
+        family.header = PyBytes_AS_STRING(header)
+        family.header_len = PyBytes_GET_SIZE(header)
+        family.first = first
+        family.count = count
+        return 0
+
+    def __dealloc__(self):
+        PyMem_Free(self.text)
+        PyMem_Free(self.openmetrics)
+        PyMem_Free(self.samples)
+
+    def render(self, Body body, tables, Labels labels=None, *, openmetrics=False, const unsigned char[::1] selected=None):
+        """Append the exposition of the tables to the body; the number of sample lines.
+
+        tables: one for each index the samples name, None to leave its lines out. They must not change meanwhile.
+        labels: the parents' label blocks. selected: a byte for each family, 0 leaves it out.
+        The interpreter lock is released while native code runs.
+        """
+        cdef const pm_table **pointers
+        cdef const pm_family *families = self.openmetrics if openmetrics else self.text
+        cdef const pm_block *blocks = NULL
+        cdef const unsigned char *wanted = NULL
+        cdef uint32_t block_count = 0
+        cdef uint64_t lines = 0
+        cdef int result
+        cdef Table table
+
+        if len(tables) != self.table_count:
+            raise ValueError(f"{self.table_count} tables expected, got {len(tables)}")
+        if selected is not None:
+            if <uint32_t>selected.shape[0] != self.family_count:
+                raise ValueError(f"{self.family_count} families expected, got {selected.shape[0]}")
+            if self.family_count:
+                wanted = &selected[0]
+        body._writable()
+        if labels is not None:
+            blocks = labels.blocks
+            block_count = labels.count
+        pointers = <const pm_table **>malloc((len(tables) + 1) * sizeof(void *))
+        if pointers == NULL:
+            raise MemoryError
+        try:
+            for i, item in enumerate(tables):
+                pointers[i] = NULL
+                if item is not None:
+                    table = item
+                    if table.table.columns < <uint32_t>self.widths[i]:
+                        raise ValueError(f"table {table.name}: {self.widths[i]} columns expected")
+                    pointers[i] = &table.table
+            with nogil:
+                result = pm_render(
+                    &body.buffer, families, self.family_count, self.samples, pointers, blocks, block_count, wanted,
+                    &lines)
+        finally:
+            free(pointers)
+        if result < 0:
+            raise MemoryError
+        return lines
+
+
+cdef int _scale(pm_scale *target, scale) except -1:
+    target.subtract, target.multiply, target.divide, target.add, target.decimals, target.is_signed = scale
+    if target.divide == 0 or target.decimals > 18:
+        raise ValueError(f"scale {scale}")
+    return 0
+
+
+def escape(const unsigned char[::1] value):
+    """A label value with backslash, double quote and newline escaped."""
+    cdef pm_buffer buffer
+
+    buffer.data = NULL
+    buffer.len = buffer.cap = 0
+    try:
+        if value.shape[0] and pm_escape(&buffer, <const char *>&value[0], value.shape[0]) < 0:
+            raise MemoryError
+        return buffer.data[: buffer.len] if buffer.len else b""
+    finally:
+        pm_buffer_free(&buffer)
+
+
+def decimal(value, scale):
+    """Text of a cell scaled by (subtract, multiply, divide, add, decimals, signed)."""
+    cdef pm_scale native
+    cdef char *out = <char *>malloc(PM_DECIMAL_MAX)
+    cdef uint64_t cell = value & 0xffffffffffffffff
+
+    if out == NULL:
+        raise MemoryError
+    try:
+        _scale(&native, scale)
+        return out[: pm_decimal(out, cell, &native)]
+    finally:
+        free(out)

@@ -1,0 +1,87 @@
+/* A reader: one thread with a descriptor table of its own that reads a plan's files for every container.
+ *
+ * Jobs are done in the order they were posted, so what is added or removed before a collection is in or out of it.
+ * The thread owns all state of the containers; nobody else touches it. Its descriptor table is its own
+ * (unshare(2) with CLONE_FILES), so RLIMIT_NOFILE bounds each reader by itself and cgroup descriptors
+ * never compete with sockets. Where the kernel refuses that, the table is shared and `shares_descriptors` says so. */
+#ifndef PYMON_READER_H
+#define PYMON_READER_H
+
+#include <stdatomic.h>
+
+#include "plan.h"
+#include "table.h"
+
+typedef enum {
+	PM_REASON_ENOENT,
+	PM_REASON_ENODEV,
+	PM_REASON_EACCES,
+	PM_REASON_EIO,
+	PM_REASON_EOPNOTSUPP,
+	PM_REASON_EMFILE,
+	PM_REASON_ENOMEM,
+	PM_REASON_ESRCH,
+	PM_REASON_ERRNO, /* any other */
+	PM_REASON_EMPTY,
+	PM_REASON_TRUNCATED,
+	PM_REASON_MALFORMED,
+	PM_REASON_DEADLINE,
+	PM_REASON_COUNT,
+} pm_reason;
+
+/* The kernel's name of a reason, in lower case. */
+const char *pm_reason_name(pm_reason reason);
+pm_reason pm_reason_of_errno(int error);
+pm_reason pm_reason_of_scan(pm_scan_result result);
+
+/* Where finished tickets wait; `event` is an eventfd that is readable while there are any. */
+typedef struct pm_mailbox pm_mailbox;
+typedef struct pm_ticket pm_ticket;
+
+pm_mailbox *pm_mailbox_new(void);
+void pm_mailbox_free(pm_mailbox *mailbox);
+int pm_mailbox_event(const pm_mailbox *mailbox);
+/* Take one finished ticket, or NULL. The event is cleared when the last one is taken. */
+pm_ticket *pm_mailbox_take(pm_mailbox *mailbox);
+
+/* A ticket is done when all jobs that were posted under it are. */
+struct pm_ticket {
+	atomic_uint pending;
+	pm_mailbox *mailbox;
+	pm_ticket *next;
+	void *owner;
+};
+
+/* What came of one collection of one reader. */
+typedef struct {
+	atomic_int done;
+	int64_t started_ns; /* CLOCK_MONOTONIC */
+	int64_t finished_ns;
+	uint64_t failures[PM_REASON_COUNT];
+} pm_result;
+
+typedef struct pm_reader pm_reader;
+
+/* Start the thread. On failure NULL, with errno set and, where a path is at fault, its index in *root. */
+pm_reader *pm_reader_start(pm_plan *plan, pm_mailbox *mailbox, int *root);
+/* Finish the posted jobs, stop the thread, free everything. The plan is the caller's. */
+void pm_reader_stop(pm_reader *reader);
+
+/* Post jobs. 0 or -1 (out of memory). `path` is relative to the hierarchies' roots and is copied. */
+int pm_reader_add(pm_reader *reader, uint32_t row, const char *path, int64_t start_ns);
+int pm_reader_remove(pm_reader *reader, uint32_t row);
+/* The container's directory has appeared in one more hierarchy: look again for what was absent. */
+int pm_reader_refresh(pm_reader *reader, uint32_t row);
+/* Fill `tables` (one for each of the plan's; a NULL one is not wanted) for rows 0 .. rows-1, or for `row` alone as
+ * row 0. Until the ticket is done, or result->done is set, tables and result belong to the reader. */
+int pm_reader_collect(pm_reader *reader, pm_ticket *ticket, pm_result *result, pm_table **tables, uint32_t rows,
+		      int64_t deadline_ns);
+int pm_reader_collect_row(pm_reader *reader, pm_ticket *ticket, pm_result *result, pm_table **tables, uint32_t row,
+			  int64_t deadline_ns);
+
+uint32_t pm_reader_open_descriptors(const pm_reader *reader);
+int pm_reader_shares_descriptors(const pm_reader *reader);
+
+int64_t pm_monotonic_ns(void);
+
+#endif

@@ -1,0 +1,1 @@
+"""The compiled modules: tables, renderer and kernel readers."""

@@ -1,0 +1,108 @@
+"""Which exposition format and content coding a client asked for (RFC 9110 §12.5). Pure.
+
+A served format takes the quality of the most specific range that matches it: type and version, type, ``type/*``,
+``*/*``. The highest quality wins, then the order in the header, then the order of `Format`. Versions are answered
+as client_golang does: OpenMetrics 0.0.1 when that is what was asked for best, never a version that was not asked
+for. An OpenMetrics range without a version takes 1.0.0. ``escaping`` is ignored: every name here is a legacy
+name, so all schemes give the same bytes, and Prometheus 3 takes an answer without the parameter.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Format(Enum):
+    """A text exposition format; the value is its Content-Type."""
+
+    TEXT_0_0_4 = "text/plain; version=0.0.4; charset=utf-8"
+    OPENMETRICS_1_0_0 = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    OPENMETRICS_0_0_1 = "application/openmetrics-text; version=0.0.1; charset=utf-8"
+
+    @property
+    def content_type(self) -> str:
+        """The Content-Type header of a body in this format."""
+        return self.value
+
+    @property
+    def openmetrics(self) -> bool:
+        """Whether bodies follow the OpenMetrics grammar; its two versions share their bytes."""
+        return self is not Format.TEXT_0_0_4
+
+
+_SERVED = (
+    (Format.TEXT_0_0_4, "text", "plain", "0.0.4"),
+    (Format.OPENMETRICS_1_0_0, "application", "openmetrics-text", "1.0.0"),
+    (Format.OPENMETRICS_0_0_1, "application", "openmetrics-text", "0.0.1"),
+)
+
+_QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
+_ITEM = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
+_PARAMETER = re.compile(r'(?:[^;"]|"(?:[^"\\]|\\.)*"?)+')
+
+
+class _Item(NamedTuple):
+    value: str
+    parameters: dict[str, str]
+    quality: float
+
+
+def _items(header: str) -> Iterator[_Item]:
+    """The elements of an Accept-like header, lower case; an element with a malformed quality is left out."""
+    for element in _ITEM.findall(header):
+        value, *rest = _PARAMETER.findall(element) or [""]
+        parameters: dict[str, str] = {}
+        for parameter in rest:
+            name, _, text = parameter.partition("=")
+            parameters.setdefault(name.strip().lower(), text.strip().strip('"').lower())
+        quality = parameters.pop("q", "1")
+        if _QUALITY.fullmatch(quality) and value.strip():
+            yield _Item(value.strip().lower(), parameters, float(quality))
+
+
+def _specificity(item: _Item, kind: str, subtype: str, version: str) -> int | None:
+    """How closely a media range names this type: 3 with version, 2 type, 1 ``type/*``, 0 ``*/*``, None not at all."""
+    if item.value == f"{kind}/{subtype}":
+        asked = item.parameters.get("version")
+        if asked is None:
+            return 2
+        return 3 if asked == version else None
+    if item.value == f"{kind}/*":
+        return 1
+    return 0 if item.value == "*/*" else None
+
+
+@lru_cache(maxsize=64)
+def negotiate(accept: str | None) -> Format:
+    """The format to answer an Accept header with; text 0.0.4 when it is absent, garbage, or accepts nothing served."""
+    items = list(_items(accept or ""))
+    best = Format.TEXT_0_0_4
+    best_rank = (0.0, 0)
+    for form, kind, subtype, version in _SERVED:
+        matches = [
+            (specificity, item.quality, -position)
+            for position, item in enumerate(items)
+            if (specificity := _specificity(item, kind, subtype, version)) is not None
+        ]
+        if not matches:
+            continue
+        _, quality, position = max(matches)
+        if quality > 0 and (best_rank[0] == 0 or (quality, position) > best_rank):
+            best, best_rank = form, (quality, position)
+    return best
+
+
+@lru_cache(maxsize=64)
+def accepts_gzip(accept_encoding: str | None) -> bool:
+    """Whether to compress: gzip (or ``*``) has a quality above zero and no lower than a stated one of identity."""
+    qualities: dict[str, float] = {}
+    for item in _items(accept_encoding or ""):
+        qualities.setdefault("gzip" if item.value == "x-gzip" else item.value, item.quality)
+    gzip = qualities.get("gzip", qualities.get("*", 0.0))
+    return gzip > 0 and gzip >= qualities.get("identity", 0.0)

@@ -1,0 +1,127 @@
+"""Content negotiation: what real Prometheus versions send, and what nobody should."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from pymon.exposition.negotiation import Format, accepts_gzip, negotiate
+
+PROMETHEUS = {
+    "2.42": "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+    "2.53": "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+    "3.0": "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;escaping=allow-utf-8;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;escaping=allow-utf-8;q=0.3,*/*;q=0.2",
+    "3.14": "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+    "3.14 with protobuf": "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;"
+    "q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+    "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+}
+
+TEXT, OM1, OM0 = Format.TEXT_0_0_4, Format.OPENMETRICS_1_0_0, Format.OPENMETRICS_0_0_1
+
+
+@pytest.mark.parametrize("version", PROMETHEUS)
+def test_prometheus_gets_openmetrics(version: str) -> None:
+    assert negotiate(PROMETHEUS[version]) is OM1
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (None, TEXT),
+        ("", TEXT),
+        ("*/*", TEXT),
+        ("text/*", TEXT),
+        ("application/*", OM1),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", TEXT),
+        ("text/plain;version=0.0.4", TEXT),
+        ("text/plain;version=1.0.0", TEXT),
+        ("text/plain;version=1.0.0, application/openmetrics-text;version=1.0.0;q=0.1", OM1),
+        ("application/openmetrics-text", OM1),
+        ("application/openmetrics-text; version=0.0.1", OM0),
+        ("application/openmetrics-text;version=0.0.1,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", OM0),
+        ("application/openmetrics-text;version=2.0.0", TEXT),
+        ("application/openmetrics-text;version=2.0.0,application/openmetrics-text;version=0.0.1;q=0.2", OM0),
+        ('Application/OpenMetrics-Text; Version="1.0.0"', OM1),
+        ("text/plain;q=0.5, application/openmetrics-text;q=0.5", TEXT),
+        ("application/openmetrics-text;q=0.5, text/plain;q=0.5", OM1),
+        ("*/*;q=0.9, text/plain;q=0.1", OM1),
+        ("*/*;q=0, application/openmetrics-text;version=1.0.0", OM1),
+        ("text/plain;q=0, */*", OM1),
+        ("application/json", TEXT),
+        ("*/*;q=0", TEXT),
+        ("text/*;q=0.2, application/openmetrics-text;version=1.0.0;q=0.3", OM1),
+    ],
+)
+def test_ranges(accept: str | None, expected: Format) -> None:
+    assert negotiate(accept) is expected
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text;q=abc",
+        "application/openmetrics-text;q=2",
+        "application/openmetrics-text;q=-1",
+        "application/openmetrics-text;q=nan",
+        "application/openmetrics-text;q=1e0",
+        "application/openmetrics-text;q=0.1234",
+        ",,,;;;===",
+        '"',
+        'text/plain;version="0.0.4',
+        "\x00\xff\ud800",
+        "a/b," * 2000,
+        '";' * 4000,
+        "\\" * 8000,
+        ";q=1",
+    ],
+)
+def test_hostile(accept: str) -> None:
+    begin = time.perf_counter()
+    assert negotiate(accept) is TEXT
+    accepts_gzip(accept)
+    assert time.perf_counter() - begin < 1
+
+
+def test_malformed_quality_drops_only_its_range() -> None:
+    assert negotiate("text/plain;q=abc, application/openmetrics-text;version=1.0.0;q=0.1") is OM1
+
+
+def test_content_types() -> None:
+    assert TEXT.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert OM1.content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert (TEXT.openmetrics, OM1.openmetrics, OM0.openmetrics) == (False, True, True)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, False),
+        ("", False),
+        ("gzip", True),
+        ("GZIP", True),
+        ("x-gzip", True),
+        ("gzip, deflate, br", True),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip;q=0, *", False),
+        ("*", True),
+        ("*;q=0", False),
+        ("gzip;q=0.5, identity;q=1", False),
+        ("gzip;q=0.5, identity;q=0.5", True),
+        ("identity;q=0, gzip;q=0.1", True),
+        ("br", False),
+        ("gzip;q=high", False),
+        ("gzipped", False),
+    ],
+)
+def test_accepts_gzip(header: str | None, expected: bool) -> None:
+    assert accepts_gzip(header) is expected
