@@ -1,0 +1,151 @@
+import re
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
+from prometheus_client.parser import text_string_to_metric_families as text_families
+
+from pymon._native.renderer import Body
+from pymon._native.table import Table
+from pymon.catalogue.model import Kind
+from pymon.catalogue.node import NODE
+from pymon.exposition.compile import compile_catalogue
+from pymon.sources.node import NODE_COLLECTORS, NodeContext
+from tests.oracle import openmetrics_family, parse, render_text
+
+TABLES = {table.name: table for collector in NODE_COLLECTORS for table in collector.make(NodeContext()).tables}
+TABLES_OF = {
+    collector.name: {table.name for table in collector.make(NodeContext()).tables} for collector in NODE_COLLECTORS
+}
+COLUMNS = [(metric, column) for metric in NODE for sample in metric.samples for column in sample.columns]
+
+LINT_OF_NODE_EXPORTER = re.compile(r"node_memory_\S+ metric names should be written in 'snake_case' not 'camelCase'")
+"""What promtool says of node_exporter's names too."""
+
+
+def filled():
+    """Every table with one row, every cell another number: what a node with everything would publish."""
+    tables, number = [], 1
+    for source in TABLES.values():
+        table = Table(source.name, source.columns)
+        row = table.add_row([("device", 'a"\\\n')])
+        for column in table.columns:
+            table.set(row, column, number)
+            number += 1
+        tables.append(table)
+    return tables
+
+
+def test_names_are_those_of_prometheus_and_unique():
+    names = [metric.name for metric in NODE]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not re.fullmatch(r"(node|machine)_[a-zA-Z0-9_]+", name)] == []
+
+
+def test_collectors_and_order():
+    collectors = list(dict.fromkeys(metric.collector for metric in NODE))
+    assert collectors == [collector.name for collector in NODE_COLLECTORS]
+    runs = [metric.collector for previous, metric in zip((None, *NODE), NODE, strict=False) if
+            previous is None or previous.collector != metric.collector]  # fmt: skip
+    assert runs == collectors, "the families of a collector stand together"
+
+
+def test_every_column_is_in_a_table_of_its_collector():
+    for metric, column in COLUMNS:
+        assert column.table in TABLES_OF[metric.collector], metric.name
+        assert column.key in TABLES[column.table].columns, metric.name
+
+
+def test_every_column_of_every_table_has_exactly_one_line():
+    published = [(column.table, column.key) for _, column in COLUMNS]
+    assert sorted(published) == sorted((name, key) for name, table in TABLES.items() for key in table.columns)
+
+
+def test_kinds_fit_names():
+    for metric in NODE:
+        assert (metric.kind is Kind.COUNTER) == metric.name.endswith("_total"), metric.name
+        assert metric.help
+        assert metric.kind is not Kind.INFO, "node_exporter's are gauges"
+
+
+def test_samples_of_a_family_differ_by_a_label():
+    for metric in NODE:
+        assert len({sample.labels for sample in metric.samples}) == len(metric.samples), metric.name
+
+
+def test_text_is_read_back():
+    text = render_text(NODE, filled())
+    families = list(text_families(text.decode()))
+    assert len(families) == len(NODE)
+    assert len(parse(text)) == len(COLUMNS)
+    assert sorted(parse(text).values()) != []
+
+
+def test_openmetrics_is_read_back():
+    text = render_text(NODE, filled(), openmetrics=True).decode()
+    families = list(openmetrics_families(text))
+    assert [(family.name, family.type) for family in families] == [openmetrics_family(metric) for metric in NODE]
+    names = {sample.name for family in families for sample in family.samples}
+    assert names == {metric.name for metric in NODE}, "no name differs from the text format's"
+
+
+@pytest.mark.parametrize("openmetrics", [False, True], ids=["text", "openmetrics"])
+def test_the_native_renderer_writes_the_same_bytes(openmetrics):
+    tables = filled()
+    compiled = compile_catalogue(NODE, {table.name: table.columns for table in tables})
+    body = Body()
+    lines = compiled.renderer.render(body, tables, openmetrics=openmetrics)
+    assert lines == len(COLUMNS)
+    assert bytes(memoryview(body)) == render_text(NODE, tables, openmetrics).removesuffix(b"# EOF\n")
+
+
+def test_units():
+    lines = parse(render_text(NODE, filled()))
+    scales = {name: value / cell_of(name) for (name, _), value in lines.items()}
+    assert scales["node_memory_Active_anon_bytes"] == 1024
+    assert scales["node_memory_HugePages_Total"] == 1
+    assert scales["node_disk_read_bytes_total"] == 512
+    assert scales["node_disk_discarded_sectors_total"] == 1
+    assert scales["node_disk_io_time_weighted_seconds_total"] * 1000 == 1
+    assert scales["node_cpu_seconds_total"] * 100 == 1
+    assert scales["node_pressure_irq_stalled_seconds_total"] * 10**6 == 1
+    assert scales["node_load15"] * 100 == 1
+    assert scales["node_time_seconds"] * 10**9 == 1
+    assert scales["machine_memory_bytes"] == 1024
+
+
+def cell_of(name):
+    """The cell of the family's last sample in the filled tables."""
+    column = next(metric for metric in NODE if metric.name == name).samples[-1].columns[0]
+    return next(table.get(0, column.key) for table in filled() if table.name == column.table)
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "key"),
+    [
+        ("node_memory_Inactive_file_bytes", "node_meminfo", "Inactive(file)"),
+        ("node_memory_Committed_AS_bytes", "node_meminfo", "Committed_AS"),
+        ("node_zfs_arc_arc_meta_used", "node_zfs_arcstats", "arc_meta_used"),
+        ("node_zfs_dmu_tx_dmu_tx_assigned", "node_zfs_dmu_tx", "dmu_tx_assigned"),
+        ("node_zfs_fm_erpt_set_failed", "node_zfs_fm", "erpt-set-failed"),
+        ("node_zfs_vdev_mirror_rotating_seek", "node_zfs_vdev_mirror_stats", "rotating_seek"),
+        ("node_zfs_zil_zil_commit_count", "node_zfs_zil", "zil_commit_count"),
+        ("node_zfs_zpool_rlentime", "node_zfs_pool", "rlentime"),
+        ("node_zfs_zpool_dataset_nunlinked", "node_zfs_dataset", "nunlinked"),
+    ],
+)
+def test_names_made_of_kernel_words(name, table, key):
+    assert [(column.table, column.key) for metric, column in COLUMNS if metric.name == name] == [(table, key)]
+
+
+def test_promtool_says_what_it_says_of_node_exporter():
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=render_text(NODE, filled()), capture_output=True, check=False
+    )
+    findings = checked.stderr.decode().splitlines() + checked.stdout.decode().splitlines()
+    assert [finding for finding in findings if not LINT_OF_NODE_EXPORTER.fullmatch(finding)] == []
+    assert checked.returncode == 3
