@@ -1,0 +1,555 @@
+"""What the runtimes' files tell, of the trees in tests/fixtures/runtimes."""
+
+import json
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pymon.containers.files import LIMIT, UnreadableError, epoch, parse_json, read_bytes, text
+from pymon.containers.model import Match
+from pymon.containers.recognise import recognise
+from pymon.containers.runtimes import Runtimes
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "runtimes"
+DOCKER = "d0c5e1a27b9f4c3e8d6a0b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f50"
+PODMAN = "9d1e0f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6"
+PODMAN_RM = "5e6d7c8b9a0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a6978879655"
+BOLTDB = "b01d0b01d0b01d0b01d0b01d0b01d0b01d0b01d0b01d0b01d0b01d0b01d0b01d"
+CRI = "c0a7a1e4d1f2a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c"
+SANDBOX = "5a4db0c5e1a27b9f4c3e8d6a0b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e"
+NERDCTL = "4e4dc71e1a27b9f4c3e8d6a0b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4"
+CRIO = "c410c410a27b9f4c3e8d6a0b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f"
+CRIO_SANDBOX = "c4105a4da27b9f4c3e8d6a0b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f"
+NOBODY = "f" * 64
+DOCKER_CONFIG = f"var/lib/docker/containers/{DOCKER}/config.v2.json"
+EVIL = '"} evil 1\n\u00e9\U0001f4a5'
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of a fixture that may be changed."""
+
+    def copy(name):
+        root = tmp_path / name
+        shutil.copytree(FIXTURES / name, root)
+        return root
+
+    return copy
+
+
+@pytest.fixture
+def podman(tree):
+    root = tree("podman")
+    load(root / "var/lib/containers/storage/db.sql")
+    return root
+
+
+def load(path):
+    database = sqlite3.connect(path)
+    database.executescript((FIXTURES / "podman/db.sql.txt").read_text())
+    database.close()
+
+
+def describe(root, path):
+    match = recognise(path)
+    assert match is not None
+    return Runtimes(root).describe(match)
+
+
+def edit(path, change):
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+class TestDocker:
+    def test_details(self):
+        details = describe(FIXTURES / "docker", f"/system.slice/docker-{DOCKER}.scope")
+        assert details.name == "shop-web-1"
+        assert details.image == "nginx:1.29"
+        assert details.labels == {
+            "com.docker.compose.project": "shop",
+            "com.example/app": "web",
+            "triton.cmon.groups": "front,eu-1",
+            "triton.cns.services": "www:443",
+            "restartcount": "3",
+        }
+        assert details.started_at == 1793366848.918018
+        assert (details.state, details.health, details.reason) == ("running", "healthy", "")
+
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            ({"Running": True, "Paused": True}, ("paused", "none", True)),
+            ({"Running": False, "Paused": False}, ("", "none", False)),
+            ({"Running": True, "StartedAt": "0001-01-01T00:00:00Z"}, ("running", "none", False)),
+            ({"Running": True, "Health": {"Status": "starting"}}, ("running", "starting", True)),
+        ],
+    )
+    def test_state(self, tree, change, expected):
+        root = tree("docker")
+        edit(root / DOCKER_CONFIG, lambda document: document["State"].update({"Health": None} | change))
+        details = describe(root, f"/docker/{DOCKER}")
+        assert (details.state, details.health, details.started_at is not None) == expected
+
+    def test_hostile_names_pass_through(self, tree):
+        root = tree("docker")
+
+        def change(document):
+            document["Name"] = "/" + EVIL
+            document["Config"]["Labels"] = {EVIL: "x" * 4096, "half": "\ud800", "number": 7}
+
+        edit(root / DOCKER_CONFIG, change)
+        details = describe(root, f"/docker/{DOCKER}")
+        assert details.name == EVIL
+        assert details.labels == {EVIL: "x" * 4096, "half": "?", "restartcount": "3"}
+
+    def test_another_data_directory(self, tree):
+        root = tree("docker")
+        (root / "etc/docker").mkdir()
+        (root / "etc/docker/daemon.json").write_text('{"data-root": "/srv/docker"}')
+        (root / "var/lib/docker").rename(root / "srv-docker")
+        (root / "srv").mkdir()
+        (root / "srv-docker").rename(root / "srv/docker")
+        assert describe(root, f"/docker/{DOCKER}").name == "shop-web-1"
+
+    @pytest.mark.parametrize(
+        ("content", "why"),
+        [
+            (b"", "not valid JSON"),
+            (b'{"Name": "/x"', "not valid JSON"),
+            (b"\xff\xfe\x00", "not valid JSON"),
+            (b"[" * 100_000, "not valid JSON"),
+            (b"[" + b"9" * 5000 + b"]", "not valid JSON"),
+            (b"x" * (LIMIT + 1), f"larger than {LIMIT} bytes"),
+        ],
+    )
+    def test_a_bad_file_costs_the_details(self, tree, content, why):
+        root = tree("docker")
+        (root / DOCKER_CONFIG).write_bytes(content)
+        details = describe(root, f"/docker/{DOCKER}")
+        assert (details.name, details.image, details.labels) == (DOCKER, "", {})
+        assert details.reason == f"{root / DOCKER_CONFIG}: {why}"
+
+    @pytest.mark.parametrize(
+        "content",
+        ["[]", "7", "null", '{"Config": [], "State": 3, "Name": null}', '{"Config": {"Labels": null}}'],
+    )
+    def test_another_shape_is_empty(self, tree, content):
+        root = tree("docker")
+        (root / DOCKER_CONFIG).write_text(content)
+        details = describe(root, f"/docker/{DOCKER}")
+        assert (details.name, details.image, details.labels, details.started_at) == (DOCKER, "", {}, None)
+
+    def test_missing(self):
+        details = describe(FIXTURES / "docker", f"/docker/{NOBODY}")
+        assert details.name == NOBODY
+        assert details.reason.endswith(f"{NOBODY}/config.v2.json: no such file or directory")
+
+    def test_pipes_links_and_directories_are_not_read(self, tree):
+        root = tree("docker")
+        path = root / DOCKER_CONFIG
+        path.unlink()
+        os.mkfifo(path)
+        assert describe(root, f"/docker/{DOCKER}").reason == f"{path}: not a regular file"
+        path.unlink()
+        path.symlink_to(root / "etc/passwd")
+        assert describe(root, f"/docker/{DOCKER}").reason.startswith(f"{path}: ")
+        path.unlink()
+        path.mkdir()
+        assert describe(root, f"/docker/{DOCKER}").reason == f"{path}: not a regular file"
+
+
+class TestRootless:
+    path = f"/user.slice/user-{os.getuid()}.slice/user@{os.getuid()}.service/user.slice"
+
+    @pytest.fixture
+    def root(self, tree):
+        root = tree("docker")
+        passwd = root / "etc/passwd"
+        passwd.write_text(f"broken line\nann:x:{os.getuid()}:100:Ann:/home/ann:/bin/sh\n")
+        return root
+
+    def test_docker_in_the_users_home(self, root):
+        assert describe(root, f"{self.path}/docker-{DOCKER}.scope").name == "anns-web"
+
+    def test_a_user_cannot_borrow_the_systems_container(self, root):
+        shutil.rmtree(root / "home/ann/.local/share/docker")
+        details = describe(root, f"{self.path}/docker-{DOCKER}.scope")
+        assert (details.name, details.labels) == (DOCKER, {})
+        assert "home/ann" in details.reason
+
+    def test_files_of_another_user_are_not_read(self, root):
+        other = os.getuid() + 1
+        (root / "etc/passwd").write_text(f"eve:x:{other}:100:Eve:/home/ann:/bin/sh\n")
+        details = describe(root, f"/user.slice/user-{other}.slice/docker-{DOCKER}.scope")
+        assert (details.name, details.labels) == (DOCKER, {})
+        assert f"belongs to uid {os.getuid()}, expected {other}" in details.reason
+
+    def test_an_unknown_user(self, root):
+        details = describe(root, f"/user.slice/user-4294967.slice/libpod-{PODMAN}.scope")
+        assert details.reason == f"{root}/etc/passwd: has no user 4294967, whose home would describe the container"
+
+    def test_podman_in_the_users_home(self, root):
+        storage = root / "home/ann/.local/share/containers/storage"
+        shutil.copytree(FIXTURES / "podman/var/lib/containers/storage", storage)
+        load(storage / "db.sql")
+        details = describe(root, f"{self.path}/libpod-{PODMAN}.scope")
+        assert (details.name, details.pod, details.labels["tier"]) == ("db", "backend", "storage")
+
+    def test_a_users_database_being_written(self, root):
+        storage = root / "home/ann/.local/share/containers/storage"
+        shutil.copytree(FIXTURES / "podman/var/lib/containers/storage", storage)
+        load(storage / "db.sql")
+        (storage / "db.sql-journal").touch()
+        details = describe(root, f"{self.path}/libpod-{PODMAN}.scope")
+        assert (details.name, details.reason) == ("db", f"{storage}/db.sql: being written")
+
+    def test_a_database_made_to_waste_time(self, root):
+        storage = root / "home/ann/.local/share/containers/storage"
+        storage.mkdir(parents=True)
+        database = sqlite3.connect(storage / "db.sql")
+        database.executescript(
+            """
+            CREATE VIEW ContainerConfig AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+            SELECT i AS ID, i AS JSON, i AS PodID FROM n;
+            CREATE TABLE ContainerState(ID, JSON); CREATE TABLE PodConfig(ID, Name);
+            """
+        )
+        database.close()
+        details = describe(root, f"{self.path}/libpod-{PODMAN}.scope")
+        assert "not readable as Podman's database (interrupted)" in details.reason
+
+    @pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0" + b"\xff" * 4096])
+    def test_what_is_no_database(self, root, content):
+        storage = root / "home/ann/.local/share/containers/storage"
+        storage.mkdir(parents=True)
+        (storage / "db.sql").write_bytes(content)
+        details = describe(root, f"{self.path}/libpod-{PODMAN}.scope")
+        assert details.name == PODMAN
+        assert f"{storage}/db.sql: " in details.reason
+        assert "\n" not in details.reason
+
+    def test_containerd_and_crio_have_none(self, root):
+        assert "rootless" in describe(root, f"{self.path}/nerdctl-{NERDCTL}.scope").reason
+        assert "rootless" in describe(root, f"{self.path}/crio-{CRIO}.scope").reason
+
+
+class TestPodman:
+    def test_details(self, podman):
+        details = describe(podman, f"/machine.slice/libpod-{PODMAN}.scope")
+        assert (details.name, details.image) == ("db", "docker.io/library/postgres:17")
+        assert details.labels == {"PODMAN_SYSTEMD_UNIT": "db.service", "tier": "storage"}
+        assert (details.pod, details.state, details.reason) == ("backend", "running", "")
+        assert details.started_at == 1793007201.25
+
+    def test_a_start_of_the_run_before_does_not_count(self, podman):
+        details = describe(podman, f"/machine.slice/libpod-{PODMAN_RM}.scope")
+        assert (details.name, details.image) == ("job", "quay.io/acme/job:2")
+        assert (details.state, details.started_at, details.labels, details.pod) == ("", None, {}, "")
+
+    @pytest.mark.parametrize(("number", "state"), [(3, "running"), (5, "paused"), (8, "stopping"), (6, ""), (99, "")])
+    def test_states(self, podman, number, state):
+        database = sqlite3.connect(podman / "var/lib/containers/storage/db.sql")
+        with database:
+            database.execute("UPDATE ContainerState SET JSON = ?", (json.dumps({"state": number}),))
+        database.close()
+        assert describe(podman, f"/machine.slice/libpod-{PODMAN}.scope").state == state
+
+    def test_the_index_of_volatile_containers(self):
+        details = describe(FIXTURES / "podman", f"/machine.slice/libpod-{PODMAN_RM}.scope")
+        assert (details.name, details.image, details.labels) == ("job", "quay.io/acme/job:2", {})
+        assert "not there, as before Podman 4.8 (BoltDB is not read)" in details.reason
+
+    def test_without_sqlite_the_annotations_are_labels(self, tree):
+        root = tree("podman-boltdb")
+        pidfile = root / f"run/containers/storage/overlay-containers/{BOLTDB}/userdata/pidfile"
+        os.utime(pidfile, (1793088000.5, 1793088000.5))
+        details = describe(root, f"/machine.slice/libpod-{BOLTDB}.scope")
+        assert (details.name, details.image) == ("cache", "docker.io/library/valkey:8")
+        assert details.labels["io.container.manager"] == "libpod"
+        assert details.started_at == 1793088000.5
+        assert details.reason.endswith("labels are OCI annotations")
+
+    def test_missing(self, podman):
+        details = describe(podman, f"/machine.slice/libpod-{NOBODY}.scope")
+        assert details.name == NOBODY
+        assert details.reason == f"{podman}/var/lib/containers/storage/db.sql: has no container {NOBODY}"
+
+    def test_a_bad_index(self, tree):
+        root = tree("podman")
+        index = root / "var/lib/containers/storage/overlay-containers/containers.json"
+        index.write_text("[{")
+        details = describe(root, f"/machine.slice/libpod-{PODMAN}.scope")
+        assert details.name == PODMAN
+        assert details.reason.startswith(f"{index}: not valid JSON; ")
+
+    @pytest.mark.parametrize("content", ["{}", "null", "[3, null, {}]", f'[{{"id": "{PODMAN}", "metadata": "{{"}}]'])
+    def test_an_index_of_another_shape(self, tree, content):
+        root = tree("podman")
+        (root / "var/lib/containers/storage/overlay-containers/containers.json").write_text(content)
+        assert describe(root, f"/machine.slice/libpod-{PODMAN}.scope").name == PODMAN
+
+    def test_the_database_is_neither_changed_nor_locked(self, podman):
+        path = podman / "var/lib/containers/storage/db.sql"
+        before = path.read_bytes()
+        describe(podman, f"/machine.slice/libpod-{PODMAN}.scope")
+        assert path.read_bytes() == before
+        assert not path.with_name("db.sql-journal").exists()
+
+    def test_a_database_locked_by_podman(self, podman):
+        path = podman / "var/lib/containers/storage/db.sql"
+        holder = sqlite3.connect(path, isolation_level=None)
+        holder.execute("BEGIN EXCLUSIVE")
+        details = describe(podman, f"/machine.slice/libpod-{PODMAN}.scope")
+        holder.close()
+        assert (details.name, details.labels) == ("db", {})
+        assert details.reason == f"{path}: not readable as Podman's database (database is locked)"
+
+
+class TestContainerd:
+    root = FIXTURES / "containerd"
+    pod = "/kubepods/burstable/pod0a1b2c3d-1111-2222-3333-444455556666"
+
+    def test_a_container_of_a_pod(self, tree):
+        root = tree("containerd")
+        bundle = root / f"run/containerd/io.containerd.runtime.v2.task/k8s.io/{CRI}"
+        os.utime(bundle / "init.pid", (1793100000.25, 1793100000.25))
+        details = describe(root, f"{self.pod}/{CRI}")
+        assert (details.name, details.image) == ("nginx", "docker.io/library/nginx:1.28")
+        assert (details.namespace, details.pod) == ("shop", "web-0")
+        assert details.started_at == 1793100000.25
+        assert details.labels["io.kubernetes.container.name"] == "nginx"
+        assert details.labels["io.kubernetes.pod.name"] == "web-0"
+        assert details.labels["io.kubernetes.pod.namespace"] == "shop"
+        assert details.labels["io.kubernetes.pod.uid"] == "0a1b2c3d-1111-2222-3333-444455556666"
+        assert details.reason == ""
+
+    def test_a_sandbox(self):
+        details = describe(self.root, f"/system.slice/cri-containerd-{SANDBOX}.scope")
+        assert (details.name, details.pod, details.started_at) == ("POD", "web-0", None)
+
+    def test_nerdctl(self):
+        details = describe(self.root, f"/system.slice/nerdctl-{NERDCTL}.scope")
+        assert (details.name, details.namespace) == ("registry", "default")
+
+    def test_ctr(self):
+        details = describe(self.root, "/default/batch-7")
+        assert (details.name, details.namespace, details.labels, details.reason) == ("batch-7", "default", {}, "")
+
+    def test_k3s(self, tree):
+        root = tree("containerd")
+        (root / "run/k3s").mkdir()
+        (root / "run/containerd").rename(root / "run/k3s/containerd")
+        assert describe(root, f"{self.pod}/{CRI}").name == "nginx"
+
+    def test_dockers_bundles_say_nothing(self, tree):
+        root = tree("containerd")
+        tasks = root / "run/containerd/io.containerd.runtime.v2.task"
+        (tasks / "k8s.io").rename(tasks / "moby")
+        assert describe(root, f"{self.pod}/{CRI}").reason.endswith("no such file or directory")
+
+    def test_cri_dockerd_has_the_same_paths(self):
+        assert describe(FIXTURES / "docker", f"{self.pod}/{DOCKER}").name == "shop-web-1"
+
+    def test_nerdctl_in_another_namespace_has_dockers_paths(self):
+        assert describe(self.root, f"/mine/{NERDCTL}").name == "registry"
+
+    def test_missing(self):
+        assert describe(self.root, f"{self.pod}/{NOBODY}").reason.endswith(f"*/{NOBODY}: no such file or directory")
+
+    def test_malformed(self, tree):
+        root = tree("containerd")
+        path = root / f"run/containerd/io.containerd.runtime.v2.task/k8s.io/{CRI}/config.json"
+        path.write_text("{")
+        details = describe(root, f"{self.pod}/{CRI}")
+        assert (details.name, details.reason) == (CRI, f"{path}: not valid JSON")
+
+
+class TestCrio:
+    root = FIXTURES / "crio"
+
+    def test_details(self):
+        details = describe(self.root, f"/kubepods.slice/crio-{CRIO}.scope")
+        assert (details.name, details.image) == ("api", "registry.example.com/acme/api:9")
+        assert (details.namespace, details.pod) == ("blog", "api-7d9f")
+        assert details.labels["restartcount"] == "2"
+        assert details.started_at == 1793170802.75
+
+    def test_a_sandbox_and_a_start_that_is_not_written(self):
+        details = describe(self.root, f"/kubepods.slice/crio-{CRIO_SANDBOX}.scope")
+        assert (details.name, details.image) == ("POD", "registry.k8s.io/pause:3.10")
+        assert details.labels["app"] == "api"
+        assert details.started_at == 1793170799.0
+
+    def test_bad_labels_cost_the_labels(self, tree):
+        root = tree("crio")
+        path = root / f"run/containers/storage/overlay-containers/{CRIO}/userdata/config.json"
+        edit(path, lambda document: document["annotations"].update({"io.kubernetes.cri-o.Labels": "{"}))
+        details = describe(root, f"/kubepods.slice/crio-{CRIO}.scope")
+        assert (details.name, details.pod) == ("api", "api-7d9f")
+        assert details.reason == f"io.kubernetes.cri-o.Labels of {CRIO}: not valid JSON"
+
+    def test_malformed_and_missing(self, tree):
+        root = tree("crio")
+        path = root / f"run/containers/storage/overlay-containers/{CRIO}/userdata/config.json"
+        path.write_text("]")
+        assert describe(root, f"/x/crio-{CRIO}.scope").reason == f"{path}: not valid JSON"
+        assert describe(root, f"/x/crio-{NOBODY}.scope").reason.endswith("no such file or directory")
+
+
+class TestLxc:
+    root = FIXTURES / "lxc"
+
+    @pytest.mark.parametrize(
+        ("path", "name", "namespace"),
+        [
+            ("/lxc.payload.web", "web.example.com", ""),
+            ("/lxc.payload.web-1", "web.example.com", ""),
+            ("/lxc.payload.my_app", "my_app", ""),
+            ("/lxc/100", "mail", ""),
+        ],
+    )
+    def test_names(self, path, name, namespace):
+        details = describe(self.root, path)
+        assert (details.name, details.namespace, details.reason) == (name, namespace, "")
+
+    @pytest.mark.parametrize(
+        ("path", "name", "namespace"),
+        [("/lxc.payload.shop_blog", "blog", "shop"), ("/lxc.payload...", "..", ""), ("/lxc.payload/.", ".", "")],
+    )
+    def test_without_a_configuration(self, path, name, namespace):
+        details = describe(self.root, path)
+        assert (details.name, details.namespace) == (name, namespace)
+        assert "not there; those of LXD and Incus are not read" in details.reason
+
+    @pytest.mark.parametrize("name", ["x" * 4096, "a\0b"])
+    def test_names_that_are_no_files(self, name):
+        assert describe(self.root, f"/lxc.payload.{name}").name == name
+
+    def test_bytes_that_are_no_text(self, tree):
+        root = tree("lxc")
+        (root / "var/lib/lxc/web/config").write_bytes(b"lxc.uts.name = a\xffb\n")
+        assert describe(root, "/lxc.payload.web").name == "a\ufffdb"
+
+
+class TestMachines:
+    root = FIXTURES / "machined"
+
+    @pytest.mark.parametrize(
+        ("path", "name", "started"),
+        [
+            ("/machine.slice/machine-trixie.scope", "trixie", 1793000123.456789),
+            ("/machine.slice/systemd-nspawn@trixie.service", "trixie", 1793000123.456789),
+            (r"/machine.slice/machine-qemu\x2d3\x2dweb.scope", "web", 1793000222.0),
+            (r"/machine.slice/machine-..\x2fmachines\x2ftrixie.scope", "../machines/trixie", None),
+        ],
+    )
+    def test_starts(self, path, name, started):
+        details = describe(self.root, path)
+        assert (details.name, details.started_at, details.reason) == (name, started, "")
+
+    def test_missing_and_malformed(self, tree):
+        root = tree("machined")
+        path = root / "run/systemd/machines/trixie"
+        path.write_text("REALTIME=soon\n")
+        assert describe(root, "/machine.slice/machine-trixie.scope").started_at is None
+        path.unlink()
+        details = describe(root, "/machine.slice/machine-trixie.scope")
+        assert (details.name, details.reason) == ("trixie", f"{path}: no such file or directory")
+
+
+@pytest.mark.parametrize("runtime", ["systemd", "pattern", "cgroup"])
+def test_what_has_no_files(runtime):
+    details = Runtimes("/nowhere").describe(Match("/x", runtime, "", "x"))
+    assert (details.name, details.reason, details.started_at) == ("x", "", None)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("2026-10-30T13:27:28.918018959Z", 1793366848.918018),
+        ("2026-10-26T11:33:21.25+02:00", 1793007201.25),
+        ("2026-10-28T07:00:02Z", 1793170802.0),
+        ("0001-01-01T00:00:00Z", None),
+        ("1970-01-01T00:00:00Z", None),
+        ("", None),
+        ("soon", None),
+        ("9999-99-99T00:00:00Z", None),
+        (1793170802, None),
+        (None, None),
+    ],
+)
+def test_times(written, seconds):
+    assert epoch(written) == seconds
+
+
+def test_reading_is_bounded_also_when_a_file_hides_its_size(tmp_path):
+    assert read_bytes(Path("/proc/self/stat"))
+    with pytest.raises(UnreadableError, match="larger than 3 bytes"):
+        read_bytes(Path("/proc/self/stat"), limit=3)
+    path = tmp_path / "three"
+    path.write_bytes(b"abc")
+    assert read_bytes(path, limit=3) == b"abc"
+
+
+def test_text_can_always_be_written():
+    assert text(parse_json(r'"a\ud800b"', "x")).encode() == b"a?b"
+
+
+KEYS = st.sampled_from(["Name", "Config", "State", "Labels", "Image", "StartedAt", "Running", "Health", "Status"])
+CRI_KEYS = st.sampled_from(["annotations", "id", "names", "metadata", "started", "io.kubernetes.cri-o.Labels"])
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from([PODMAN, "{", "[]"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(KEYS | CRI_KEYS | st.text(max_size=3), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+FILES = (
+    (f"/docker/{DOCKER}", DOCKER_CONFIG),
+    (f"/libpod-{PODMAN}", "var/lib/containers/storage/overlay-containers/containers.json"),
+    (f"/libpod-{PODMAN}", f"var/lib/containers/storage/overlay-containers/{PODMAN}/userdata/config.json"),
+    (f"/cri-containerd-{CRI}", f"run/containerd/io.containerd.runtime.v2.task/k8s.io/{CRI}/config.json"),
+    (f"/crio-{CRIO}", f"run/containers/storage/overlay-containers/{CRIO}/userdata/config.json"),
+    (f"/crio-{CRIO}", f"var/lib/containers/storage/overlay-containers/{CRIO}/userdata/state.json"),
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("any")
+
+
+@given(st.sampled_from(FILES), VALUES)
+def test_any_document_has_an_answer(root, file, value):
+    path, name = file
+    target = root / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(value))
+    details = describe(root, path)
+    assert details.name
+    assert all(isinstance(part, str) for pair in details.labels.items() for part in pair)
+    assert "\n" not in details.reason
+
+
+def test_descriptors_are_given_back(podman):
+    paths = (f"/libpod-{PODMAN}", f"/libpod-{NOBODY}", f"/docker/{NOBODY}", f"/crio-{NOBODY}", "/lxc/x")
+    (podman / "var/lib/lxc/x/config").mkdir(parents=True)
+    descriptors = Path("/proc/self/fd")
+    before = len(list(descriptors.iterdir()))
+    for path in paths:
+        describe(podman, path)
+    assert len(list(descriptors.iterdir())) == before
