@@ -1,0 +1,527 @@
+"""The cadvisor dialect: container metrics with cAdvisor's names, labels and units.
+
+Tables carry the version of the cgroup interface in their names; a host publishes one of the two for each controller.
+A limit that is not set has no line: cAdvisor writes 0 there, which says something else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pymon.catalogue.cgroup_fields import HUGEPAGE_SIZES, TCP_STATES, UDP_STATES
+from pymon.catalogue.model import (
+    NSEC,
+    ONE,
+    USEC,
+    USER_HZ,
+    Column,
+    Kind,
+    Metric,
+    Sample,
+    Unit,
+    counter,
+    gauge,
+)
+
+SHARES_OF_WEIGHT = Unit(subtract=1, multiply=262142, divide=9999, add=2)
+"""cpu.weight 1..10000 as cpu.shares 2..262144, the way runtimes convert between the two."""
+
+
+def _cpu_v1(key: str, unit: Unit) -> Column:
+    return Column("cpu.v1", key, unit)
+
+
+def _cpu_v2(key: str, unit: Unit) -> Column:
+    return Column("cpu.v2", key, unit)
+
+
+def _memory(v2: str | None, v1: str | None, unit: Unit = ONE) -> tuple[Column, ...]:
+    columns = []
+    if v2:
+        columns.append(Column("memory.v2", v2, unit))
+    if v1:
+        columns.append(Column("memory.v1", v1, unit))
+    return tuple(columns)
+
+
+def _limited(metric: str, help: str, *columns: Column) -> Metric:
+    """A counter of the CFS bandwidth controller: there only where a quota is set."""
+    quota = (Column("cpu.v2", "cpu.max:quota"), Column("cpu.v1", "cpu.cfs_quota_us"))
+    return Metric(metric, Kind.COUNTER, help, "container_cpu", (Sample(columns, when=quota),))
+
+
+def _io(metric: str, help: str, v2: str | None, v1: str, unit: Unit = ONE) -> Metric:
+    columns = (Column("io.v2", v2, unit),) if v2 else ()
+    return counter(metric, help, "container_io", *columns, Column("io.v1", v1, unit))
+
+
+def _io_v2(metric: str, help: str, key: str) -> Metric:
+    return counter(metric, help, "container_io", Column("io.v2", key, USEC))
+
+
+def _blkio_operation(operation: str, v2: str | None) -> Sample:
+    columns = (Column("blkio.v2", v2),) if v2 else ()
+    v1 = Column("blkio.v1", f"blkio.throttle.io_service_bytes:{operation}")
+    return Sample((*columns, v1), labels=(("operation", operation),))
+
+
+def _network(metric: str, help: str, key: str) -> Metric:
+    return counter(metric, help, "container_network", Column("network", key))
+
+
+def _states(metric: str, help: str, collector: str, table: str, label: str, states: tuple[str, ...]) -> Metric:
+    samples = tuple(Sample((Column(table, state),), labels=((label, state),)) for state in states)
+    return Metric(metric, Kind.GAUGE, help, collector, samples)
+
+
+def _hugetlb(metric: str, kind: Kind, help: str, v2: str | None, v1: str) -> Metric:
+    samples = []
+    for size in HUGEPAGE_SIZES:
+        columns = [Column("hugetlb.v2", v2.format(size=size))] if v2 else []
+        columns.append(Column("hugetlb.v1", v1.format(size=size)))
+        samples.append(Sample(tuple(columns), labels=(("pagesize", size),)))
+    return Metric(metric, kind, help, "container_hugetlb", tuple(samples))
+
+
+_FAULTS = tuple(
+    Sample(
+        (Column("memory.v2", f"memory.stat:{fault}"), Column("memory.v1", f"memory.stat:{prefix}{fault}")),
+        labels=(("failure_type", fault), ("scope", scope)),
+    )
+    for fault in ("pgfault", "pgmajfault")
+    for scope, prefix in (("container", ""), ("hierarchy", "total_"))
+)
+
+METRICS: tuple[Metric, ...] = (
+    gauge(
+        "container_last_seen",
+        "Unix time at which the container was last seen.",
+        "container",
+        Column("container", "last_seen", NSEC),
+    ),
+    gauge(
+        "container_start_time_seconds",
+        "Unix time at which the container started.",
+        "container",
+        Column("container", "start_seconds"),
+    ),
+    gauge(
+        "container_creation_time_seconds",
+        "Unix time at which the container's control group was made.",
+        "container",
+        Column("container", "creation_seconds"),
+    ),
+    Metric(
+        "container_cpu_usage_seconds_total",
+        Kind.COUNTER,
+        "CPU time consumed, in seconds.",
+        "container_cpu",
+        (
+            Sample((Column("percpu.v1", "cpuacct.usage_percpu", NSEC),)),
+            Sample((_cpu_v2("cpu.stat:usage_usec", USEC), _cpu_v1("cpuacct.usage", NSEC)), labels=(("cpu", "total"),)),
+        ),
+    ),
+    counter(
+        "container_cpu_user_seconds_total",
+        "CPU time consumed in user mode, in seconds.",
+        "container_cpu",
+        _cpu_v2("cpu.stat:user_usec", USEC),
+        _cpu_v1("cpuacct.stat:user", USER_HZ),
+    ),
+    counter(
+        "container_cpu_system_seconds_total",
+        "CPU time consumed in the kernel, in seconds.",
+        "container_cpu",
+        _cpu_v2("cpu.stat:system_usec", USEC),
+        _cpu_v1("cpuacct.stat:system", USER_HZ),
+    ),
+    _limited(
+        "container_cpu_cfs_periods_total",
+        "Enforcement periods of the CPU quota that have passed.",
+        _cpu_v2("cpu.stat:nr_periods", ONE),
+        _cpu_v1("cpu.stat:nr_periods", ONE),
+    ),
+    _limited(
+        "container_cpu_cfs_throttled_periods_total",
+        "Enforcement periods in which the container was throttled.",
+        _cpu_v2("cpu.stat:nr_throttled", ONE),
+        _cpu_v1("cpu.stat:nr_throttled", ONE),
+    ),
+    _limited(
+        "container_cpu_cfs_throttled_seconds_total",
+        "Time for which the container was throttled, in seconds.",
+        _cpu_v2("cpu.stat:throttled_usec", USEC),
+        _cpu_v1("cpu.stat:throttled_time", NSEC),
+    ),
+    _limited(
+        "container_cpu_cfs_burst_periods_total",
+        "Enforcement periods in which the container burst over its quota.",
+        _cpu_v2("cpu.stat:nr_bursts", ONE),
+    ),
+    _limited(
+        "container_cpu_cfs_burst_seconds_total",
+        "CPU time used over the quota in bursts, in seconds.",
+        _cpu_v2("cpu.stat:burst_usec", USEC),
+    ),
+    gauge(
+        "container_memory_cache",
+        "Page cache memory, in bytes.",
+        "container_memory",
+        *_memory("memory.stat:file", "memory.stat:total_cache"),
+    ),
+    gauge(
+        "container_memory_rss",
+        "Anonymous and swap cache memory, in bytes.",
+        "container_memory",
+        *_memory("memory.stat:anon", "memory.stat:total_rss"),
+    ),
+    gauge(
+        "container_memory_swap",
+        "Swap in use, in bytes.",
+        "container_memory",
+        *_memory("memory.swap.current", "memory.stat:total_swap"),
+    ),
+    gauge(
+        "container_memory_mapped_file",
+        "Memory of mapped files, in bytes.",
+        "container_memory",
+        *_memory("memory.stat:file_mapped", "memory.stat:total_mapped_file"),
+    ),
+    gauge(
+        "container_memory_kernel_usage",
+        "Kernel memory charged to the container, in bytes.",
+        "container_memory",
+        *_memory("memory.stat:kernel", "memory.kmem.usage_in_bytes"),
+    ),
+    counter(
+        "container_memory_failcnt",
+        "Times that the memory limit was hit.",
+        "container_memory",
+        Column("events.v1", "memory.failcnt"),
+    ),
+    gauge(
+        "container_memory_usage_bytes",
+        "Memory in use, in bytes, all of it, whenever it was last accessed.",
+        "container_memory",
+        *_memory("memory.current", "memory.usage_in_bytes"),
+    ),
+    gauge(
+        "container_memory_max_usage_bytes",
+        "Highest memory use recorded, in bytes.",
+        "container_memory",
+        *_memory("memory.peak", "memory.max_usage_in_bytes"),
+    ),
+    Metric(
+        "container_memory_working_set_bytes",
+        Kind.GAUGE,
+        "Memory in use less the inactive part of the page cache, in bytes.",
+        "container_memory",
+        (
+            Sample(
+                _memory("memory.current", "memory.usage_in_bytes"),
+                minus=_memory("memory.stat:inactive_file", "memory.stat:total_inactive_file"),
+            ),
+        ),
+    ),
+    gauge(
+        "container_memory_total_active_file_bytes",
+        "Page cache memory on the active list, in bytes.",
+        "container_memory",
+        *_memory("memory.stat:active_file", "memory.stat:total_active_file"),
+    ),
+    gauge(
+        "container_memory_total_inactive_file_bytes",
+        "Page cache memory on the inactive list, in bytes.",
+        "container_memory",
+        *_memory("memory.stat:inactive_file", "memory.stat:total_inactive_file"),
+    ),
+    Metric("container_memory_failures_total", Kind.COUNTER, "Page faults.", "container_memory", _FAULTS),
+    counter(
+        "container_memory_events_high_total",
+        "Times that processes were throttled because the high limit was exceeded.",
+        "container_memory",
+        Column("events.v2", "memory.events:high"),
+    ),
+    counter(
+        "container_memory_events_max_total",
+        "Times that memory use was about to go over the limit.",
+        "container_memory",
+        Column("events.v2", "memory.events:max"),
+    ),
+    gauge(
+        "container_memory_file_dirty_bytes",
+        "Page cache memory waiting to be written, in bytes.",
+        "container_memory",
+        *_memory("memory.stat:file_dirty", None),
+    ),
+    gauge(
+        "container_memory_file_writeback_bytes",
+        "Page cache memory being written, in bytes.",
+        "container_memory",
+        *_memory("memory.stat:file_writeback", None),
+    ),
+    counter(
+        "container_memory_pgscan_total",
+        "Pages scanned by reclaim.",
+        "container_memory",
+        *_memory("memory.stat:pgscan", None),
+    ),
+    counter(
+        "container_memory_pgsteal_total", "Pages reclaimed.", "container_memory", *_memory("memory.stat:pgsteal", None)
+    ),
+    counter(
+        "container_memory_workingset_refault_file_total",
+        "Faults on page cache pages that had just been evicted.",
+        "container_memory",
+        *_memory("memory.stat:workingset_refault_file", None),
+    ),
+    counter(
+        "container_memory_workingset_refault_anon_total",
+        "Faults on anonymous pages that had just been evicted.",
+        "container_memory",
+        *_memory("memory.stat:workingset_refault_anon", None),
+    ),
+    Metric(
+        "container_oom_events_total",
+        Kind.COUNTER,
+        "Processes of the container killed for want of memory.",
+        "container_memory",
+        (
+            Sample(
+                (
+                    Column("events.v2", "memory.events:oom_kill"),
+                    Column("events.v1", "memory.oom_control:oom_kill"),
+                )
+            ),
+        ),
+    ),
+    Metric(
+        "container_memory_numa_pages",
+        Kind.GAUGE,
+        "Pages on each NUMA node.",
+        "container_memory_numa",
+        (Sample((Column("numa.v1", "memory.numa_stat"),)),),
+    ),
+    gauge(
+        "container_memory_migrate",
+        "Whether pages follow the container to other memory nodes.",
+        "container_cpuset",
+        Column("cpuset.v1", "cpuset.memory_migrate"),
+    ),
+    _hugetlb(
+        "container_hugetlb_usage_bytes",
+        Kind.GAUGE,
+        "Huge page memory in use, in bytes.",
+        "hugetlb.{size}.current",
+        "hugetlb.{size}.usage_in_bytes",
+    ),
+    _hugetlb(
+        "container_hugetlb_max_usage_bytes",
+        Kind.GAUGE,
+        "Highest huge page memory use recorded, in bytes.",
+        None,
+        "hugetlb.{size}.max_usage_in_bytes",
+    ),
+    _hugetlb(
+        "container_hugetlb_failcnt",
+        Kind.COUNTER,
+        "Times that the huge page limit was hit.",
+        "hugetlb.{size}.events:max",
+        "hugetlb.{size}.failcnt",
+    ),
+    _io(
+        "container_fs_reads_bytes_total",
+        "Bytes read from the device.",
+        "rbytes",
+        "blkio.throttle.io_service_bytes:Read",
+    ),
+    _io(
+        "container_fs_writes_bytes_total",
+        "Bytes written to the device.",
+        "wbytes",
+        "blkio.throttle.io_service_bytes:Write",
+    ),
+    _io("container_fs_reads_total", "Reads from the device.", "rios", "blkio.throttle.io_serviced:Read"),
+    _io("container_fs_writes_total", "Writes to the device.", "wios", "blkio.throttle.io_serviced:Write"),
+    _io_v2(
+        "container_fs_io_cost_usage_seconds_total", "Device time used, by the io.cost model, in seconds.", "cost.usage"
+    ),
+    _io_v2(
+        "container_fs_io_cost_wait_seconds_total", "Time waited for the io.cost controller, in seconds.", "cost.wait"
+    ),
+    _io_v2(
+        "container_fs_io_cost_indebt_seconds_total",
+        "Time in debt to the io.cost controller, in seconds.",
+        "cost.indebt",
+    ),
+    _io_v2("container_fs_io_cost_indelay_seconds_total", "Time delayed for io.cost debt, in seconds.", "cost.indelay"),
+    Metric(
+        "container_blkio_device_usage_total",
+        Kind.COUNTER,
+        "Bytes moved to and from the device, by operation.",
+        "container_io",
+        (
+            _blkio_operation("Read", "rbytes"),
+            _blkio_operation("Write", "wbytes"),
+            _blkio_operation("Sync", None),
+            _blkio_operation("Async", None),
+            _blkio_operation("Discard", None),
+            _blkio_operation("Total", None),
+        ),
+    ),
+    _network("container_network_receive_bytes_total", "Bytes received.", "receive_bytes"),
+    _network("container_network_receive_packets_total", "Packets received.", "receive_packets"),
+    _network("container_network_receive_packets_dropped_total", "Received packets that were dropped.", "receive_drop"),
+    _network("container_network_receive_errors_total", "Errors while receiving.", "receive_errs"),
+    _network("container_network_transmit_bytes_total", "Bytes sent.", "transmit_bytes"),
+    _network("container_network_transmit_packets_total", "Packets sent.", "transmit_packets"),
+    _network("container_network_transmit_packets_dropped_total", "Packets dropped while sending.", "transmit_drop"),
+    _network("container_network_transmit_errors_total", "Errors while sending.", "transmit_errs"),
+    gauge(
+        "container_sockstat_sockets_used", "Sockets in use.", "container_sockstat", Column("sockstat", "sockets:used")
+    ),
+    gauge(
+        "container_sockstat_tcp_inuse",
+        "TCP sockets in use, IPv4.",
+        "container_sockstat",
+        Column("sockstat", "TCP:inuse"),
+    ),
+    gauge(
+        "container_sockstat_tcp_tw",
+        "TCP sockets in state time-wait.",
+        "container_sockstat",
+        Column("sockstat", "TCP:tw"),
+    ),
+    gauge(
+        "container_sockstat_udp_inuse",
+        "UDP sockets in use, IPv4.",
+        "container_sockstat",
+        Column("sockstat", "UDP:inuse"),
+    ),
+    gauge(
+        "container_sockstat_raw_inuse",
+        "Raw sockets in use, IPv4.",
+        "container_sockstat",
+        Column("sockstat", "RAW:inuse"),
+    ),
+    gauge(
+        "container_sockstat_tcp6_inuse",
+        "TCP sockets in use, IPv6.",
+        "container_sockstat",
+        Column("sockstat", "TCP6:inuse"),
+    ),
+    gauge(
+        "container_sockstat_udp6_inuse",
+        "UDP sockets in use, IPv6.",
+        "container_sockstat",
+        Column("sockstat", "UDP6:inuse"),
+    ),
+    gauge(
+        "container_sockstat_raw6_inuse",
+        "Raw sockets in use, IPv6.",
+        "container_sockstat",
+        Column("sockstat", "RAW6:inuse"),
+    ),
+    _states(
+        "container_network_tcp_usage_total",
+        "TCP sockets by state, IPv4.",
+        "container_tcp",
+        "tcp",
+        "tcp_state",
+        TCP_STATES,
+    ),
+    _states(
+        "container_network_tcp6_usage_total",
+        "TCP sockets by state, IPv6.",
+        "container_tcp",
+        "tcp6",
+        "tcp_state",
+        TCP_STATES,
+    ),
+    _states(
+        "container_network_udp_usage_total",
+        "UDP sockets and queues, IPv4.",
+        "container_udp",
+        "udp",
+        "udp_state",
+        UDP_STATES,
+    ),
+    _states(
+        "container_network_udp6_usage_total",
+        "UDP sockets and queues, IPv6.",
+        "container_udp",
+        "udp6",
+        "udp_state",
+        UDP_STATES,
+    ),
+    gauge("container_processes", "Processes in the container.", "container_process", Column("process", "cgroup.procs")),
+    gauge(
+        "container_threads",
+        "Threads in the container.",
+        "container_pids",
+        Column("pids.v2", "pids.current"),
+        Column("pids.v1", "pids.current"),
+    ),
+    gauge(
+        "container_threads_max",
+        "Most threads that the container may have.",
+        "container_pids",
+        Column("pids.v2", "pids.max"),
+        Column("pids.v1", "pids.max"),
+    ),
+    *(
+        counter(
+            f"container_pressure_{resource}_{name}_seconds_total",
+            f"Time for which {who} waited for {what}, in seconds.",
+            "container_pressure",
+            Column("pressure", f"{resource}.pressure:{key}", USEC),
+        )
+        for resource, what in (("cpu", "a CPU"), ("memory", "memory"), ("io", "I/O"))
+        for name, key, who in (("waiting", "some", "some process"), ("stalled", "full", "all processes"))
+    ),
+    gauge(
+        "container_spec_cpu_period",
+        "Enforcement period of the CPU quota, in microseconds.",
+        "container_cpu",
+        _cpu_v2("cpu.max:period", ONE),
+        _cpu_v1("cpu.cfs_period_us", ONE),
+    ),
+    gauge(
+        "container_spec_cpu_quota",
+        "CPU quota in a period, in microseconds.",
+        "container_cpu",
+        _cpu_v2("cpu.max:quota", ONE),
+        _cpu_v1("cpu.cfs_quota_us", ONE),
+    ),
+    gauge(
+        "container_spec_cpu_shares",
+        "Share of CPU time relative to others.",
+        "container_cpu",
+        _cpu_v2("cpu.weight", SHARES_OF_WEIGHT),
+        _cpu_v1("cpu.shares", ONE),
+    ),
+    gauge(
+        "container_spec_memory_limit_bytes",
+        "Memory limit, in bytes.",
+        "container_memory",
+        *_memory("memory.max", "memory.limit_in_bytes"),
+    ),
+    gauge(
+        "container_spec_memory_swap_limit_bytes",
+        "Swap limit, in bytes; with version 1 control groups memory and swap together.",
+        "container_memory",
+        *_memory("memory.swap.max", "memory.memsw.limit_in_bytes"),
+    ),
+    gauge(
+        "container_spec_memory_reservation_limit_bytes",
+        "Memory reservation, in bytes.",
+        "container_memory",
+        *_memory("memory.min", "memory.soft_limit_in_bytes"),
+    ),
+)
+
+
+def without_table(metric: Metric, table: str) -> Metric:
+    """The metric without the samples of a table; the next alternative takes their place."""
+    samples = tuple(sample for sample in metric.samples if any(column.table != table for column in sample.columns))
+    return replace(metric, samples=samples)
