@@ -1,0 +1,365 @@
+"""The web configuration file of the Prometheus exporters (exporter-toolkit): TLS, headers, users, rate limit.
+
+Differences from exporter-toolkit, all of them errors with a reason or without effect:
+
+- TLS 1.0 and 1.1 are refused. One curve at most can be preferred, which is what Python's ssl can set.
+- ``RequestClientCert`` and ``RequireAnyClientCert`` are refused: Python's ssl asks for a certificate only to verify it.
+- ``http2`` is read and means nothing: HTTP/1.1 is spoken, which clients of HTTP/2 fall back to.
+- ``client_allowed_sans`` is looked at when the handshake is done and before anything is read from the connection.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import ssl
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pymon.config import ConfigError, nearest, parse_seconds, parse_yaml, read_file, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
+
+_CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
+
+_CIPHERS = {
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+}
+"""Go's names of the secure suites of TLS 1.2, and OpenSSL's."""
+
+_CIPHERS_TLS13 = frozenset(("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"))
+"""Go takes them in the list, and never lets it choose among them; nor do we."""
+
+_CLIENT_AUTH = {
+    "NoClientCert": ssl.CERT_NONE,
+    "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
+    "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
+}
+_CLIENT_AUTH_REFUSED = ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert")
+
+_HEADERS: dict[str, tuple[str, ...]] = {
+    "Content-Security-Policy": (),
+    "X-Frame-Options": ("deny", "sameorigin"),
+    "X-Content-Type-Options": ("nosniff",),
+    "X-XSS-Protection": (),
+    "Strict-Transport-Security": (),
+}
+
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+
+
+@dataclass(frozen=True, slots=True)
+class TLSConfig:
+    """The TLS side. A certificate, key or CA is PEM text or the file that holds it."""
+
+    cert: str | Path
+    key: str | Path
+    client_ca: str | Path | None
+    client_auth: ssl.VerifyMode
+    client_allowed_sans: frozenset[str]
+    min_version: ssl.TLSVersion
+    max_version: ssl.TLSVersion
+    ciphers: tuple[str, ...]
+    prefer_server_ciphers: bool
+    curve: str | None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that are part of the configuration."""
+        return tuple(item for item in (self.cert, self.key, self.client_ca) if isinstance(item, Path))
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """A token bucket: one token each `interval_seconds`, at most `burst` of them."""
+
+    interval_seconds: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class WebConfig:
+    """What the file says. `users` maps a name to its bcrypt hash; empty means that nobody has to log in."""
+
+    tls: TLSConfig | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    users: Mapping[str, bytes] | None = None
+    rate_limit: RateLimit | None = None
+
+    @property
+    def header_block(self) -> bytes:
+        """The headers as they go into an answer."""
+        return "".join(f"{name}: {value}\r\n" for name, value in self.headers).encode("ascii")
+
+
+class _Section:
+    """A mapping of the file whose keys are taken one by one; `done` refuses what was not taken."""
+
+    def __init__(self, file: Path, name: str, raw: Any) -> None:
+        if not isinstance(raw, dict):
+            raise ConfigError(f"{file}: {name}: expected a mapping, got {shown(raw)}")
+        self._file, self._name, self._raw, self._known = file, name, raw, set[str]()
+
+    def error(self, key: str, text: str) -> ConfigError:
+        name = f"{self._name}.{key}" if self._name else key
+        return ConfigError(f"{self._file}: {name}: {text}")
+
+    def take(self, key: str, kind: type, expected: str, default: Any = None) -> Any:
+        """The value of a key, the default when it is absent or null."""
+        self._known.add(key)
+        value = self._raw.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self.error(key, f"expected {expected}, got {shown(value)}")
+        return value
+
+    def choice(self, key: str, choices: Mapping[str, Any], default: str) -> Any:
+        """What the word under a key stands for."""
+        word = self.take(key, str, "a string", default)
+        if word not in choices:
+            raise self.error(key, f"expected one of {', '.join(choices)}, got {shown(word)}")
+        return choices[word]
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of strings, empty when it is absent."""
+        value = self.take(key, list, "a list of strings", [])
+        if not all(isinstance(item, str) and item for item in value):
+            raise self.error(key, f"expected a list of strings, got {shown(value)}")
+        return tuple(value)
+
+    def pem(self, key: str) -> str | Path | None:
+        """PEM text under the key, or the file under ``KEY_file``, relative to the configuration file."""
+        text = self.take(key, str, "PEM text", "")
+        name = self.take(f"{key}_file", str, "a path", "")
+        if text and name:
+            raise self.error(key, f"expected one of {key} and {key}_file, got both")
+        if "\0" in name:
+            raise self.error(f"{key}_file", f"expected a path, got {shown(name)}")
+        return self._file.parent / name if name else text or None
+
+    def done(self) -> None:
+        for key in self._raw:
+            if key not in self._known:
+                raise self.error(key, f"unknown key{nearest(key, self._known)}")
+
+
+def _tls(file: Path, raw: Any) -> TLSConfig:
+    section = _Section(file, "tls_server_config", raw)
+    cert, key, client_ca = section.pem("cert"), section.pem("key"), section.pem("client_ca")
+    if cert is None or key is None:
+        missing = "key" if cert else "cert"
+        raise section.error(missing, f"expected {missing} or {missing}_file, got neither")
+    auth_word = section.take("client_auth_type", str, "a string", "") or "NoClientCert"
+    if auth_word in _CLIENT_AUTH_REFUSED:
+        raise section.error(
+            "client_auth_type",
+            f"{auth_word} cannot be had here: a certificate is only ever asked for to verify it; "
+            "expected NoClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert",
+        )
+    if auth_word not in _CLIENT_AUTH:
+        raise section.error("client_auth_type", f"expected one of {', '.join(_CLIENT_AUTH)}, got {shown(auth_word)}")
+    auth = _CLIENT_AUTH[auth_word]
+    if client_ca is not None and auth == ssl.CERT_NONE:
+        raise section.error("client_auth_type", "expected one that verifies, as there is a client_ca, got NoClientCert")
+    if client_ca is None and auth != ssl.CERT_NONE:
+        raise section.error("client_ca", f"expected client_ca or client_ca_file for {auth_word}, got neither")
+    sans = section.texts("client_allowed_sans")
+    if sans and auth == ssl.CERT_NONE:
+        raise section.error("client_allowed_sans", "expected a client_auth_type that verifies, got NoClientCert")
+    versions = _VERSIONS
+    minimum = section.choice("min_version", versions, "TLS12")
+    maximum = section.choice("max_version", versions, "TLS13")
+    if minimum > maximum:
+        raise section.error("min_version", "expected one up to max_version, got a later one")
+    suites = section.texts("cipher_suites")
+    for suite in suites:
+        if suite not in _CIPHERS and suite not in _CIPHERS_TLS13:
+            known = (*_CIPHERS, *_CIPHERS_TLS13)
+            raise section.error("cipher_suites", f"{shown(suite)} is no secure cipher suite{nearest(suite, known)}")
+    ciphers = tuple(_CIPHERS[suite] for suite in suites if suite in _CIPHERS)
+    if suites and not ciphers:
+        if maximum < ssl.TLSVersion.TLSv1_3:
+            raise section.error("cipher_suites", "expected a suite of TLS 1.2, as max_version is TLS12")
+        minimum = ssl.TLSVersion.TLSv1_3
+    curves = section.texts("curve_preferences")
+    if len(curves) > 1:
+        raise section.error(
+            "curve_preferences", f"expected at most one curve, which is what can be set, got {len(curves)}"
+        )
+    for curve in curves:
+        if curve not in _CURVES:
+            raise section.error("curve_preferences", f"expected one of {', '.join(_CURVES)}, got {shown(curve)}")
+    prefer = section.take("prefer_server_cipher_suites", bool, "true or false", default=True)
+    section.done()
+    return TLSConfig(
+        cert=cert,
+        key=key,
+        client_ca=client_ca,
+        client_auth=auth,
+        client_allowed_sans=frozenset(map(canonical_san, sans)),
+        min_version=minimum,
+        max_version=maximum,
+        ciphers=ciphers,
+        prefer_server_ciphers=prefer,
+        curve=_CURVES[curves[0]] if curves else None,
+    )
+
+
+def _headers(file: Path, raw: Any) -> tuple[tuple[str, str], ...]:
+    section = _Section(file, "http_server_config", raw)
+    section.take("http2", bool, "true or false")
+    names = section.take("headers", dict, "a mapping", {})
+    section.done()
+    headers = _Section(file, "http_server_config.headers", names)
+    for name, value in names.items():
+        if name not in _HEADERS:
+            raise headers.error(name, f"expected one of {', '.join(_HEADERS)}")
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+            raise headers.error(name, f"expected a printable string, got {shown(value)}")
+        if _HEADERS[name] and value not in _HEADERS[name]:
+            raise headers.error(name, f"expected one of {', '.join(_HEADERS[name])}, got {shown(value)}")
+    return tuple(names.items())
+
+
+def _users(file: Path, raw: Any) -> Mapping[str, bytes]:
+    section = _Section(file, "basic_auth_users", raw)
+    for name, value in raw.items():
+        if ":" in name:
+            raise section.error(name, "expected a user name without a colon")
+        if not isinstance(value, str) or not _BCRYPT.fullmatch(value):
+            raise section.error(name, "expected a bcrypt hash")
+    return {name: value.encode("ascii") for name, value in raw.items()}
+
+
+def _rate_limit(file: Path, raw: Any) -> RateLimit | None:
+    section = _Section(file, "rate_limit", raw)
+    text = section.take("interval", str | int, "a duration such as 1s", "0")  # type: ignore[arg-type]
+    burst = section.take("burst", int, "an integer", 0)
+    section.done()
+    try:
+        interval = parse_seconds(str(text))
+    except ValueError as error:
+        raise section.error("interval", f"expected {error}, got {shown(text)}") from None
+    if not interval:
+        return None
+    if burst < 1:
+        raise section.error("burst", f"expected 1 or more, got {burst}")
+    return RateLimit(interval, burst)
+
+
+_READERS: dict[str, Callable[[Path, Any], Any]] = {
+    "tls_server_config": _tls,
+    "http_server_config": _headers,
+    "basic_auth_users": _users,
+    "rate_limit": _rate_limit,
+}
+
+KEYS = tuple(_READERS)
+"""Keys of the top level."""
+
+
+def parse_web_config(data: bytes, file: Path) -> WebConfig:
+    """What a web configuration file says. `file` is for error texts, and relative paths are relative to it."""
+    document = _Section(file, "", parse_yaml(data, file))
+    raw = {key: document.take(key, dict, "a mapping") for key in KEYS}
+    document.done()
+    tls, headers, users, limit = (
+        read(file, raw[key]) if raw[key] is not None else None for key, read in _READERS.items()
+    )
+    return WebConfig(tls=tls, headers=headers or (), users=users or {}, rate_limit=limit)
+
+
+def load_web_config(file: Path) -> WebConfig:
+    """Read and parse the file, without reading the certificates it names."""
+    return parse_web_config(read_file(file), file)
+
+
+# --- TLS ---------------------------------------------------------------------------------------
+
+
+def canonical_san(text: str) -> str:
+    """A subject alternative name in the form it is compared in: an IP address in its shortest, others as they are."""
+    try:
+        return str(ipaddress.ip_address(text.strip()))
+    except ValueError:
+        return text
+
+
+def san_allowed(certificate: Mapping[str, Any] | None, allowed: frozenset[str]) -> bool:
+    """Whether one DNS, IP, email or URI name of a peer's certificate (as ``getpeercert`` gives it) is allowed."""
+    names = certificate.get("subjectAltName", ()) if certificate else ()
+    return any(kind in {"DNS", "IP Address", "email", "URI"} and canonical_san(name) in allowed for kind, name in names)
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted")
+
+
+def _load_chain(context: ssl.SSLContext, tls: TLSConfig, file: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="pymon-tls-") as directory:
+        paths: list[Path] = []
+        for name, item in (("cert", tls.cert), ("key", tls.key)):
+            path = item if isinstance(item, Path) else Path(directory, name)
+            if isinstance(item, str):
+                path.touch(mode=0o600)
+                path.write_text(item)
+            key = f"{file}: tls_server_config.{name}" + ("_file" if isinstance(item, Path) else "")
+            try:
+                path.open("rb").close()
+            except OSError as error:
+                raise ConfigError(f"{key}: {item} cannot be read: {error.strerror}") from None
+            paths.append(path)
+        try:
+            context.load_cert_chain(paths[0], paths[1], password=_no_password)
+        except (ssl.SSLError, ValueError) as error:
+            reason = (error.reason or "no PEM") if isinstance(error, ssl.SSLError) else error
+            raise ConfigError(
+                f"{file}: tls_server_config: expected a certificate and its key in PEM: {reason}"
+            ) from None
+
+
+def make_context(tls: TLSConfig, file: Path) -> ssl.SSLContext:
+    """A server's context; ConfigError names `file` when a certificate, key or CA cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = tls.min_version
+    context.maximum_version = tls.max_version
+    # Every connection shows its client's certificate anew, and a ticket outlives no change of the file.
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+    context.num_tickets = 0
+    if tls.prefer_server_ciphers:
+        context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+    else:
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    if tls.ciphers:
+        context.set_ciphers(":".join(tls.ciphers))
+    if tls.curve:
+        context.set_ecdh_curve(tls.curve)
+    context.set_alpn_protocols(["http/1.1"])
+    _load_chain(context, tls, file)
+    if tls.client_ca is not None:
+        key = f"{file}: tls_server_config.client_ca"
+        data = tls.client_ca
+        try:
+            text = data.read_text("ascii", errors="replace") if isinstance(data, Path) else data
+            context.load_verify_locations(cadata=text.encode("ascii", errors="replace").decode())
+        except (ssl.SSLError, ValueError):
+            raise ConfigError(f"{key}: expected certificates in PEM") from None
+        except OSError as error:
+            raise ConfigError(f"{key}_file: {data} cannot be read: {error.strerror}") from None
+        context.verify_mode = tls.client_auth
+    return context

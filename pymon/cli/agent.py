@@ -1,0 +1,65 @@
+"""``pymon agent``: answer scrapes of this node and its containers."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+import uvloop
+
+import pymon
+from pymon.agent.access import LiveWebConfig
+from pymon.agent.build import build_agent
+from pymon.agent.collectors import COLLECTORS
+from pymon.agent.options import AgentOptions, load_agent_options
+from pymon.agent.serve import serve, stop_on_signals
+from pymon.agent.web import AgentWeb
+from pymon.log import setup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pymon.config import Address
+
+_log = logging.getLogger("pymon.agent")
+
+
+def run(argv: Sequence[str]) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    options = load_agent_options(argv, os.environ, COLLECTORS, version=pymon.__version__)
+    setup(options.log_level, options.log_format)
+    serve_agent(options, _started)
+    return 0
+
+
+def serve_agent(options: AgentOptions, started: Callable[[AgentOptions, tuple[Address, ...]], None]) -> None:
+    """Build the agent and serve it until a signal; `started` is called once it listens."""
+    live = LiveWebConfig(options.web_config_file) if options.web_config_file else None
+    uvloop.run(_serve(options, live, started))
+
+
+async def _serve(
+    options: AgentOptions,
+    live: LiveWebConfig | None,
+    started: Callable[[AgentOptions, tuple[Address, ...]], None],
+) -> None:
+    stop = stop_on_signals()
+    agent = build_agent(options)
+    agent.collection.start()
+    web = AgentWeb(agent.collection, agent.registry, options, live, agent.self_metrics.registry)
+    try:
+        await serve(
+            web.server(),
+            options.listen_addresses,
+            stop=stop,
+            stopping=web.stopping,
+            started=lambda addresses: started(options, addresses),
+        )
+    finally:
+        await agent.collection.stop()
+
+
+def _started(_: AgentOptions, addresses: tuple[Address, ...]) -> None:
+    for address in addresses:
+        _log.info("listening", extra={"fields": {"address": str(address)}})

@@ -1,0 +1,50 @@
+"""``pymon check-config FILE``: validate a configuration file, or a web configuration file, without starting."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pymon.agent.options import check_agent_file
+from pymon.agent.web_config import KEYS, load_web_config, make_context
+from pymon.config import ConfigError, parse_yaml, read_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymon.agent.options import CollectorOption
+
+_USAGE = "usage: pymon check-config FILE [FILE ...]"
+
+
+def check(file: Path, collectors: Sequence[CollectorOption]) -> None:
+    """Raise ConfigError unless the file can be used. What it holds decides which of the two formats it is in."""
+    keys = set(parse_yaml(read_file(file), file))
+    if keys & set(KEYS):
+        config = load_web_config(file)
+        if config.tls:
+            make_context(config.tls, file)
+        return
+    web = check_agent_file(file, collectors)
+    if web is not None:
+        check(web, collectors)
+
+
+def run(argv: Sequence[str]) -> int:
+    """A line for each file; 0 when all are good, else 2."""
+    if "--help" in argv or "-h" in argv:
+        print(_USAGE)
+        return 0
+    if not argv or any(word.startswith("-") for word in argv):
+        raise ConfigError("check-config: expected FILE [FILE ...]")
+    status = 0
+    for name in argv:
+        try:
+            check(Path(name), ())
+        except ConfigError as error:
+            print(f"pymon: {error}", file=sys.stderr)
+            status = 2
+        else:
+            print(f"{name}: ok")
+    return status

@@ -1,0 +1,147 @@
+"""``pymon doctor``: what this machine offers, and where each container metric comes from and why."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pymon
+from pymon.agent.build import enabled_metrics
+from pymon.agent.collectors import COLLECTORS
+from pymon.agent.options import AgentOptions, load_agent_options
+from pymon.config import ConfigError
+from pymon.sources.cgroup import NUMBERED, TABLES, Hierarchies, find_hierarchies, published
+from pymon.sources.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymon.catalogue.model import Metric, Sample
+
+_RUNTIMES = (
+    ("docker", "var/lib/docker/containers"),
+    ("podman", "var/lib/containers/storage"),
+    ("containerd", "run/containerd/io.containerd.runtime.v2.task"),
+    ("cri-o", "var/run/crio"),
+    ("lxc", "var/lib/lxc"),
+    ("systemd-nspawn", "run/systemd/machines"),
+    ("systemd", "run/systemd/system"),
+)
+_NUMBERED_OF = {numbered: table for table, numbered in NUMBERED.items()}
+_CAPABILITIES = (("CAP_DAC_READ_SEARCH", 2), ("CAP_SYS_PTRACE", 19), ("CAP_SYS_RESOURCE", 24), ("CAP_BPF", 39))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Print the report; 1 when this machine cannot be measured."""
+    options = load_agent_options(
+        argv,
+        os.environ,
+        COLLECTORS,
+        program="pymon doctor",
+        description="Show what this machine offers, and where each metric comes from.",
+        version=pymon.__version__,
+    )
+    try:
+        hierarchies = find_hierarchies(options.cgroupfs)
+    except SourceError as error:
+        raise ConfigError(f"path.cgroupfs: {error}") from error
+    width = 22
+    for name, text in _machine(options, hierarchies):
+        sys.stdout.write(f"{name:<{width}}{text}\n")
+    sys.stdout.write("\n")
+    sys.stdout.writelines(_metrics(options, hierarchies))
+    return 0
+
+
+def _machine(options: AgentOptions, hierarchies: Hierarchies) -> Iterator[tuple[str, str]]:
+    yield "pymon", pymon.__version__
+    yield "kernel", f"{platform.system()} {platform.release()} {platform.machine()}"
+    yield "cgroup version 1", ", ".join(sorted(hierarchies.v1)) or "not mounted"
+    controllers = ", ".join(sorted(hierarchies.v2_controllers)) or "no controllers"
+    yield "cgroup version 2", f"{hierarchies.v2}: {controllers}" if hierarchies.v2 else "not mounted"
+    yield "pressure (PSI)", _readable(options.procfs / "pressure/cpu", "on", "off, or kernel older than 4.20")
+    yield "BTF", _readable(options.sysfs / "kernel/btf/vmlinux", "there", "not there")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield "descriptors", f"soft limit {soft}, hard limit {hard}; each reader may keep nearly as many open"
+    yield "inotify watches", _text(options.procfs / "sys/fs/inotify/max_user_watches")
+    yield "capabilities", _capabilities(options.procfs)
+    found = [name for name, path in _RUNTIMES if (options.rootfs / path).exists()]
+    yield "runtimes", ", ".join(found) or "none found; --container.pattern or --container.all says what to measure"
+    yield "kstat", "not on Linux; OpenZFS under /proc/spl/kstat is read as node metrics"
+    yield "source", "cgroupfs: descriptors kept open, one thread for each group of files"
+
+
+def _metrics(options: AgentOptions, hierarchies: Hierarchies) -> Iterator[str]:
+    metrics = [metric for metric in enabled_metrics(options) if metric.name.startswith("container_")]
+    tables = published(hierarchies, metrics)
+    width = max((len(metric.name) for metric in metrics), default=0) + 2
+    for metric in metrics:
+        yield f"{metric.name:<{width}}{_source(metric, tables, hierarchies)}\n"
+
+
+def _source(metric: Metric, tables: frozenset[str], hierarchies: Hierarchies) -> str:
+    sample: Sample = metric.samples[0] if len(metric.samples) == 1 else _first(metric, tables)
+    for column in sample.columns:
+        if column.table in tables:
+            return f"{_where(column.table)} {column.key}"
+    wanted = sorted({column.table for column in sample.columns})
+    return "absent: " + "; ".join(_why_not(table, hierarchies) for table in wanted)
+
+
+def _first(metric: Metric, tables: frozenset[str]) -> Sample:
+    for sample in metric.samples:
+        if any(column.table in tables for column in sample.columns):
+            return sample
+    return metric.samples[0]
+
+
+def _where(table: str) -> str:
+    if table == "container":
+        return "pymon"
+    files = TABLES.get(_NUMBERED_OF.get(table, table))
+    if files is None:
+        return "cgroup.procs" if table == "process" else "/proc/PID/net"
+    return f"cgroup v{files.version}"
+
+
+def _why_not(table: str, hierarchies: Hierarchies) -> str:
+    files = TABLES.get(_NUMBERED_OF.get(table, table))
+    if files is None:
+        return f"{table}: no cgroup tree has processes"
+    if files.version == 1:
+        return f"no version 1 hierarchy of controller {files.controller}"
+    if hierarchies.v2 is None:
+        return "no version 2 tree"
+    if files.controller and files.controller not in hierarchies.v2_controllers:
+        return f"the version 2 tree has no controller {files.controller}"
+    return "read from version 1"
+
+
+def _readable(path: Path, yes: str, no: str) -> str:
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        return f"{no} ({path}: {error.strerror})"
+    return yes
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        return f"unknown ({path}: {error.strerror})"
+
+
+def _capabilities(procfs: Path) -> str:
+    try:
+        lines = (procfs / "self/status").read_text().splitlines()
+        mask = int(next(line for line in lines if line.startswith("CapEff:")).split()[1], 16)
+    except (OSError, StopIteration, ValueError, IndexError):
+        return "unknown"
+    return ", ".join(f"{name} {'yes' if mask >> bit & 1 else 'no'}" for name, bit in _CAPABILITIES)

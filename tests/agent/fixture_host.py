@@ -1,0 +1,90 @@
+"""The fixture hosts as the agent sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import pymon
+from pymon.agent.build import build_agent
+from pymon.agent.collectors import COLLECTORS
+from pymon.agent.options import load_agent_options
+from pymon.cli.collect import _collect
+from tests.oracle import Series, parse
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FIXTURES = REPOSITORY / "tests" / "fixtures"
+HOSTS = ("v2", "v1", "hybrid")
+
+VOLATILE = re.compile(
+    "|".join(
+        (
+            r"pymon_",  # the agent itself: durations, its own version
+            r"process_",  # the agent itself
+            r"python_",  # the agent itself
+            r"container_last_seen$",  # the clock
+            r"container_(start|creation)_time_seconds$",  # never later than the clock, never earlier than the directory
+            r"node_time_seconds$",  # the clock
+            r"node_time_zone_offset_seconds$",  # the environment
+            r"node_time_clocksource",  # the machine's, where a fixture has none
+            r"node_filesystem_",  # statvfs(2) of the machine that the test runs on
+        )
+    )
+)
+"""Families of which a frozen host does not decide the values."""
+
+
+class FixtureHost:
+    """A host's files and how to have them read."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def cgroups(self) -> Path:
+        """Where its cgroup file systems are."""
+        return self.root / "sys/fs/cgroup"
+
+    def flags(self) -> list[str]:
+        """The flags that make an agent read it."""
+        return [
+            f"--path.procfs={self.root / 'proc'}",
+            f"--path.sysfs={self.root / 'sys'}",
+            f"--path.cgroupfs={self.cgroups}",
+            f"--path.rootfs={self.root}",
+        ]
+
+    def run(self, *flags: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+        """`pymon collect` in a process of its own."""
+        return subprocess.run(
+            [sys.executable, "-m", "pymon", "collect", *self.flags(), *flags],
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TZ": "UTC", **(env or {})},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+
+    def collect(self, *flags: str) -> dict[Series, Fraction]:
+        """Every series of one collection in this process."""
+        options = load_agent_options([*self.flags(), *flags], {}, COLLECTORS, version=pymon.__version__)
+        return parse(asyncio.run(_collect(build_agent(options), openmetrics=False)))
+
+
+def copy_host(name: str, target: Path) -> FixtureHost:
+    """A copy of a fixture host that a test may change."""
+    root = target / name
+    shutil.copytree(FIXTURES / name, root, symlinks=True)
+    return FixtureHost(root)
+
+
+def stable(series: Mapping[Series, Fraction]) -> dict[Series, Fraction]:
+    """The series that a frozen host decides."""
+    return {key: value for key, value in series.items() if not VOLATILE.match(key[0])}

@@ -1,0 +1,796 @@
+"""The agent over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import gzip
+import json
+import logging
+import os
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import bcrypt
+import pytest
+import trustme
+import uvloop
+from cryptography import x509
+from prometheus_client import CollectorRegistry
+
+from pymon.agent import answer, serve, web
+from pymon.agent.access import LiveWebConfig
+from pymon.agent.options import load_agent_options
+from pymon.agent.web import AgentWeb, scrape_timeout
+from pymon.config import Address
+from pymon.exposition.negotiation import Format
+
+UUID = "0b0f0c0d-1111-2222-3333-44444444abcd"
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,*/*;q=0.1"
+
+
+class StubBody:
+    def __init__(self, data: bytes, stub: Stub) -> None:
+        self._memory = bytearray(data)
+        self.data = memoryview(self._memory).toreadonly()
+        self._stub = stub
+        stub.lent += 1
+
+    def release(self) -> None:
+        self.data.release()
+        self._memory.append(0)  # BufferError while anything can still read it
+        self._stub.lent -= 1
+
+
+@dataclass
+class Stub:
+    """A collection and an inventory in one."""
+
+    collectors: tuple[str, ...] = ("cpu", "memory")
+    known_collectors: tuple[str, ...] = ("cpu", "memory", "process")
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    data: bytes = field(default=b"metric 1\n", repr=False)
+    lent: int = 0
+    reason: str | None = None
+    gate: asyncio.Event | None = None
+    error: Exception | None = None
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+    version: str = "v 1"
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    waits: int = 0
+
+    async def scrape(self, **arguments: Any) -> StubBody:
+        self.calls.append(arguments)
+        self.entered.set()
+        if self.gate:
+            await self.gate.wait()
+        if self.error:
+            raise self.error
+        return StubBody(gzip.compress(self.data) if arguments["gzip"] else self.data, self)
+
+    async def scrape_container(self, uuid: str, **arguments: Any) -> StubBody | None:
+        return await self.scrape(uuid=uuid, **arguments) if uuid == UUID else None
+
+    def ready(self) -> str | None:
+        return self.reason
+
+    def document(self) -> bytes:
+        return json.dumps({"version": self.version}).encode()
+
+    async def wait_change(self, version: str, timeout_seconds: float) -> None:
+        self.waits += 1
+        self.entered.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await self.changed.wait()
+
+    def change(self) -> None:
+        self.version = "v 2"
+        self.changed.set()
+
+
+@dataclass
+class Agent:
+    stub: Stub
+    port: int
+    registry: CollectorRegistry
+    session: aiohttp.ClientSession
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+    ca: ssl.SSLContext | None = None
+
+    async def get(self, path: str, method: str = "GET", **arguments: Any) -> tuple[int, Any, bytes]:
+        arguments.setdefault("headers", {})
+        if self.ca:
+            arguments.setdefault("ssl", self.ca)
+        url = f"http{'s' if self.ca else ''}://127.0.0.1:{self.port}{path}"
+        async with self.session.request(method, url, **arguments) as response:
+            return response.status, response.headers, await response.read()
+
+    async def raw(self, data: bytes) -> bytes:
+        """What comes back on a connection, up to its end."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(data)
+            async with asyncio.timeout(20):
+                return await reader.read()
+        finally:
+            writer.close()
+
+    def count(self, handler: str, code: int) -> float:
+        return (
+            self.registry.get_sample_value("pymon_http_requests_total", {"handler": handler, "code": str(code)}) or 0.0
+        )
+
+
+@contextlib.asynccontextmanager
+async def running(
+    *argv: str, web_file: Path | None = None, ca: ssl.SSLContext | None = None, stub: Stub | None = None
+) -> AsyncIterator[Agent]:
+    stub = stub or Stub()
+    registry = CollectorRegistry()
+    options = load_agent_options(["--web.listen-address=127.0.0.1:0", *argv], {}, ())
+    agent = AgentWeb(stub, stub, options, LiveWebConfig(web_file) if web_file else None, registry)
+    stop = asyncio.Event()
+    bound: asyncio.Future[tuple[Address, ...]] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(
+        serve.serve(
+            agent.server(), options.listen_addresses, stop=stop, stopping=agent.stopping, grace_seconds=5,
+            started=bound.set_result,
+        )
+    )  # fmt: skip
+    try:
+        port = (await bound)[0].port
+        async with aiohttp.ClientSession(auto_decompress=False, headers={"User-Agent": "test"}) as session:
+            yield Agent(stub, port, registry, session, stop, task, ca)
+    finally:
+        stop.set()
+        await task
+    assert stub.lent == 0
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    uvloop.run(main)
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture):
+    """Nothing here may log a traceback, or an error that its test does not take out."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    gc.collect()
+    for record in caplog.records:
+        assert record.levelno < logging.ERROR, record.getMessage()
+        assert not record.exc_info
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  # what is waited for has no event
+            await asyncio.sleep(0.005)
+
+
+# --- paths and methods -------------------------------------------------------------------------
+
+
+def test_scrapes() -> None:
+    async def main() -> None:
+        async with running() as agent:
+            status, headers, body = await agent.get("/metrics", headers={"Accept-Encoding": "identity"})
+            assert (status, body) == (200, b"metric 1\n")
+            assert headers["Content-Type"] == Format.TEXT_0_0_4.content_type
+            assert headers["Vary"] == "Accept, Accept-Encoding"
+            assert headers["Content-Length"] == "9"
+            assert headers["Server"] == "pymon"
+            assert "Content-Encoding" not in headers
+            assert agent.stub.calls[-1] == {
+                "scope": "all", "collectors": None, "names": None, "format": Format.TEXT_0_0_4, "gzip": False,
+                "timeout_seconds": None,
+            }  # fmt: skip
+            status, headers, body = await agent.get(
+                f"/v1/{UUID.upper()}/metrics?name[]=a&name%5B%5D=b",
+                headers={
+                    "Accept": OPENMETRICS, "Accept-Encoding": "gzip", "X-Prometheus-Scrape-Timeout-Seconds": "10",
+                },
+            )  # fmt: skip
+            assert (status, gzip.decompress(body)) == (200, b"metric 1\n")
+            assert headers["Content-Type"] == Format.OPENMETRICS_1_0_0.content_type
+            assert headers["Content-Encoding"] == "gzip"
+            assert agent.stub.calls[-1] == {
+                "uuid": UUID, "collectors": None, "names": frozenset("ab"), "format": Format.OPENMETRICS_1_0_0,
+                "gzip": True, "timeout_seconds": 9.5,
+            }  # fmt: skip
+            assert (await agent.get("/v1/gz/metrics"))[0] == 200
+            assert agent.stub.calls[-1]["scope"] == "node"
+            assert agent.count("metrics", 200) == agent.count("container", 200) == agent.count("node", 200) == 1
+            assert agent.registry.get_sample_value("pymon_http_requests_in_flight") == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/nothing", 404),
+        ("/metrics/", 404),
+        ("//metrics", 404),
+        ("/v1/not-a-uuid/metrics", 404),
+        ("/v1/%00/metrics", 404),
+        ("/v1/%ff%0a/metrics", 404),
+        (f"/v1/{UUID[:-1]}/metrics", 404),
+        (f"/v1/{UUID[:-1]}g/metrics", 404),
+        (f"/v1/{UUID[:-1]}0/metrics", 404),
+        (f"/v1/{UUID}/metrics/x", 404),
+        ("/metrics?collect[]=cpu&exclude[]=memory", 400),
+        ("/metrics?collect[]=nothing", 400),
+        ("/metrics?exclude[]=process", 400),
+        ("/metrics?collect[]=", 400),
+        (f"/v1/{UUID}/metrics?collect[]=%0a%ff", 400),
+        ("/v1/containers?wait=soon", 400),
+        ("/v1/containers?wait=-1", 400),
+        ("/v1/containers?wait=nan", 400),
+        ("/v1/containers?wait=1&wait=inf", 400),
+    ],
+)
+def test_refusals_are_one_line_of_text(path: str, status: int) -> None:
+    async def main() -> None:
+        async with running() as agent:
+            answered = await agent.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            head, _, body = answered.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 %d " % status)
+            assert b"Content-Type: text/plain; charset=utf-8\r\n" in head
+            assert body.count(b"\n") == 1
+            assert body.endswith(b"\n")
+            if "collect" in path or "exclude" in path:
+                assert b"cpu" in body or b"both" in body
+
+    run(main())
+
+
+def test_narrowing() -> None:
+    async def main() -> None:
+        async with running() as agent:
+            for query, collectors in (
+                ("collect[]=cpu&collect[]=memory", {"cpu", "memory"}),
+                ("collect%5B%5D=cpu", {"cpu"}),
+                ("exclude[]=cpu", {"memory"}),
+                ("debug=1", None),
+                ("", None),
+            ):
+                assert (await agent.get(f"/metrics?{query}"))[0] == 200
+                assert agent.stub.calls[-1]["collectors"] == collectors
+
+    run(main())
+
+
+def test_methods_and_other_paths() -> None:
+    async def main() -> None:
+        async with running("--web.telemetry-path=/m/x") as agent:
+            assert (await agent.get("/metrics"))[0] == 404
+            status, headers, body = await agent.get("/m/x", "HEAD")
+            assert (status, body, headers["Content-Length"]) == (200, b"", "29")  # the length that GET would have
+            for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+                status, headers, body = await agent.get("/m/x", method)
+                assert (status, headers["Allow"]) == (405, "GET, HEAD")
+            assert (await agent.get("/-/healthy"))[::2] == (200, b"healthy\n")
+            assert (await agent.get("/-/ready"))[::2] == (200, b"ready\n")
+            agent.stub.reason = "no collection\nyet"
+            assert (await agent.get("/-/ready"))[::2] == (503, b"not ready: no collection yet\n")
+            status, headers, body = await agent.get("/")
+            assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+            assert b'<a href="/m/x">' in body
+            assert (await agent.get(f"/v1/{UUID}%2Fmetrics"))[0] in {200, 404}
+            assert (await agent.raw(b"GET http://h/m/x HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+            assert (await agent.raw(b"GET /%6d/x HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [(None, None), ("10", 9.5), ("0.2", 0.1), ("1", 0.5), ("0", None), ("-1", None), ("nan", None), ("inf", None),
+     ("x" * 5000, None), ("", None)],
+)  # fmt: skip
+def test_scrape_timeout(text: str | None, seconds: float | None) -> None:
+    assert scrape_timeout(text) == seconds
+
+
+def test_keep_alive_and_pipelining() -> None:
+    async def main() -> None:
+        async with running() as agent:
+            got = await agent.raw(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n" * 3 + b"GET /-/ready HTTP/1.0\r\n\r\n")
+            assert got.count(b"HTTP/1.1 200 OK\r\n") == 4
+            assert got.count(b"Connection: close") == 1
+            assert got.count(b"Date: ") == 4
+            got = await agent.raw(
+                b"GET /-/ready HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /-/ready HTTP/1.0\r\n\r\n"
+            )
+            assert got.count(b"Connection: keep-alive") == 1
+
+    run(main())
+
+
+# --- hostile input -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"garbage\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nHost x\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\nA: \x00\r\n\r\n", 400),
+        (b"GET /metrics HTTP/9.9\r\nHost: x\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 9000 + b"\r\n\r\n", 431),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + b"a" * 9000 + b": 1\r\n\r\n", 431),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + b"A: 1\r\n" * 500 + b"\r\n", 431),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999\r\n\r\n" + b"x" * 100, 413),
+        (b"POST /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", 413),
+        (b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 413),
+    ],
+)
+def test_malformed(data: bytes, status: int) -> None:
+    async def main() -> None:
+        async with running() as agent:
+            got = await agent.raw(data)
+            head, _, body = got.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 %d " % status)
+            assert b"Connection: close" in head
+            assert body.count(b"\n") == 1
+            assert (await agent.get("/-/healthy"))[0] == 200
+
+    run(main())
+
+
+def test_small_bodies_are_ignored() -> None:
+    async def main() -> None:
+        async with running() as agent:
+            got = await agent.raw(
+                b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+                b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            )
+            assert got.count(b"metric 1\n") == 2
+
+    run(main())
+
+
+def test_idle_and_trickling_connections_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "IDLE_SECONDS", 0.2)
+
+    async def main() -> None:
+        async with running() as agent:
+            assert await agent.raw(b"") == b""
+            assert await agent.raw(b"GET /metrics HTTP/1.1\r\nHost:") == b""
+
+    run(main())
+
+
+def test_client_goes_away() -> None:
+    async def main() -> None:
+        async with running(stub=Stub(data=os.urandom(1 << 20) * 16)) as agent:
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection("127.0.0.1", agent.port)
+                writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                await reader.readexactly(100)
+                writer.transport.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
+                writer.transport.abort()
+            await until(lambda: agent.count("metrics", 200) == 3 and agent.stub.lent == 0)
+            # gone before its scrape is done
+            agent.stub.gate = asyncio.Event()
+            agent.stub.entered.clear()
+            _, writer = await asyncio.open_connection("127.0.0.1", agent.port)
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            await agent.stub.entered.wait()
+            writer.transport.abort()
+            await asyncio.sleep(0.05)
+            agent.stub.gate.set()
+            await until(lambda: len(agent.stub.calls) == 4 and agent.stub.lent == 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_slow_client_is_cut_off(tls: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(answer, "SEND_SECONDS", 0.3)
+    files = Files(tmp_path)
+
+    async def main() -> None:
+        web_file = files.write() if tls else None
+        async with running(stub=Stub(data=bytes(1 << 24)), web_file=web_file) as agent:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", agent.port, limit=1024, ssl=files.client() if tls else None
+            )
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readexactly(100)
+            assert agent.stub.lent == 1
+            await until(lambda: agent.stub.lent == 0)
+            writer.transport.abort()
+
+    run(main())
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("size", [0, 1, 65536, 65537, 1 << 23])
+def test_body_sizes(tls: bool, size: int, tmp_path: Path) -> None:
+    files = Files(tmp_path)
+
+    async def main() -> None:
+        data = os.urandom(size)
+        web_file, ca = (files.write(), files.client()) if tls else (None, None)
+        async with running(stub=Stub(data=data), web_file=web_file, ca=ca) as agent:
+            for _ in range(2):
+                status, headers, body = await agent.get("/metrics", headers={"Accept-Encoding": "identity"})
+                assert (status, body, headers["Content-Length"]) == (200, data, str(size))
+
+    run(main())
+
+
+def test_scrape_errors(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with running() as agent:
+            agent.stub.error = TimeoutError()
+            status, _, body = await agent.get("/metrics")
+            assert (status, body) == (503, b"the scrape took longer than its timeout\n")
+            caplog.set_level(logging.INFO)
+            agent.stub.error = ValueError("bad\nthing")
+            status, _, body = await agent.get("/metrics")
+            assert (status, body) == (500, b"internal error\n")
+            assert [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR] == [
+                "internal error: metrics: ValueError('bad\\nthing')"
+            ]
+            caplog.clear()
+            assert agent.registry.get_sample_value("pymon_http_requests_in_flight") == 0
+
+    run(main())
+
+
+def test_max_requests() -> None:
+    async def main() -> None:
+        async with running("--web.max-requests=2") as agent:
+            agent.stub.gate = asyncio.Event()
+            first = [asyncio.create_task(agent.get("/metrics")) for _ in range(2)]
+            await until(lambda: len(agent.stub.calls) == 2)
+            assert agent.registry.get_sample_value("pymon_http_requests_in_flight") == 2
+            status, headers, _ = await agent.get(f"/v1/{UUID}/metrics")
+            assert (status, headers["Retry-After"]) == (503, "1")
+            assert (await agent.get("/-/healthy"))[0] == 200
+            agent.stub.gate.set()
+            assert [status for status, _, _ in await asyncio.gather(*first)] == [200, 200]
+            assert (await agent.get("/metrics"))[0] == 200
+
+    run(main())
+
+
+# --- inventory ---------------------------------------------------------------------------------
+
+
+def test_inventory() -> None:
+    async def main() -> None:
+        async with running() as agent:
+            identity = {"Accept-Encoding": "identity"}
+            status, headers, body = await agent.get("/v1/containers", headers=identity)
+            assert (status, json.loads(body)) == (200, {"version": "v 1"})
+            assert headers["ETag"] == '"v%201"'
+            status, headers, body = await agent.get("/v1/containers", headers={"Accept-Encoding": "gzip"})
+            assert (headers["ETag"], headers["Content-Encoding"]) == ('"v%201-gzip"', "gzip")
+            assert json.loads(gzip.decompress(body)) == {"version": "v 1"}
+            for condition in ('"v%201"', 'W/"v%201"', '"x", "v%201-gzip"', "*", '"v%201"'):
+                status, headers, body = await agent.get(
+                    "/v1/containers", headers={**identity, "If-None-Match": condition}
+                )
+                assert (status, headers["ETag"], body) == (304, '"v%201"', b"")
+                assert "Content-Length" not in headers
+            for condition in ('"x"', "v%201", "", '"', '"v%202"'):
+                assert (await agent.get("/v1/containers", headers={"If-None-Match": condition}))[0] == 200
+
+    run(main())
+
+
+def test_long_poll() -> None:
+    async def main() -> None:
+        async with running() as agent:
+            tag = {"If-None-Match": '"v%201"'}
+            for headers in ({}, {"If-None-Match": '"old"'}, {"If-None-Match": "*"}):
+                assert (await agent.get("/v1/containers?wait=100", headers=headers))[0] in {200, 304}
+            assert agent.stub.waits == 0
+            assert (await agent.get("/v1/containers?wait=0.05", headers=tag))[0] == 304
+            assert agent.stub.waits == 1
+            poll = asyncio.create_task(agent.get("/v1/containers?wait=1e9", headers=tag))
+            await until(lambda: agent.stub.waits == 2)
+            agent.stub.change()
+            status, headers, _ = await poll
+            assert (status, headers["ETag"]) == (200, '"v%202-gzip"')
+
+    run(main())
+
+
+def test_long_poll_ends_with_its_client_and_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "_GONE_CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(web, "MAX_WAITING", 1)
+    request = b'GET /v1/containers?wait=300 HTTP/1.1\r\nHost: x\r\nIf-None-Match: "v%201"\r\n\r\n'
+
+    async def main() -> None:
+        async with running() as agent:
+            _, writer = await asyncio.open_connection("127.0.0.1", agent.port)
+            writer.write(request)
+            await until(lambda: agent.stub.waits == 1)
+            assert (await agent.get("/v1/containers?wait=9", headers={"If-None-Match": '"v%201"'}))[0] == 503
+            writer.transport.abort()
+            await until(lambda: agent.registry.get_sample_value("pymon_http_requests_in_flight") == 0)
+            answered = asyncio.create_task(agent.raw(request))
+            await until(lambda: agent.stub.waits == 2)
+            agent.stop.set()
+            got = await answered
+            assert got.startswith(b"HTTP/1.1 304 ")
+            assert b"Connection: close" in got
+
+    run(main())
+
+
+# --- listening and stopping --------------------------------------------------------------------
+
+
+def test_graceful_stop() -> None:
+    async def main() -> None:
+        async with running() as agent:
+            agent.stub.gate = asyncio.Event()
+            idle = asyncio.create_task(agent.raw(b""))
+            last = asyncio.create_task(agent.get("/metrics"))
+            await agent.stub.entered.wait()
+            agent.stop.set()
+            assert await idle == b""
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", agent.port)
+            assert not agent.task.done()
+            agent.stub.gate.set()
+            status, headers, _ = await last
+            assert (status, headers["Connection"]) == (200, "close")
+            await agent.task
+
+    run(main())
+
+
+def test_several_addresses_and_a_taken_one() -> None:
+    async def main() -> None:
+        async with running() as agent:
+            with pytest.raises(OSError, match=rf"cannot listen on 127\.0\.0\.1:{agent.port}: Address already in use"):
+                serve.open_sockets(Address("127.0.0.1", agent.port))
+        for address in (Address("", 0), Address("::1", 0), Address("localhost", 0)):
+            for listener in serve.open_sockets(address):
+                assert listener.getsockname()[1] > 0
+                listener.close()
+        with pytest.raises(OSError, match=r"cannot listen on no\.invalid:1: "):
+            serve.open_sockets(Address("no.invalid", 1))
+
+    run(main())
+
+
+def test_no_descriptors_are_left() -> None:
+    async def main() -> None:
+        async with running() as agent:
+            await agent.get("/metrics")
+            before = descriptors()
+            for _ in range(20):
+                await agent.raw(b"GET /metrics HTTP/1.0\r\n\r\n")
+                await agent.raw(b"garbage\r\n\r\n")
+            await until(lambda: descriptors() <= before)
+
+    run(main())
+
+
+# --- the web configuration file ----------------------------------------------------------------
+
+
+class Files:
+    """A web configuration with certificates, written and rewritten."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.ca = trustme.CA()
+        self._time = 0
+
+    def client(self, *identities: str, ca: trustme.CA | None = None) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        self.ca.configure_trust(context)
+        if identities:
+            (ca or self.ca).issue_cert(*identities).configure_cert(context)
+        return context
+
+    def put(self, name: str, data: bytes) -> Path:
+        """Write a file with a time of its own, however quick the test is."""
+        self._time += 1
+        path = self.directory / name
+        path.write_bytes(data)
+        os.utime(path, (1e9 + self._time, 1e9 + self._time))
+        return path
+
+    def certify(self) -> None:
+        pair = self.ca.issue_cert("127.0.0.1")
+        self.put("key.pem", pair.private_key_pem.bytes())
+        self.put("cert.pem", pair.cert_chain_pems[0].bytes())
+
+    def write(self, tls: str = "", rest: str = "") -> Path:
+        self.certify()
+        self.put("ca.pem", self.ca.cert_pem.bytes())
+        text = f"tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n{tls}{rest}"
+        return self.put("web.yml", text.encode())
+
+
+async def serial(agent: Agent, context: ssl.SSLContext) -> int:
+    """Serial number of the certificate that a new connection gets."""
+    _, writer = await asyncio.open_connection("127.0.0.1", agent.port, ssl=context)
+    data = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return x509.load_der_x509_certificate(data).serial_number
+
+
+def test_tls_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = Files(tmp_path)
+    file = files.write()
+
+    async def main() -> None:
+        ca = files.client()
+        async with running(web_file=file, ca=ca) as agent:
+            assert (await agent.get("/metrics"))[0] == 200
+            first = await serial(agent, ca)
+            assert await serial(agent, ca) == first
+            files.certify()
+            second = await serial(agent, ca)
+            assert second != first
+            assert (await agent.get("/metrics"))[0] == 200
+            # broken: the last good certificate carries the 500
+            files.put("key.pem", b"garbage")
+            for _ in range(2):
+                status, _, body = await agent.get("/metrics")
+                assert (status, body) == (500, b"the web configuration file is not usable, see the log\n")
+            assert await serial(agent, ca) == second
+            errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+            assert len(errors) == 1
+            assert f"{file}: tls_server_config: expected a certificate and its key in PEM" in errors[0]
+            caplog.clear()
+            files.certify()
+            assert (await agent.get("/metrics"))[0] == 200
+            # TLS cannot go while serving
+            files.put("web.yml", b"")
+            assert (await agent.get("/metrics"))[0] == 500
+            caplog.clear()
+            files.write()
+            assert (await agent.get("/metrics"))[0] == 200
+
+    run(main())
+
+
+def test_tls_hostile(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    file = files.write()
+
+    async def main() -> None:
+        ca = files.client()
+        async with running(web_file=file, ca=ca) as agent:
+            await agent.get("/metrics")
+            before = descriptors()
+            for data in (b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01", os.urandom(4096)):
+                reader, writer = await asyncio.open_connection("127.0.0.1", agent.port)
+                writer.write(data)
+                writer.write_eof()
+                with contextlib.suppress(ConnectionError):
+                    assert b"HTTP" not in await reader.read()
+                writer.close()
+            untrusting = ssl.create_default_context()
+            with pytest.raises(ssl.SSLError):
+                await asyncio.open_connection("127.0.0.1", agent.port, ssl=untrusting)
+            old = files.client()
+            old.maximum_version = ssl.TLSVersion.TLSv1_2
+            old.set_ciphers("ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES256-GCM-SHA384")
+            assert (await agent.get("/metrics", ssl=old))[0] == 200
+            # the last connection is kept, and both its ends are in this process
+            await until(lambda: descriptors() <= before + 2)
+
+    run(main())
+
+
+def test_handshakes_have_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "HANDSHAKE_SECONDS", 0.2)
+    file = Files(tmp_path).write()
+
+    async def main() -> None:
+        async with running(web_file=file) as agent:
+            assert await agent.raw(b"") == b""
+
+    run(main())
+
+
+def test_client_certificates(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    file = files.write("  client_ca_file: ca.pem\n  client_auth_type: RequireAndVerifyClientCert\n")
+
+    async def main() -> None:
+        async with running(web_file=file, ca=files.client("a.example")) as agent:
+            assert (await agent.get("/metrics"))[0] == 200
+            for stranger in (files.client(), files.client("a.example", ca=trustme.CA())):
+                with pytest.raises((aiohttp.ClientError, ssl.SSLError, ConnectionError)):
+                    await agent.get("/metrics", ssl=stranger)
+
+    run(main())
+
+
+def test_allowed_names(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    auth = "  client_ca_file: ca.pem\n  client_auth_type: VerifyClientCertIfGiven\n"
+    file = files.write(auth + "  client_allowed_sans: [prometheus.example, 10.1.2.3, ops@example.com]\n")
+
+    async def main() -> None:
+        async with running(web_file=file) as agent:
+            agent.ca = files.client("prometheus.example")
+            for good in (agent.ca, files.client("x.example", "10.1.2.3"), files.client("ops@example.com")):
+                async with aiohttp.ClientSession() as agent.session:
+                    assert (await agent.get("/metrics", ssl=good))[0] == 200
+            served = len(agent.stub.calls)
+            for bad in (files.client("other.example"), files.client("a.prometheus.example"), files.client()):
+                async with aiohttp.ClientSession() as agent.session:
+                    with pytest.raises(aiohttp.ClientError):
+                        await agent.get("/metrics", ssl=bad)
+            assert len(agent.stub.calls) == served
+            files.write(auth)
+            async with aiohttp.ClientSession() as agent.session:
+                assert (await agent.get("/metrics", ssl=files.client("other.example")))[0] == 200
+
+    run(main())
+
+
+def test_users_headers_and_their_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = Files(tmp_path)
+
+    def users(password: bytes) -> bytes:
+        hashed = bcrypt.hashpw(password, bcrypt.gensalt(4)).decode()
+        return f"http_server_config: {{headers: {{X-Frame-Options: deny}}}}\nbasic_auth_users: {{a: {hashed}}}".encode()
+
+    file = files.put("web.yml", users(b"one"))
+
+    async def main() -> None:
+        async with running(web_file=file) as agent:
+            status, headers, body = await agent.get("/metrics")
+            assert (status, headers["WWW-Authenticate"], body) == (401, "Basic", b"unauthorized\n")
+            assert headers["X-Frame-Options"] == "deny"
+            one, two = ({"Authorization": aiohttp.encode_basic_auth("a", word)} for word in ("one", "two"))
+            assert (await agent.get("/metrics", headers=one))[0] == 200
+            assert (await agent.get("/-/healthy", headers=two))[0] == 401
+            files.put("web.yml", users(b"two"))
+            assert (await agent.get("/metrics", headers=one))[0] == 401
+            assert (await agent.get("/metrics", headers=two))[0] == 200
+            assert agent.count("metrics", 200) == 2
+            files.put("web.yml", b"basic_auth_users: []")
+            assert (await agent.get("/metrics", headers=two))[0] == 500
+            caplog.clear()
+
+    run(main())
+
+
+def test_rate_limit(tmp_path: Path) -> None:
+    file = Files(tmp_path).put("web.yml", b"rate_limit: {interval: 1h, burst: 2}")
+
+    async def main() -> None:
+        async with running(web_file=file) as agent:
+            assert [(await agent.get("/metrics"))[0] for _ in range(3)] == [200, 200, 429]
+            status, headers, _ = await agent.get("/-/healthy")
+            assert status == 429
+            assert 3500 < int(headers["Retry-After"]) <= 3600
+
+    run(main())

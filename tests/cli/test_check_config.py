@@ -1,0 +1,43 @@
+"""check-config: both formats, relative names, exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trustme
+
+from pymon.cli import main
+
+
+def test_agent_file(tmp_path: Path, capsys) -> None:
+    file = tmp_path / "agent.yml"
+    file.write_text("web: {max-requests: 3}\n")
+    assert main(["check-config", str(file)]) == 0
+    assert capsys.readouterr().out == f"{file}: ok\n"
+    file.write_text("web: {max-request: 3}\n")
+    assert main(["check-config", str(file)]) == 2
+    assert capsys.readouterr().err == (f"pymon: {file}: web.max-request: unknown key, did you mean web.max-requests?\n")
+
+
+def test_web_file_through_agent_file(tmp_path: Path, capsys) -> None:
+    agent, web = tmp_path / "agent.yml", tmp_path / "web.yml"
+    agent.write_text(f"web: {{config: {{file: {web}}}}}\n")
+    web.write_text("tls_server_config: {cert_file: c.pem, key_file: k.pem}\n")
+    assert main(["check-config", str(agent)]) == 2
+    assert f"{web}: tls_server_config.cert_file: {tmp_path}/c.pem cannot be read" in capsys.readouterr().err
+    pair = trustme.CA().issue_cert("localhost")
+    pair.cert_chain_pems[0].write_to_path(str(tmp_path / "c.pem"))
+    pair.private_key_pem.write_to_path(str(tmp_path / "k.pem"))
+    assert main(["check-config", str(agent), str(web)]) == 0
+
+
+@pytest.mark.parametrize("argv", [[], ["--x"]])
+def test_usage(argv: list[str], capsys) -> None:
+    assert main(["check-config", *argv]) == 2
+    assert "expected FILE" in capsys.readouterr().err
+
+
+def test_missing(tmp_path: Path, capsys) -> None:
+    assert main(["check-config", str(tmp_path / "no"), str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
