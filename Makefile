@@ -12,10 +12,12 @@ export PYMON_WERROR := 1
 
 NATIVE_C := $(wildcard native/core/*.c native/linux/*.c)
 NATIVE_H := $(wildcard native/*/*.h)
-NATIVE_TESTS := $(patsubst native/tests/%.c,%,$(wildcard native/tests/test_*.c))
+NATIVE_TESTS := $(patsubst native/tests/%.c,%,$(wildcard native/tests/test_*.c native/tests/fuzz_*.c))
+FUZZ_TARGETS := $(filter fuzz_%,$(NATIVE_TESTS))
 CYTHON := $(wildcard native/cython/*.pyx native/cython/*.pxd)
 CFLAGS := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Werror -Inative/core -Inative/linux
 SANITIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_SECONDS ?= 60
 
 .PHONY: help
 help: ## what can be made
@@ -116,21 +118,50 @@ check: venv native-warnings ## the quick loop: format, lint, types, layers
 native-warnings: packages-build
 	@for source in $(NATIVE_C); do $(CC) $(CFLAGS) -O2 -fsyntax-only "$$source"; done
 
-build/native/%: native/tests/%.c $(NATIVE_C) $(NATIVE_H) Makefile | packages-build
+build/native/% build/native-san/% build/native-tsan/%: native/tests/%.c $(NATIVE_C) $(NATIVE_H) Makefile | packages-build
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -O2 -o $@ $< $(NATIVE_C)
+	$(CC) $(CFLAGS) $(FLAGS) -o $@ $< $(NATIVE_C) -pthread
 
-build/native-san/%: native/tests/%.c $(NATIVE_C) $(NATIVE_H) Makefile | packages-build
+build/fuzz/%: native/tests/%.c $(NATIVE_C) $(NATIVE_H) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(SANITIZE) -o $@ $< $(NATIVE_C)
+	clang $(CFLAGS) $(SANITIZE) -fsanitize=fuzzer -DPYMON_LIBFUZZER -o $@ $< $(NATIVE_C) -pthread
+
+# $(call run,PROGRAM...): each in turn; what is fuzzed elsewhere runs its seeds.
+define run
+for test in $(1); do
+	timeout 300 "$$test" $$(ls -d "native/tests/seeds/$$(basename "$$test")" 2>/dev/null) || { echo "$$test failed"; exit 1; }
+done
+endef
 
 .PHONY: native-test
-native-test: $(NATIVE_TESTS:%=build/native/%) ## unit tests of the C parts
-	@for test in $^; do timeout 120 "$$test" || { echo "$$test failed"; exit 1; }; done
+native-test: FLAGS := -O2
+native-test: $(NATIVE_TESTS:%=build/native/%) ## unit tests of the C parts, and the seeds of their fuzz targets
+	@$(call run,$^)
 
 .PHONY: native-san
-native-san: $(NATIVE_TESTS:%=build/native-san/%) ## the same under the address and undefined behaviour sanitizers
-	@for test in $^; do timeout 300 "$$test" || { echo "$$test failed"; exit 1; }; done
+native-san: FLAGS := $(SANITIZE)
+native-san: $(NATIVE_TESTS:%=build/native-san/%) ## the same under the address, leak and undefined behaviour sanitizers
+	@$(call run,$^)
+
+.PHONY: native-tsan
+native-tsan: FLAGS := -O1 -fsanitize=thread
+native-tsan: build/native-tsan/test_reader ## the readers under the thread sanitizer
+	@TSAN_OPTIONS="halt_on_error=1 suppressions=native/tests/tsan.supp" timeout 300 setarch -R $^
+
+# Finds stay in build/fuzz: a crash as a file of its own, what reached new code in the corpus.
+.PHONY: fuzz
+ifeq ($(shell command -v clang),)
+fuzz:
+	@echo "clang: not found; nothing was fuzzed (the seeds run in make native-test)"
+else
+fuzz: $(FUZZ_TARGETS:%=build/fuzz/%) ## fuzz the C parts, FUZZ_SECONDS for each target
+	@for target in $(FUZZ_TARGETS); do
+		mkdir -p "build/fuzz/corpus/$$target"
+		"build/fuzz/$$target" -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=10 -verbosity=0 -print_final_stats=1 \
+			-artifact_prefix="build/fuzz/$$target-" "build/fuzz/corpus/$$target" "native/tests/seeds/$$target" ||
+			{ echo "$$target failed"; exit 1; }
+	done
+endif
 
 .PHONY: vm-test
 vm-test: packages-vm build ## tests that boot a virtual machine
@@ -141,8 +172,9 @@ soak: packages-test build ## tests that run for a long time
 	@$(BIN)/python -m pytest -m soak
 
 .PHONY: bench
-bench: build ## the benchmarks
-	@$(BIN)/python -m pytest bench
+bench: packages-test build ## the benchmarks: ratios against the floor and peers; as root, for its cgroups
+	@$(BIN)/python -m bench
+	$(BIN)/python -m pytest -q bench
 
 # --- housekeeping -------------------------------------------------------------------------------
 
@@ -162,3 +194,7 @@ lock: venv ## requirements/*.txt anew from requirements/*.in
 clean: ## everything that was made here
 	@rm -rf $(VENV) build dist *.egg-info pymon/_native/*.so .*_cache .hypothesis .benchmarks
 	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: docs
+docs: build ## docs/metrics.md from the catalogue
+	@$(BIN)/python -m pymon.catalogue.document > docs/metrics.md

@@ -301,6 +301,7 @@ class AgentCollection:
         reading: Mapping[str, tuple[Reader, list[Table], Result]],
         tables: dict[str, Table],
     ) -> None:
+        all_in_time = True
         for item in chosen:
             readers = [
                 name
@@ -315,6 +316,7 @@ class AgentCollection:
             in_time = len(done) == len(readers) and "deadline" not in failures
             if len(done) < len(readers):
                 failures["deadline"] = failures.get("deadline", 0) + 1
+            all_in_time = all_in_time and in_time
             seconds = max((result.seconds for result in done), default=None)
             self._self_metrics.collected(item.name, seconds, success=in_time, failures=failures)
             tables |= {
@@ -324,6 +326,8 @@ class AgentCollection:
                 for table in reading[name][1]
                 if table.name in item.tables
             }
+        if chosen:
+            self._self_metrics.scrape_error.set(not all_in_time)
 
     def _render(self, wish: _Wish, tables: Mapping[str, Table], labels: Labels, users: int) -> LentBody:
         openmetrics = wish.format.openmetrics

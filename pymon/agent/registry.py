@@ -36,7 +36,9 @@ _log = logging.getLogger(__name__)
 DESCRIBE_AGAIN_SECONDS = (0.5, 2.0, 10.0)
 """A runtime may write what it knows of a container after it made the group: look again after these times."""
 
-CONTAINER_COLUMNS = ("last_seen", "start_seconds", "creation_seconds")
+CONTAINER_COLUMNS = ("last_seen", "start_seconds", "creation_seconds", "health")
+HEALTH = {"healthy": 1, "none": -1}
+"""Values of the column `health`; every other state is 0, and what the runtime does not tell is absent."""
 
 
 class Registry:
@@ -221,6 +223,8 @@ class Registry:
         self.table.set(row, "last_seen", 0)
         self.table.set(row, "start_seconds", int(container.start_seconds))
         self.table.set(row, "creation_seconds", int(self._created[row]))
+        if container.health:
+            self.table.set(row, "health", HEALTH.get(container.health, 0))
         for problem in container.problems if attempt == 0 else ():
             _log.debug("container", extra={"fields": {"path": path, "problem": problem}})
         if details.reason and attempt < len(DESCRIBE_AGAIN_SECONDS):

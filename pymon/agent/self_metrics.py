@@ -48,6 +48,11 @@ class SelfMetrics:
             ["collector", "reason"],
             registry=self.registry,
         )
+        self.scrape_error = Gauge(
+            "container_scrape_error",
+            "1 if containers could not be collected in time, as in cAdvisor.",
+            registry=self.registry,
+        )
         self.collections = Counter(
             "pymon_collections", "Collections made. Scrapes that arrive together share one.", registry=self.registry
         )

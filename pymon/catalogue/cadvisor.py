@@ -12,6 +12,7 @@ from pymon.catalogue.cgroup_fields import HUGEPAGE_SIZES, TCP_STATES, UDP_STATES
 from pymon.catalogue.model import (
     NSEC,
     ONE,
+    SIGNED,
     USEC,
     USER_HZ,
     Column,
@@ -110,6 +111,12 @@ METRICS: tuple[Metric, ...] = (
         "Unix time at which the container's control group was made.",
         "container",
         Column("container", "creation_seconds"),
+    ),
+    gauge(
+        "container_health_state",
+        "Result of the runtime's health check: 1 healthy, -1 no check, 0 otherwise.",
+        "container",
+        Column("container", "health", SIGNED),
     ),
     Metric(
         "container_cpu_usage_seconds_total",
