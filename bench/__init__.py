@@ -1,0 +1,1 @@
+"""Benchmarks: ratios of one run, against a floor in C or against a peer."""
