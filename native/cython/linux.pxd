@@ -48,6 +48,7 @@ cdef extern from "plan.h" nogil:
         uint32_t io_numbered
         pm_net_plan net
         uint32_t budget
+        uint32_t sharers
         int64_t slow_ns
 
 cdef extern from "reader.h" nogil:

@@ -192,7 +192,8 @@ cdef class Reader:
 
     roots: absolute paths of hierarchy roots. files: (name, root, kind, slow, table, column, keys) in order of
     priority, keys being (key, column) pairs. layout: (name, columns) of each table. net: names of the network tables
-    to their index in the layout, and `sockstat_keys`. budget: descriptors that may stay open.
+    to their index in the layout, and `sockstat_keys`. budget: descriptors that may stay open; divided by `sharers`
+    where the kernel refuses the thread a descriptor table of its own.
     """
 
     cdef pm_plan plan
@@ -203,7 +204,7 @@ cdef class Reader:
 
     def __cinit__(
         self, str name, Mailbox mailbox, *, roots, procfs, sysfs, files, layout, io_numbered=None, net=None, budget,
-        slow_seconds,
+        sharers=1, slow_seconds,
     ):
         cdef int failed = -1
 
@@ -249,7 +250,8 @@ cdef class Reader:
         self.plan.net.udp6 = net.pop("udp6", PM_NO_TABLE)
         if net:
             raise ValueError(f"{name}: unknown network tables {sorted(net)}")
-        self.plan.budget = budget
+        self.plan.budget = min(budget, 0x7fffffff)
+        self.plan.sharers = sharers
         self.plan.slow_ns = int(slow_seconds * 1e9)
         self.reader = pm_reader_start(&self.plan, mailbox.mailbox, &failed)
         if self.reader == NULL:

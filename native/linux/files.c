@@ -367,6 +367,12 @@ static int wanted(const pm_context *context, const pm_file *file, pm_table **tab
 	return 0;
 }
 
+/* A group that is not in a hierarchy, or has just gone from it, has no files there: that is no failure. */
+static int group_is_there(const pm_context *context, const pm_entry *entry, uint32_t root)
+{
+	return faccessat(context->roots[root], entry->path[0] ? entry->path : ".", F_OK, 0) == 0;
+}
+
 /* Bring the file into context->buffer. 1, or 0 when there is nothing (counted where it is a failure). */
 static int read_file(pm_context *context, pm_entry *entry, uint32_t slot, const pm_file *file, int keep)
 {
@@ -379,7 +385,8 @@ static int read_file(pm_context *context, pm_entry *entry, uint32_t slot, const 
 		file_path(entry, file, path, sizeof(path));
 		fd = pm_open_at(context->roots[file->root], path);
 		if (fd < 0) {
-			pm_fail(context, pm_reason_of_errno(-fd));
+			if (fd != -ENOENT || group_is_there(context, entry, file->root))
+				pm_fail(context, pm_reason_of_errno(-fd));
 			if (fd == -ENOENT || fd == -ENOTDIR || fd == -EOPNOTSUPP)
 				entry->fds[slot] = PM_FD_ABSENT;
 			return 0;

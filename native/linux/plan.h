@@ -49,7 +49,8 @@ typedef struct {
 	uint32_t table_count;
 	uint32_t io_numbered; /* table that repeats the io rows with major and minor, or PM_NO_TABLE */
 	pm_net_plan net;
-	uint32_t budget; /* descriptors that may stay open */
+	uint32_t budget;  /* descriptors that may stay open */
+	uint32_t sharers; /* where the descriptor table is shared after all, the budget is divided by this */
 	int64_t slow_ns;
 } pm_plan;
 

@@ -570,8 +570,11 @@ static void *run(void *argument)
 	int stop = 0;
 
 	pthread_mutex_lock(&reader->lock);
-	if (own_descriptors(pm_mailbox_event(reader->mailbox)) < 0)
+	if (own_descriptors(pm_mailbox_event(reader->mailbox)) < 0) {
 		reader->shared = 1;
+		if (reader->plan->sharers)
+			reader->plan->budget /= reader->plan->sharers;
+	}
 	if (open_roots(reader) < 0)
 		reader->start_error = errno;
 	reader->started = 1;

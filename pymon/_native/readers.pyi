@@ -54,6 +54,7 @@ class Reader:
         io_numbered: int | None = None,
         net: Mapping[str, object] | None = None,
         budget: int,
+        sharers: int = 1,
         slow_seconds: float,
     ) -> None: ...
     def new_tables(self) -> list[Table]: ...

@@ -27,7 +27,7 @@ _log = logging.getLogger("pymon.agent")
 
 def run(argv: Sequence[str]) -> int:
     """Serve until SIGTERM or SIGINT."""
-    options = load_agent_options(argv, os.environ, COLLECTORS, version=pymon.__version__)
+    options = load_agent_options(argv, os.environ, COLLECTORS, version=f"pymon {pymon.__version__}")
     setup(options.log_level, options.log_format)
     serve_agent(options, _started)
     return 0

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import check_agent_file
 from pymon.agent.web_config import KEYS, load_web_config, make_context
 from pymon.config import ConfigError, parse_yaml, read_file
@@ -13,12 +14,10 @@ from pymon.config import ConfigError, parse_yaml, read_file
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pymon.agent.options import CollectorOption
-
 _USAGE = "usage: pymon check-config FILE [FILE ...]"
 
 
-def check(file: Path, collectors: Sequence[CollectorOption]) -> None:
+def check(file: Path) -> None:
     """Raise ConfigError unless the file can be used. What it holds decides which of the two formats it is in."""
     keys = set(parse_yaml(read_file(file), file))
     if keys & set(KEYS):
@@ -26,9 +25,9 @@ def check(file: Path, collectors: Sequence[CollectorOption]) -> None:
         if config.tls:
             make_context(config.tls, file)
         return
-    web = check_agent_file(file, collectors)
+    web = check_agent_file(file, COLLECTORS)
     if web is not None:
-        check(web, collectors)
+        check(web)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -41,7 +40,7 @@ def run(argv: Sequence[str]) -> int:
     status = 0
     for name in argv:
         try:
-            check(Path(name), ())
+            check(Path(name))
         except ConfigError as error:
             print(f"pymon: {error}", file=sys.stderr)
             status = 2

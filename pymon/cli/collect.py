@@ -30,7 +30,7 @@ def run(argv: Sequence[str]) -> int:
         COLLECTORS,
         program="pymon collect [--openmetrics]",
         description="Write one collection of this node and its containers to standard output.",
-        version=pymon.__version__,
+        version=f"pymon {pymon.__version__}",
     )
     setup(options.log_level, options.log_format)
     body = asyncio.run(_collect(build_agent(options), openmetrics=openmetrics))

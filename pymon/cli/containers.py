@@ -33,7 +33,7 @@ def run(argv: Sequence[str]) -> int:
         COLLECTORS,
         program="pymon containers [--json]",
         description="List the containers of this node.",
-        version=pymon.__version__,
+        version=f"pymon {pymon.__version__}",
     )
     agent = build_agent(options)
     try:

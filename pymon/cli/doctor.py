@@ -44,7 +44,7 @@ def run(argv: Sequence[str]) -> int:
         COLLECTORS,
         program="pymon doctor",
         description="Show what this machine offers, and where each metric comes from.",
-        version=pymon.__version__,
+        version=f"pymon {pymon.__version__}",
     )
     try:
         hierarchies = find_hierarchies(options.cgroupfs)

@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
         COLLECTORS,
         program="pymon up",
         description="Run everything on this machine and say where to look.",
-        version=pymon.__version__,
+        version=f"pymon {pymon.__version__}",
     )
     setup(options.log_level, options.log_format)
     serve_agent(options, _say)

@@ -37,7 +37,7 @@ _CACHE = 8192
 class Patterns:
     """The operator's own expressions (`--container.pattern`) for cgroups that no runtime's form covers.
 
-    Each must match the whole path, from the leading "/" to the end. Matching anywhere in it would take in every cgroup
+    Each must match the whole path, with or without the leading "/". Matching anywhere in it would take in every cgroup
     below the one that was meant, and would let a tenant who may name a cgroup of his own choose what it is taken for.
     Named groups `name` and `account`, where present and not empty, set the container's name and owner.
     """
@@ -58,7 +58,7 @@ class Patterns:
     def match(self, path: str) -> Match | None:
         """The match of the first expression that fits."""
         for compiled in self._compiled:
-            found = compiled.fullmatch(path)
+            found = compiled.fullmatch(path) or compiled.fullmatch(path[1:])
             if found:
                 groups = found.groupdict()
                 name = groups.get("name") or path.rpartition("/")[2] or "/"

@@ -243,6 +243,7 @@ class CgroupSource:
                 io_numbered=plan.numbered,
                 net=plan.net,
                 budget=max(0, descriptors - SPARE_DESCRIPTORS),
+                sharers=len(plans) + 2,  # the row reader, and the sockets
                 slow_seconds=SLOW_SECONDS,
             )
             self._all.append(reader)

@@ -158,6 +158,10 @@ class CgroupTree:
             self._spread(group)
 
     def _went(self, tree: int, path: str) -> None:
+        if (tree, path) in self._unwatched:  # nobody tells what went from it before it went itself
+            del self._unwatched[tree, path]
+            for other in [other for other in self.groups if other.startswith(path + "/")]:
+                self._went(tree, other)
         self._drop(tree, path)
         group = self.groups.get(path)
         if group is None or tree not in group.inodes:
@@ -198,6 +202,7 @@ class CgroupTree:
     def _list(self, tree: int, path: str) -> None:
         """Look at what is in a directory: enter what came, and notice what went if nobody tells us."""
         seen = set()
+        unwatched = (tree, path) in self._unwatched
         try:
             with os.scandir(self._full(tree, path)) as entries:
                 children = [(entry.name, entry.inode()) for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -208,7 +213,7 @@ class CgroupTree:
             child = _join(path, name)
             seen.add(child)
             self._enter(tree, child, inode)
-        if (tree, path) in self._unwatched or self._inotify is None:
+        if unwatched:
             prefix = path if path == "/" else path + "/"
             for other in [
                 other
