@@ -110,6 +110,8 @@ def number(value: int, unit: Unit) -> str:
 
 
 def escaped(text: str) -> str:
+    """As a label value. Bytes that are no UTF-8 are spelled out."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
@@ -118,7 +120,7 @@ def parse(exposition: bytes) -> dict[Series, Fraction]:
     error. A label that is empty says the same as one that is not there, and is left out.
     """
     series: dict[Series, Fraction] = {}
-    for line in exposition.decode("utf-8", "surrogateescape").splitlines():
+    for line in exposition.decode("utf-8", "surrogateescape").split("\n"):
         if not line or line.startswith("#"):
             continue
         match = SAMPLE.match(line)

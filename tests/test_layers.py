@@ -14,6 +14,7 @@ MAY_IMPORT = {
     # part            parts of pymon                                             packages from outside
     "_native":       ("",                                                        "typing_extensions"),  # its stubs only
     "config":        ("",                                                        "yaml"),
+    "log":           ("",                                                        ""),
     "catalogue":     ("",                                                        ""),
     "sources":       ("_native catalogue.model catalogue.node_fields catalogue.cgroup_fields", "inotify_simple"),
     "exposition":    ("_native catalogue",                                       "isal"),

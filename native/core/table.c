@@ -32,6 +32,8 @@ static int ensure_rows(pm_table *table, uint32_t rows)
 	if (memory == NULL)
 		return -1;
 	table->cells = memory;
+	memset(table->cells + (size_t)table->cap * table->columns, 0,
+	       (cap - table->cap) * table->columns * sizeof(uint64_t));
 	memory = realloc(table->present, cap * table->words * sizeof(uint64_t));
 	if (memory == NULL)
 		return -1;

@@ -35,7 +35,14 @@ cdef extern from "plan.h" nogil:
         uint32_t tcp6
         uint32_t udp
         uint32_t udp6
+        uint32_t advtcp
         pm_keys sockstat_keys
+        pm_keys advtcp_keys
+
+    ctypedef struct pm_process_plan:
+        uint32_t sched
+        uint32_t descriptors
+        uint32_t ulimits
 
     ctypedef struct pm_plan:
         uint32_t root_count
@@ -47,6 +54,7 @@ cdef extern from "plan.h" nogil:
         uint32_t table_count
         uint32_t io_numbered
         pm_net_plan net
+        pm_process_plan processes
         uint32_t budget
         uint32_t sharers
         int64_t slow_ns

@@ -62,6 +62,7 @@ cdef dict KINDS = {
     "procs": PM_FILE_PROCS,
 }
 cdef frozenset PAIRS = frozenset({"pair", "pressure"})
+cdef dict PROCESS_TABLES = {"sched": 3, "descriptors": 2, "ulimits": 1}
 cdef frozenset SETTINGS = frozenset({"value", "limit", "pair", "pressure"})
 
 
@@ -154,6 +155,8 @@ cdef class Mailbox:
         if not ticket.kept:
             raise ValueError("no reader to post to")
         for reader, tables in ticket.kept:
+            if reader is None:
+                raise TypeError("no reader to post to")
             if len(tables) != len(reader.layout):
                 raise ValueError(f"{reader.name}: {len(reader.layout)} tables expected, got {len(tables)}")
             reader._open()
@@ -192,7 +195,8 @@ cdef class Reader:
 
     roots: absolute paths of hierarchy roots. files: (name, root, kind, slow, table, column, keys) in order of
     priority, keys being (key, column) pairs. layout: (name, columns) of each table. net: names of the network tables
-    to their index in the layout, and `sockstat_keys`. budget: descriptors that may stay open; divided by `sharers`
+    to their index in the layout, and `sockstat_keys` and `advtcp_keys`. processes: the same for the tables `sched`,
+    `descriptors` and `ulimits`. budget: descriptors that may stay open; divided by `sharers`
     where the kernel refuses the thread a descriptor table of its own.
     """
 
@@ -203,8 +207,8 @@ cdef class Reader:
     cdef Mailbox mailbox
 
     def __cinit__(
-        self, str name, Mailbox mailbox, *, roots, procfs, sysfs, files, layout, io_numbered=None, net=None, budget,
-        sharers=1, slow_seconds,
+        self, str name not None, Mailbox mailbox not None, *, roots, procfs, sysfs, files, layout, io_numbered=None,
+        net=None, processes=None, budget, sharers=1, slow_seconds,
     ):
         cdef int failed = -1
 
@@ -236,8 +240,8 @@ cdef class Reader:
             self.plan.files[i].slow = slow
             self.plan.files[i].table = table
             self.plan.files[i].column = column
-            _keys(&self.plan.files[i].keys, keys)
             self.plan.file_count = i + 1
+            _keys(&self.plan.files[i].keys, keys)
         self.plan.table_count = len(self.layout)
         self.plan.io_numbered = PM_NO_TABLE if io_numbered is None else io_numbered
         net = dict(net or {})
@@ -248,8 +252,19 @@ cdef class Reader:
         self.plan.net.tcp6 = net.pop("tcp6", PM_NO_TABLE)
         self.plan.net.udp = net.pop("udp", PM_NO_TABLE)
         self.plan.net.udp6 = net.pop("udp6", PM_NO_TABLE)
+        self.plan.net.advtcp = net.pop("advtcp", PM_NO_TABLE)
+        _keys(&self.plan.net.advtcp_keys, net.pop("advtcp_keys", ()))
         if net:
             raise ValueError(f"{name}: unknown network tables {sorted(net)}")
+        processes = dict(processes or {})
+        for table, width in PROCESS_TABLES.items():
+            if table in processes and len(self.layout[processes[table]][1]) < width:
+                raise IndexError(f"{name}: {width} columns expected of {table}")
+        self.plan.processes.sched = processes.pop("sched", PM_NO_TABLE)
+        self.plan.processes.descriptors = processes.pop("descriptors", PM_NO_TABLE)
+        self.plan.processes.ulimits = processes.pop("ulimits", PM_NO_TABLE)
+        if processes:
+            raise ValueError(f"{name}: unknown process tables {sorted(processes)}")
         self.plan.budget = min(budget, 0x7fffffff)
         self.plan.sharers = sharers
         self.plan.slow_ns = int(slow_seconds * 1e9)
@@ -266,6 +281,7 @@ cdef class Reader:
             free(self.plan.files[i].name)
             pm_keys_free(&self.plan.files[i].keys)
         pm_keys_free(&self.plan.net.sockstat_keys)
+        pm_keys_free(&self.plan.net.advtcp_keys)
         free(self.plan.roots)
         free(self.plan.files)
         free(self.plan.procfs)
@@ -283,7 +299,7 @@ cdef class Reader:
         """Tables for one collection."""
         return [Table(name, columns) for name, columns in self.layout]
 
-    def add(self, uint32_t row, str path, int64_t start_ns):
+    def add(self, uint32_t row, str path not None, int64_t start_ns):
         """A container came: its path relative to the hierarchies' roots, its start on the realtime clock."""
         encoded = os.fsencode(path)
         self._open()

@@ -44,7 +44,7 @@ cdef class Body:
         self._writable()
         self.buffer.len = 0
 
-    def append(self, const unsigned char[::1] data):
+    def append(self, const unsigned char[::1] data not None):
         """Append bytes. BufferError while lent."""
         self._writable()
         if data.shape[0] and pm_buffer_append(&self.buffer, <const char *>&data[0], data.shape[0]) < 0:
@@ -161,7 +161,10 @@ cdef class Renderer:
         PyMem_Free(self.openmetrics)
         PyMem_Free(self.samples)
 
-    def render(self, Body body, tables, Labels labels=None, *, openmetrics=False, const unsigned char[::1] selected=None):
+    def render(
+        self, Body body not None, tables, Labels labels=None, *, openmetrics=False,
+        const unsigned char[::1] selected=None,
+    ):
         """Append the exposition of the tables to the body; the number of sample lines.
 
         tables: one for each index the samples name, None to leave its lines out. They must not change meanwhile.
@@ -217,7 +220,7 @@ cdef int _scale(pm_scale *target, scale) except -1:
     return 0
 
 
-def escape(const unsigned char[::1] value):
+def escape(const unsigned char[::1] value not None):
     """A label value with backslash, double quote and newline escaped."""
     cdef pm_buffer buffer
 

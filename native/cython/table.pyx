@@ -27,6 +27,7 @@ from pymon._native.core cimport (
 )
 
 cdef char *ITEM_FORMAT = b"Q"
+cdef const char *NOTHING = b""
 
 
 cdef class Table:
@@ -102,15 +103,17 @@ cdef class Table:
         """Make the cells of a row absent."""
         pm_table_unset_row(&self.table, self._row(row))
 
-    def assign(self, Table other):
+    def assign(self, Table other not None):
         """Become a copy of a table of the same columns."""
         self._writable()
+        if other is self:
+            return
         if other.columns != self.columns:
             raise ValueError(f"table {other.name} has other columns than {self.name}")
         if pm_table_copy(&self.table, &other.table) < 0:
             raise MemoryError
 
-    def assign_row(self, Table other, row):
+    def assign_row(self, Table other not None, row):
         """Become one row: that of a table of the same columns, with the label block of parent 0."""
         self._writable()
         if other.columns != self.columns:
@@ -151,24 +154,23 @@ cdef class Table:
             return None
         return pm_table_get(&self.table, at, index)
 
-    def scan_keyed(self, row, const unsigned char[::1] data, field=1):
+    def scan_keyed(self, row, const unsigned char[::1] data not None, field=1):
         """Set cells from lines of `key value`; the number of cells set."""
         cdef uint32_t count = 0
+        cdef const char *text = <const char *>&data[0] if data.shape[0] else NOTHING
 
-        pm_scan_keyed(
-            &self.keys, <const char *>&data[0] if data.shape[0] else <const char *>NULL, data.shape[0], field, &self.table,
-            self._row(row), &count)
+        pm_scan_keyed(&self.keys, text, data.shape[0], field, &self.table, self._row(row), &count)
         return count
 
-    def scan_rows(self, const unsigned char[::1] data, str label, skip=0, key=0, first=1):
+    def scan_rows(self, const unsigned char[::1] data not None, str label not None, skip=0, key=0, first=1):
         """Append one row for each line; the number of rows added."""
         cdef uint32_t before = self.table.rows
+        cdef const char *text = <const char *>&data[0] if data.shape[0] else NOTHING
 
         self._writable()
         encoded = label.encode()
         pm_scan_rows(
-            &self.table, <const char *>&data[0] if data.shape[0] else <const char *>NULL, data.shape[0], PyBytes_AS_STRING(encoded),
-            PyBytes_GET_SIZE(encoded), skip, key, first)
+            &self.table, text, data.shape[0], PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded), skip, key, first)
         return self.table.rows - before
 
     def labels(self, row):

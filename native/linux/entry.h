@@ -24,12 +24,13 @@ typedef struct {
 typedef struct {
 	char *path; /* NULL: no container in this row */
 	int64_t start_ns;
-	int64_t added_ns;
+	int64_t young_until_ns; /* what surrounds the container may still be changing until then */
 	int64_t slow_due_ns;
 	int has_children;
 	int *fds;	      /* one for each file of the plan */
 	pm_setting *settings; /* one for each file of the plan */
 	pm_entry_net net;
+	struct pm_sched *sched; /* NULL until the table is wanted */
 } pm_entry;
 
 /* What the functions that fill tables work on. */
@@ -47,9 +48,12 @@ typedef struct {
 	uint32_t extra; /* rows below this one may keep one more */
 	pm_buffer buffer;
 	pm_buffer scratch;
+	pm_buffer pids; /* int, of the processes listed last */
+	int listing;	/* whether pids are to be gathered there */
 	struct pm_devices *devices;
 	pm_result *result;
 	int64_t now_ns;
+	int64_t deadline_ns; /* of the walk over processes */
 } pm_context;
 
 static inline void pm_fail(pm_context *context, pm_reason reason)
@@ -64,6 +68,9 @@ void pm_collect_files(pm_context *context, pm_entry *entry, uint32_t index, pm_t
 /* Find the network namespace of an entry that was not read since it came, or is young. */
 void pm_look_for_netns(pm_context *context, pm_entry *entry);
 void pm_devices_free(pm_context *context);
+/* Bring the pids of an entry's processes into context->pids, and the first that is not 0 into *first. 1, or 0 when they
+ * are not known. */
+int pm_list_processes(pm_context *context, pm_entry *entry, int *first);
 
 /* netns.c */
 uint64_t pm_netns_inode(int dir, const char *path);
@@ -75,5 +82,11 @@ void pm_netns_find(pm_context *context, pm_entry *entry, int pid);
 int pm_netns_owners(pm_context *context);
 void pm_netns_owner(pm_context *context, pm_entry *entry);
 void pm_collect_net(pm_context *context, pm_entry *entry, pm_table **tables, uint32_t row);
+
+/* processes.c */
+int pm_collects_processes(const pm_context *context, pm_table **tables);
+/* Look at every process of an entry, until the deadline. */
+void pm_collect_processes(pm_context *context, pm_entry *entry, pm_table **tables, uint32_t row);
+void pm_sched_free(pm_entry *entry);
 
 #endif

@@ -276,8 +276,8 @@ static pm_scan_result scan_numa(const pm_file *file, const pm_buffer *buffer, pm
 	return PM_OK;
 }
 
-/* Lines of cgroup.procs and the first pid. */
-static uint64_t count_procs(const pm_buffer *buffer, int *first)
+/* Lines of cgroup.procs and the first pid; all of them where they are to be listed. */
+static uint64_t count_procs(pm_context *context, const pm_buffer *buffer, int *first)
 {
 	const char *p = buffer->data, *end = p + buffer->len;
 	uint64_t lines = 0, pid;
@@ -286,8 +286,15 @@ static uint64_t count_procs(const pm_buffer *buffer, int *first)
 		const char *line_end = memchr(p, '\n', (size_t)(end - p));
 		if (line_end == NULL)
 			break;
-		if (*first == 0 && pm_scan_integer(&p, line_end, &pid) && p == line_end && pid <= INT32_MAX)
-			*first = (int)pid; /* 0 stands for a process of another pid namespace */
+		if ((*first == 0 || context->listing) && pm_scan_integer(&p, line_end, &pid) && p == line_end &&
+		    pid <= INT32_MAX) {
+			int number = (int)pid; /* 0 stands for a process of another pid namespace */
+			if (*first == 0)
+				*first = number;
+			if (context->listing &&
+			    pm_buffer_append(&context->pids, (const char *)&number, sizeof(number)) < 0)
+				context->listing = 0;
+		}
 		lines++;
 		p = line_end + 1;
 	}
@@ -318,7 +325,7 @@ static uint64_t count_descendants(pm_context *context, int dir, int depth, int *
 		procs = pm_open_at(child, "cgroup.procs");
 		if (procs >= 0) {
 			if (pm_read_whole(procs, &context->scratch) == 0)
-				total += count_procs(&context->scratch, first);
+				total += count_procs(context, &context->scratch, first);
 			close(procs);
 		}
 		total += count_descendants(context, child, depth - 1, first);
@@ -361,7 +368,8 @@ static int wanted(const pm_context *context, const pm_file *file, pm_table **tab
 		       (net->sockstat != PM_NO_TABLE && tables[net->sockstat]) ||
 		       (net->tcp != PM_NO_TABLE && tables[net->tcp]) || (net->udp != PM_NO_TABLE && tables[net->udp]) ||
 		       (net->tcp6 != PM_NO_TABLE && tables[net->tcp6]) ||
-		       (net->udp6 != PM_NO_TABLE && tables[net->udp6]);
+		       (net->udp6 != PM_NO_TABLE && tables[net->udp6]) ||
+		       (net->advtcp != PM_NO_TABLE && tables[net->advtcp]);
 	if (file->kind == PM_FILE_IO || file->kind == PM_FILE_BLKIO)
 		return context->plan->io_numbered != PM_NO_TABLE && tables[context->plan->io_numbered];
 	return 0;
@@ -413,18 +421,26 @@ static int read_file(pm_context *context, pm_entry *entry, uint32_t slot, const 
 	return 1;
 }
 
-/* Processes of the group and, where it has groups below it, of those; and the way to its network namespace. The content
- * of cgroup.procs is in context->buffer. */
-static uint64_t read_procs(pm_context *context, pm_entry *entry, const pm_file *file)
+/* Processes of the group and, where it has groups below it, of those. The content of cgroup.procs is in
+ * context->buffer. */
+static uint64_t walk_procs(pm_context *context, pm_entry *entry, const pm_file *file, int *first)
 {
-	int first = 0;
-	uint64_t count = count_procs(&context->buffer, &first);
+	uint64_t count = count_procs(context, &context->buffer, first);
 
 	if (count == 0 || entry->has_children) {
 		int dir = open_entry_dir(context, entry, file->root);
 		if (dir >= 0)
-			count += count_descendants(context, dir, DESCENDANTS_DEPTH, &first);
+			count += count_descendants(context, dir, DESCENDANTS_DEPTH, first);
 	}
+	return count;
+}
+
+/* The same, and the way to the network namespace. */
+static uint64_t read_procs(pm_context *context, pm_entry *entry, const pm_file *file)
+{
+	int first = 0;
+	uint64_t count = walk_procs(context, entry, file, &first);
+
 	if (context->plan->net.network != PM_NO_TABLE)
 		pm_netns_find(context, entry, first);
 	return count;
@@ -440,6 +456,25 @@ void pm_look_for_netns(pm_context *context, pm_entry *entry)
 		if (file->kind == PM_FILE_PROCS && read_file(context, entry, i, file, 0))
 			read_procs(context, entry, file);
 	}
+}
+
+int pm_list_processes(pm_context *context, pm_entry *entry, int *first)
+{
+	int listed = 0;
+
+	context->pids.len = 0;
+	for (uint32_t i = 0; i < context->plan->file_count; i++) {
+		const pm_file *file = &context->plan->files[i];
+		if (file->kind != PM_FILE_PROCS || !read_file(context, entry, i, file, 0))
+			continue;
+		context->listing = 1;
+		walk_procs(context, entry, file, first);
+		listed = context->listing;
+		context->listing = 0;
+		if (!listed)
+			pm_fail(context, PM_REASON_ENOMEM);
+	}
+	return listed;
 }
 
 static pm_scan_result scan_file(pm_context *context, pm_entry *entry, const pm_file *file, pm_setting *setting,
@@ -503,7 +538,7 @@ static void look_again(pm_context *context, pm_entry *entry)
 }
 
 /* A runtime makes a group first and writes its settings then: those of a young container are read again soon. */
-static const int64_t YOUNG_NS = 10000000000, YOUNG_SLOW_NS = 1000000000;
+static const int64_t YOUNG_SLOW_NS = 1000000000;
 
 void pm_collect_files(pm_context *context, pm_entry *entry, uint32_t index, pm_table **tables, uint32_t row)
 {
@@ -515,7 +550,7 @@ void pm_collect_files(pm_context *context, pm_entry *entry, uint32_t index, pm_t
 	if (slow) {
 		/* Spread by the row, so that the settings of all containers are not due in one scrape. */
 		entry->slow_due_ns = context->now_ns + plan->slow_ns - plan->slow_ns / 4 * (index % 16) / 16;
-		if (context->now_ns - entry->added_ns < YOUNG_NS && plan->slow_ns > YOUNG_SLOW_NS)
+		if (context->now_ns < entry->young_until_ns && plan->slow_ns > YOUNG_SLOW_NS)
 			entry->slow_due_ns = context->now_ns + YOUNG_SLOW_NS;
 		look_again(context, entry);
 	}

@@ -10,7 +10,7 @@
 
 /* A process may enter another namespace after it was put in the group (runc does so), so a young container is looked
  * at often, an old one rarely. */
-static const int64_t YOUNG_NS = 10000000000, YOUNG_CHECK_NS = 200000000, OLD_CHECK_NS = 30000000000;
+static const int64_t YOUNG_CHECK_NS = 200000000, OLD_CHECK_NS = 30000000000;
 
 /* The namespace files are links `net:[4026531840]`; the number is the inode in nsfs. */
 uint64_t pm_netns_inode(int dir, const char *path)
@@ -48,7 +48,7 @@ int pm_netns_is_vague(const pm_context *context, const pm_entry *entry)
 {
 	if (entry->net.check_ns == 0)
 		return 1;
-	return context->now_ns >= entry->net.check_ns && entry->net.check_ns - entry->added_ns < YOUNG_NS;
+	return context->now_ns >= entry->net.check_ns && entry->net.check_ns < entry->young_until_ns;
 }
 
 void pm_netns_find(pm_context *context, pm_entry *entry, int pid)
@@ -60,8 +60,7 @@ void pm_netns_find(pm_context *context, pm_entry *entry, int pid)
 		return;
 	forget(context, entry);
 	net->pid = pid;
-	net->check_ns =
-		context->now_ns + (context->now_ns - entry->added_ns < YOUNG_NS ? YOUNG_CHECK_NS : OLD_CHECK_NS);
+	net->check_ns = context->now_ns + (context->now_ns < entry->young_until_ns ? YOUNG_CHECK_NS : OLD_CHECK_NS);
 	if (pid == 0 || context->procfs < 0)
 		return;
 	dir = open_process(context, pid);
@@ -248,6 +247,72 @@ static void collect_sockstat(pm_context *context, pm_entry *entry, const char *n
 	}
 }
 
+/* net/netstat and net/snmp: pairs of lines, `Tcp: MaxConn InSegs` and `Tcp: -1 2` (net/ipv4/proc.c); keys are
+ * `Tcp:MaxConn`. */
+static pm_scan_result scan_named(const pm_keys *keys, const pm_buffer *buffer, pm_table *table, uint32_t row)
+{
+	const char *p = buffer->data, *end = p + buffer->len;
+
+	if (buffer->len == 0)
+		return PM_EMPTY;
+	while (p < end) {
+		const char *names_end = memchr(p, '\n', (size_t)(end - p)), *name = p, *value, *values_end, *colon;
+		char key[64];
+		size_t head;
+
+		value = names_end ? names_end + 1 : end;
+		values_end = memchr(value, '\n', (size_t)(end - value));
+		if (values_end == NULL)
+			return PM_TRUNCATED;
+		p = values_end + 1;
+		colon = memchr(name, ':', (size_t)(names_end - name));
+		head = colon ? (size_t)(colon - name) + 1 : 0;
+		if (head == 0 || head > 16 || (size_t)(values_end - value) < head || memcmp(name, value, head) != 0)
+			return PM_MALFORMED;
+		memcpy(key, name, head);
+		name += head;
+		value += head;
+		while (name < names_end) {
+			const char *stop;
+			uint64_t number;
+			int64_t index = -1;
+
+			while (name < names_end && *name == ' ')
+				name++;
+			while (value < values_end && *value == ' ')
+				value++;
+			if (name == names_end)
+				break;
+			stop = memchr(name, ' ', (size_t)(names_end - name));
+			if (stop == NULL)
+				stop = names_end;
+			if (!pm_scan_integer(&value, values_end, &number))
+				return PM_MALFORMED;
+			if ((size_t)(stop - name) <= sizeof(key) - head) {
+				memcpy(key + head, name, (size_t)(stop - name));
+				index = pm_keys_find(keys, key, head + (size_t)(stop - name));
+			}
+			if (index >= 0)
+				pm_table_set(table, row, keys->columns[index], number);
+			name = stop;
+		}
+		if (value != values_end)
+			return PM_MALFORMED;
+	}
+	return PM_OK;
+}
+
+static void collect_named(pm_context *context, pm_entry *entry, const char *name, pm_table *table, uint32_t row)
+{
+	pm_scan_result result;
+
+	if (!read_net(context, entry, name))
+		return;
+	result = scan_named(&context->plan->net.advtcp_keys, &context->buffer, table, row);
+	if (result != PM_OK)
+		pm_fail(context, pm_reason_of_scan(result));
+}
+
 static int hex_field(const char **p, const char *end, uint64_t *value)
 {
 	const char *start = *p;
@@ -354,6 +419,10 @@ static void collect_namespace(pm_context *context, pm_entry *entry, pm_table **t
 		collect_sockets(context, entry, "net/udp", tables[net->udp], row, 1);
 	if (net->udp6 != PM_NO_TABLE && tables[net->udp6])
 		collect_sockets(context, entry, "net/udp6", tables[net->udp6], row, 1);
+	if (net->advtcp != PM_NO_TABLE && tables[net->advtcp]) {
+		collect_named(context, entry, "net/snmp", tables[net->advtcp], row);
+		collect_named(context, entry, "net/netstat", tables[net->advtcp], row);
+	}
 }
 
 void pm_collect_net(pm_context *context, pm_entry *entry, pm_table **tables, uint32_t row)

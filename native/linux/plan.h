@@ -36,8 +36,17 @@ typedef struct {
 	uint32_t tcp6;
 	uint32_t udp;
 	uint32_t udp6;
+	uint32_t advtcp;
 	pm_keys sockstat_keys;
+	pm_keys advtcp_keys;
 } pm_net_plan;
+
+/* Tables of what every process of a container is looked at for, or PM_NO_TABLE. */
+typedef struct {
+	uint32_t sched;	      /* nanoseconds run, nanoseconds runnable, times run */
+	uint32_t descriptors; /* open files, those of them that are sockets */
+	uint32_t ulimits;     /* of the first process: the soft limit of open files */
+} pm_process_plan;
 
 typedef struct {
 	uint32_t root_count;
@@ -49,6 +58,7 @@ typedef struct {
 	uint32_t table_count;
 	uint32_t io_numbered; /* table that repeats the io rows with major and minor, or PM_NO_TABLE */
 	pm_net_plan net;
+	pm_process_plan processes;
 	uint32_t budget;  /* descriptors that may stay open */
 	uint32_t sharers; /* where the descriptor table is shared after all, the budget is divided by this */
 	int64_t slow_ns;

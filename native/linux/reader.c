@@ -284,6 +284,8 @@ static int ensure_entry(pm_context *context, uint32_t row)
 
 	if (row < context->entry_count)
 		return 0;
+	if (row >= UINT32_MAX / 2)
+		return -1;
 	while (count <= row)
 		count *= 2;
 	entries = realloc(context->entries, count * sizeof(*entries));
@@ -303,11 +305,25 @@ static void remove_entry(pm_context *context, uint32_t row)
 		return;
 	entry = &context->entries[row];
 	pm_entry_close(context, entry);
+	pm_sched_free(entry);
 	free(entry->path);
 	free(entry->fds);
 	free(entry->settings);
 	memset(entry, 0, sizeof(*entry));
 	context->alive--;
+}
+
+/* A container that was there before the reader is no longer young, however new it is to the reader. */
+static const int64_t YOUNG_NS = 10000000000;
+
+static int64_t age_ns(int64_t start_ns)
+{
+	struct timespec now;
+	int64_t age;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	age = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec - start_ns;
+	return age < 0 ? 0 : age;
 }
 
 static void add_entry(pm_context *context, job *item)
@@ -333,7 +349,7 @@ static void add_entry(pm_context *context, job *item)
 	entry->path = item->path;
 	item->path = NULL;
 	entry->start_ns = item->ns;
-	entry->added_ns = pm_monotonic_ns();
+	entry->young_until_ns = pm_monotonic_ns() + YOUNG_NS - age_ns(item->ns);
 	context->alive++;
 }
 
@@ -387,7 +403,8 @@ static void share_budget(pm_context *context)
 static int collects_net(const pm_net_plan *net)
 {
 	return net->network != PM_NO_TABLE || net->sockstat != PM_NO_TABLE || net->tcp != PM_NO_TABLE ||
-	       net->tcp6 != PM_NO_TABLE || net->udp != PM_NO_TABLE || net->udp6 != PM_NO_TABLE;
+	       net->tcp6 != PM_NO_TABLE || net->udp != PM_NO_TABLE || net->udp6 != PM_NO_TABLE ||
+	       net->advtcp != PM_NO_TABLE;
 }
 
 static int tables_reset(pm_reader *reader, job *item, uint32_t rows)
@@ -411,6 +428,12 @@ static int tables_reset(pm_reader *reader, job *item, uint32_t rows)
 	if (reader->plan->net.network != PM_NO_TABLE && item->tables[reader->plan->net.network])
 		pm_table_clear(item->tables[reader->plan->net.network]);
 	return 0;
+}
+
+/* The walk over processes leaves a part of the time, so that what was read before it is answered in time. */
+static int64_t walk_deadline(const pm_context *context, const job *item)
+{
+	return item->ns - (item->ns - context->result->started_ns) / 8;
 }
 
 static void collect(pm_reader *reader, job *item)
@@ -446,6 +469,17 @@ static void collect(pm_reader *reader, job *item)
 			pm_collect_net(context, &context->entries[row], item->tables, row);
 		}
 	}
+	if (row == rows && pm_collects_processes(context, item->tables)) {
+		context->deadline_ns = walk_deadline(context, item);
+		for (row = 0; row < rows; row++) {
+			if (context->entries[row].path == NULL)
+				continue;
+			context->now_ns = pm_monotonic_ns();
+			if (context->now_ns > context->deadline_ns)
+				break;
+			pm_collect_processes(context, &context->entries[row], item->tables, row);
+		}
+	}
 	if (row < rows)
 		pm_fail(context, PM_REASON_DEADLINE);
 }
@@ -476,6 +510,10 @@ static void collect_row(pm_reader *reader, job *item)
 				pm_look_for_netns(context, &context->entries[i]);
 		pm_netns_owner(context, entry);
 		pm_collect_net(context, entry, item->tables, 0);
+	}
+	if (pm_collects_processes(context, item->tables)) {
+		context->deadline_ns = walk_deadline(context, item);
+		pm_collect_processes(context, entry, item->tables, 0);
 	}
 }
 
@@ -674,6 +712,7 @@ void pm_reader_stop(pm_reader *reader)
 	pm_devices_free(&reader->context);
 	pm_buffer_free(&reader->context.buffer);
 	pm_buffer_free(&reader->context.scratch);
+	pm_buffer_free(&reader->context.pids);
 	free(reader->context.entries);
 	free(reader->roots);
 	free(reader);

@@ -53,6 +53,7 @@ class Reader:
         layout: Sequence[tuple[str, Sequence[str]]],
         io_numbered: int | None = None,
         net: Mapping[str, object] | None = None,
+        processes: Mapping[str, int] | None = None,
         budget: int,
         sharers: int = 1,
         slow_seconds: float,

@@ -40,8 +40,8 @@ class Table:
         """
     def scan_rows(self, data: bytes, label: str, skip: int = 0, key: int = 0, first: int = 1) -> int:
         """Append one row for each line after the first `skip`: word number `key` (a trailing colon dropped) becomes the
-        value of `label`, the integers from word `first` on fill the columns in order. Short lines leave cells absent.
-        A colon glued to the following number ends the word. The number of rows added.
+        value of `label`, the integers from word `first` on fill the columns in order. Short lines leave cells
+        absent. The number of rows added.
         """
     def labels(self, row: int) -> bytes:
         """The escaped label block of a row, without braces, each label followed by a comma."""

@@ -19,7 +19,16 @@ _CONTAINER: tuple[tuple[str, bool, str, tuple[str, ...]], ...] = (
     ("container_sockstat", True, "Sockets in use in network namespaces.", ("sockstat",)),
     ("container_tcp", False, "TCP sockets by state; walks the kernel's socket table.", ("tcp", "tcp6")),
     ("container_udp", False, "UDP sockets and queues; walks the kernel's socket table.", ("udp", "udp6")),
+    ("container_advtcp", False, "The kernel's TCP statistics of network namespaces; two more files.", ("advtcp",)),
     ("container_process", True, "Processes.", ("process",)),
+    ("container_sched", False, "Scheduling statistics; a file of every process.", ("sched",)),
+    (
+        "container_file_descriptors",
+        False,
+        "Open files and sockets; a directory of every process and a link of every file.",
+        ("descriptors",),
+    ),
+    ("container_ulimits", False, "The limit of open files of the first process; one more file.", ("ulimits",)),
     ("container_pids", True, "Threads and their limit.", ("pids.v1", "pids.v2")),
     ("container_pressure", True, "Pressure stall times (version 2).", ("pressure",)),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pymon.catalogue.cgroup_fields import HUGEPAGE_SIZES, TCP_STATES, UDP_STATES
+from pymon.catalogue.cgroup_fields import ADVANCED_TCP_FIELDS, HUGEPAGE_SIZES, TCP_STATES, UDP_STATES
 from pymon.catalogue.model import (
     NSEC,
     ONE,
@@ -460,6 +460,53 @@ METRICS: tuple[Metric, ...] = (
         "udp6",
         "udp_state",
         UDP_STATES,
+    ),
+    Metric(
+        "container_network_advance_tcp_stats_total",
+        Kind.GAUGE,
+        "The kernel's counters and settings of TCP.",
+        "container_advtcp",
+        tuple(
+            Sample((Column("advtcp", key, SIGNED),), labels=(("tcp_state", key.partition(":")[2].lower()),))
+            for key in ADVANCED_TCP_FIELDS
+        ),
+    ),
+    counter(
+        "container_cpu_schedstat_run_seconds_total",
+        "Time that main threads of the container's processes ran, in seconds.",
+        "container_sched",
+        Column("sched", "run", NSEC),
+    ),
+    counter(
+        "container_cpu_schedstat_runqueue_seconds_total",
+        "Time that main threads of the container's processes waited for a CPU, in seconds.",
+        "container_sched",
+        Column("sched", "runqueue", NSEC),
+    ),
+    counter(
+        "container_cpu_schedstat_run_periods_total",
+        "Times that main threads of the container's processes were put on a CPU.",
+        "container_sched",
+        Column("sched", "periods"),
+    ),
+    gauge(
+        "container_file_descriptors",
+        "Open file descriptors of the container's processes.",
+        "container_file_descriptors",
+        Column("descriptors", "files"),
+    ),
+    gauge(
+        "container_sockets",
+        "Open file descriptors that are sockets.",
+        "container_file_descriptors",
+        Column("descriptors", "sockets"),
+    ),
+    Metric(
+        "container_ulimits_soft",
+        Kind.GAUGE,
+        "Soft limits of the container's first process.",
+        "container_ulimits",
+        (Sample((Column("ulimits", "max_open_files"),), labels=(("ulimit", "max_open_files"),)),),
     ),
     gauge("container_processes", "Processes in the container.", "container_process", Column("process", "cgroup.procs")),
     gauge(

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pymon._native.readers import Mailbox, Reader
-from pymon.catalogue.cgroup_fields import HUGEPAGE_SIZES, NETWORK_FIELDS, TCP_STATES, UDP_STATES
+from pymon.catalogue.cgroup_fields import (
+    DESCRIPTOR_FIELDS,
+    HUGEPAGE_SIZES,
+    NETWORK_FIELDS,
+    SCHED_FIELDS,
+    TCP_STATES,
+    UDP_STATES,
+    ULIMIT_FIELDS,
+)
 from pymon.catalogue.model import Column, Metric
 from pymon.sources.errors import SourceError
 
@@ -140,8 +148,19 @@ NETWORK_TABLES: Mapping[str, tuple[str, ...]] = {
     "tcp6": TCP_STATES,
     "udp": UDP_STATES,
     "udp6": UDP_STATES,
+    "advtcp": (),
 }
 """Tables of the network namespaces that containers have to themselves, and their columns where those are fixed."""
+
+NETWORK_KEYS: Mapping[str, str] = {"sockstat": "sockstat_keys", "advtcp": "advtcp_keys"}
+"""Network tables whose columns are those that are wanted, and where the reader takes them."""
+
+PROCESS_TABLES: Mapping[str, tuple[str, ...]] = {
+    "sched": SCHED_FIELDS,
+    "descriptors": DESCRIPTOR_FIELDS,
+    "ulimits": ULIMIT_FIELDS,
+}
+"""Tables of what the processes of a container are looked at for, one by one, and their columns."""
 
 PAIR_FIELDS = ("quota", "period")
 PRESSURE_FIELDS = ("some", "full")
@@ -242,6 +261,7 @@ class CgroupSource:
                 layout=[(table, tuple(keys)) for table, keys in plan.layout.items()],
                 io_numbered=plan.numbered,
                 net=plan.net,
+                processes=plan.processes,
                 budget=max(0, descriptors - SPARE_DESCRIPTORS),
                 sharers=len(plans) + 2,  # the row reader, and the sockets
                 slow_seconds=SLOW_SECONDS,
@@ -297,6 +317,7 @@ class _Plan:
         self.layout: dict[str, list[str]] = {}
         self.numbered: int | None = None
         self.net: dict[str, object] | None = None
+        self.processes: dict[str, int] = {}
 
     def root(self, path: Path) -> int:
         if path not in self.roots:
@@ -340,6 +361,7 @@ def _merged(plans: Iterable[_Plan]) -> _Plan:
             merged.numbered = tables[plan.numbered]
         if plan.net is not None:
             merged.net = {key: tables[item] if isinstance(item, int) else item for key, item in plan.net.items()}
+        merged.processes |= {key: tables[item] for key, item in plan.processes.items()}
     merged.files.sort(key=lambda file: file[3])  # what stays open first
     return merged
 
@@ -376,9 +398,10 @@ def _plan(hierarchies: Hierarchies, columns: Iterable[Column], huge_pages: froze
 def _plan_processes(
     hierarchies: Hierarchies, wanted: Mapping[str, Mapping[str, None]], plans: dict[str, _Plan]
 ) -> None:
-    """cgroup.procs counts processes and leads to the network namespaces; it belongs before the settings."""
+    """cgroup.procs counts processes and leads to them and their network namespaces; it belongs before the settings."""
     tables = [table for table in NETWORK_TABLES if table in wanted]
-    if not tables and "process" not in wanted:
+    of_processes = [table for table in PROCESS_TABLES if table in wanted]
+    if not tables and not of_processes and "process" not in wanted:
         return
     root = next((hierarchies.v1[name] for name in PROCS_CONTROLLERS if name in hierarchies.v1), hierarchies.v2)
     if root is None:
@@ -393,8 +416,10 @@ def _plan_processes(
         net[table] = plan.table(table, columns)
     if tables:
         net.setdefault("network", plan.table("network", NETWORK_FIELDS))
-        net["sockstat_keys"] = tuple((key, i) for i, key in enumerate(wanted.get("sockstat", ())))
+        for table, keys in NETWORK_KEYS.items():
+            net[keys] = tuple((key, i) for i, key in enumerate(wanted.get(table, ())))
         plan.net = net
+    plan.processes = {table: plan.table(table, PROCESS_TABLES[table]) for table in of_processes}
 
 
 def _mounted(table: TableFiles, hierarchies: Hierarchies) -> bool:

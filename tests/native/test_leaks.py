@@ -1,0 +1,227 @@
+"""What is called again and again keeps no memory, descriptor or thread."""
+
+import gc
+import inspect
+import os
+import select
+from pathlib import Path
+
+import pytest
+
+from pymon._native import readers, renderer, table
+from pymon._native.readers import Mailbox, Reader, Result, Ticket, monotonic_ns
+from pymon._native.renderer import Body, Labels, Renderer, decimal, escape
+from pymon._native.table import Table
+
+REPEATS = 20_000
+WARM_UP = 2_000
+GROWTH = 1 << 20
+"""Bytes of resident memory. A leak of the smallest object that there is would be 32 bytes for each repeat."""
+FOREVER = 2**62
+
+COLUMNS = tuple(f"c{i}" for i in range(70))
+SCALE = (0, 1, 1, 0, 3, False)
+SAMPLE = (0, 0, 1, 2, SCALE, b'a{k="v",', b'a{k="v"}')
+FAMILIES = [(b"# text\n", b"# openmetrics\n", [SAMPLE] * 3)]
+TEXT = b"".join(b"c%d: %d kB\n" % (i, i) for i in range(70))
+WRONG = (TypeError, ValueError, KeyError, IndexError, OverflowError, BufferError, OSError)
+
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def filled():
+    made = Table("t", COLUMNS)
+    for _ in range(3):
+        made.fill(made.add_row([("a", "1"), ("b", '"\udcff')]), range(70))
+    return made
+
+
+def wait(mailbox):
+    assert select.select([mailbox], [], [], 60)[0]
+    return mailbox.take()
+
+
+class World:
+    """What the calls work on."""
+
+    def __init__(self, directory: Path) -> None:
+        for i in range(2):
+            group = directory / f"cgroup/{i}"
+            group.mkdir(parents=True)
+            (group / "current").write_text("17\n")
+            (group / "io.stat").write_text("8:0 rbytes=1\n8:16 rbytes=2\n")
+        self.directory = directory
+        self.mailbox = Mailbox()
+        self.reader = self.make_reader()
+        self.tables = self.reader.new_tables()
+        self.table = filled()
+        self.other = filled()
+        self.renderer = Renderer(FAMILIES, 1)
+        self.labels = Labels([b'id="/"', None])
+        self.body = Body()
+        self.ticket = self.collect()
+
+    def make_reader(self, **arguments):
+        options = {
+            "roots": [str(self.directory / "cgroup")],
+            "procfs": "/proc",
+            "sysfs": str(self.directory),
+            "files": [("current", 0, "value", False, 0, 0, ()), ("io.stat", 0, "io", False, 1, 0, (("rbytes", 0),))],
+            "layout": [("t", ("current",)), ("io", ("rbytes",))],
+            "budget": 3,
+            "slow_seconds": 0,
+        }
+        return Reader("r", self.mailbox, **(options | arguments))
+
+    def collect(self):
+        self.mailbox.collect([(self.reader, self.tables)], FOREVER, 2)
+        return wait(self.mailbox)
+
+    def collect_row(self):
+        self.mailbox.collect_row([(self.reader, self.tables)], FOREVER, 1)
+        return wait(self.mailbox)
+
+    def add_and_remove(self):
+        self.reader.add(0, "0", 0)
+        self.reader.add(1, "1", 0)
+        self.collect()
+        self.reader.refresh(0)
+        self.reader.remove(0)
+        self.reader.add(1, "nothing", 0)
+
+    def render(self):
+        self.body.clear()
+        self.renderer.render(self.body, [self.table], self.labels, openmetrics=True, selected=b"\1")
+
+    def lend(self):
+        with memoryview(self.table) as view, memoryview(self.body) as body:
+            view.tolist()
+            bytes(body)
+
+    def rows(self):
+        self.table.clear()
+        for _ in range(3):
+            self.table.add_row([("a", "1"), ("b", '"\udcff')])
+        self.table.scan_rows(TEXT, "name", skip=1)
+        self.table.grow(100)
+
+
+def refused(call, *arguments, **options):
+    def refuse(world):
+        with pytest.raises(WRONG):
+            call(world, *arguments, **options)
+
+    return refuse
+
+
+CALLS = {
+    "monotonic_ns": lambda world: monotonic_ns(),
+    "Result": lambda world: (Result().done, Result().failures),
+    "Result.done": lambda world: world.ticket.results[0].done,
+    "Result.seconds": lambda world: world.ticket.results[0].seconds,
+    "Result.failures": lambda world: world.ticket.results[0].failures,
+    "Ticket": lambda world: Ticket(),
+    "Ticket.done": lambda world: world.ticket.done,
+    "Ticket.results": lambda world: world.ticket.results,
+    "Mailbox": lambda world: Mailbox(),
+    "Mailbox.fileno": lambda world: world.mailbox.fileno(),
+    "Mailbox.take": lambda world: world.mailbox.take(),
+    "Mailbox.collect": World.collect,
+    "Mailbox.collect_row": World.collect_row,
+    "Reader": World.make_reader,
+    "Reader.add": World.add_and_remove,
+    "Reader.remove": World.add_and_remove,
+    "Reader.refresh": World.add_and_remove,
+    "Reader.close": lambda world: world.make_reader().close(),
+    "Reader.name": lambda world: world.reader.name,
+    "Reader.layout": lambda world: world.reader.layout,
+    "Reader.new_tables": lambda world: world.reader.new_tables(),
+    "Reader.open_descriptors": lambda world: world.reader.open_descriptors,
+    "Reader.shares_descriptors": lambda world: world.reader.shares_descriptors,
+    "Body": lambda world: Body().append(TEXT),
+    "Body.append": World.render,
+    "Body.clear": World.render,
+    "Labels": lambda world: Labels([TEXT, None, b""]),
+    "Renderer": lambda world: Renderer(FAMILIES, 1),
+    "Renderer.render": World.render,
+    "Renderer.table_count": lambda world: world.renderer.table_count,
+    "decimal": lambda world: decimal(2**64 - 1, SCALE),
+    "escape": lambda world: escape(b'\xff"' * 500),
+    "Table": lambda world: filled(),
+    "Table.add_row": World.rows,
+    "Table.assign": lambda world: world.table.assign(world.other),
+    "Table.assign_row": lambda world: world.table.assign_row(world.other, 1),
+    "Table.clear": World.rows,
+    "Table.columns": lambda world: world.table.columns,
+    "Table.fill": lambda world: world.table.fill(0, range(10**9, 10**9 + 70)),
+    "Table.get": lambda world: world.table.get(0, "c69"),
+    "Table.grow": World.rows,
+    "Table.labels": lambda world: world.table.labels(0),
+    "Table.name": lambda world: world.table.name,
+    "Table.parent": lambda world: world.table.parent(0),
+    "Table.scan_keyed": lambda world: world.table.scan_keyed(0, TEXT),
+    "Table.scan_rows": World.rows,
+    "Table.set": lambda world: world.table.set(0, "c69", 2**64 - 1),
+    "Table.stamp": lambda world: world.table.stamp("c69", 2**64 - 1),
+    "Table.unset": lambda world: world.table.unset(0),
+    "views": World.lend,
+    "refused Table": refused(lambda world: Table("t", ["a", "a"])),
+    "refused Table.add_row": refused(lambda world: world.table.add_row([("good", "1"), ("a", "\ud800")])),
+    "refused Table.set": refused(lambda world: world.table.set(0, "c0", 2**64)),
+    "refused Table.fill": refused(lambda world: world.table.fill(0, [1, "x"])),
+    "refused Renderer": refused(lambda world: Renderer([*FAMILIES, (b"", b"", [(9, *SAMPLE[1:])])], 1)),
+    "refused Renderer.render": refused(lambda world: world.renderer.render(world.body, [Table("t", ["a"])])),
+    "refused Labels": refused(lambda world: Labels([b"a", "b"])),
+    "refused decimal": refused(lambda world: decimal(1, (0, 1, 0, 0, 0, False))),
+    "refused Reader": refused(World.make_reader, roots=["/", "/nothing/here"]),
+    "refused plan": refused(World.make_reader, files=[("a", 0, "keyed", False, 0, 0, (("k", 0), ("l", 9)))]),
+    "refused Mailbox.collect": refused(lambda world: world.mailbox.collect([(world.reader, [])], 0, 1)),
+}
+
+SLOW = {"Reader": 500, "Reader.close": 500, "refused Reader": 500, "Reader.add": 5_000}
+"""Calls that start a thread, or do many things: repeated less often, which is enough for what they hold."""
+
+
+def public_names():
+    for module in (readers, renderer, table):
+        for name, value in vars(module).items():
+            if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
+                continue
+            yield name
+            if inspect.isclass(value):
+                yield from (f"{name}.{attribute}" for attribute in vars(value) if not attribute.startswith("_"))
+
+
+def test_every_public_name_is_called():
+    assert sorted(set(public_names()) - CALLS.keys()) == []
+    assert sorted(name for name in CALLS.keys() - set(public_names()) if " " not in name) == ["views"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    made = World(tmp_path_factory.mktemp("leaks"))
+    yield made
+    made.reader.close()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_memory_does_not_grow(world, name):
+    call, repeats = CALLS[name], SLOW.get(name, REPEATS)
+    world.table = filled()
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+
+    def repeat(times):
+        for _ in range(times):
+            call(world)
+        gc.collect()
+        return resident()
+
+    before = repeat(min(repeats, WARM_UP))
+    growth = repeat(repeats) - before
+    if growth > GROWTH:  # caches and the allocator may have taken their share only now
+        before = resident()
+        growth = repeat(repeats) - before
+    assert growth <= GROWTH
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
