@@ -124,12 +124,13 @@ class AgentCollection:
         self._spare_scratches: list[_Scratch] = []
         self._stuck: Ticket | None = None
         self._bodies: list[Body] = []
+        self._warm = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def ready(self) -> str | None:
-        """None: once made, the collection can answer."""
-        return None
+        """None once the first collection is done: it opens every file, and takes many times as long as the next."""
+        return None if self._warm else "the first collection is under way"
 
     def start(self) -> None:
         """Attach to the running loop: finished readings, and changes of the trees, are its events from now on."""
@@ -138,6 +139,21 @@ class AgentCollection:
         changes = self._registry.tree.fileno()
         if changes is not None:
             self._loop.add_reader(changes, self._registry.refresh)
+
+    def warm_up(self) -> None:
+        """Collect once for nobody, so that the first scrape finds everything open."""
+        task = asyncio.ensure_future(self._warm_up())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _warm_up(self) -> None:
+        try:
+            lent = await self.scrape(
+                scope="all", collectors=None, names=None, format=Format.TEXT_0_0_4, gzip=False, timeout_seconds=None
+            )
+            lent.release()
+        finally:
+            self._warm = True
 
     async def stop(self) -> None:
         """Detach, and stop the threads."""

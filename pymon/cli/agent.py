@@ -47,6 +47,7 @@ async def _serve(
     stop = stop_on_signals()
     agent = build_agent(options)
     agent.collection.start()
+    agent.collection.warm_up()
     web = AgentWeb(agent.collection, agent.registry, options, live, agent.self_metrics.registry)
     try:
         await serve(
