@@ -1,6 +1,7 @@
-/* Fails chosen reads: FAIL_READS is PATH-END:ERRNO:CALL, CALL being open or read. Every openat(2) of a path that ends so
- * fails, or every pread(2) and preadv(2) of a descriptor that leads to one. These have the C library's own prototypes and
- * the C library's open and read functions under them, so whatever else a program reads it reads unchanged. */
+/* Fails chosen reads: FAIL_READS is PATH-END:ERRNO:CALL, CALL being open or read. Every openat(2) of a path that ends
+ * so fails, or every pread(2) and preadv(2) of a descriptor that leads to one. These have the C library's own
+ * prototypes and the C library's open and read functions under them, so whatever else a program reads it reads
+ * unchanged. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -40,13 +41,13 @@ static int chosen_fd(int fd)
 	return chosen(path, "read");
 }
 
-#define FAIL_IF(error_of)                \
-	do {                             \
-		int error = (error_of);  \
-		if (error) {             \
-			errno = error;   \
-			return -1;       \
-		}                        \
+#define FAIL_IF(error_of)                                                                                              \
+	do {                                                                                                           \
+		int error = (error_of);                                                                                \
+		if (error) {                                                                                           \
+			errno = error;                                                                                 \
+			return -1;                                                                                     \
+		}                                                                                                      \
 	} while (0)
 
 ssize_t pread(int fd, void *data, size_t size, off_t at)

@@ -1,5 +1,5 @@
-"""Kernel files that are missing, broken or refuse: the cells they hold are absent, the failure is counted with its reason,
-and nothing else changes.
+"""Kernel files that are missing, broken or refuse: the cells they hold are absent, the failure is counted with its
+reason, and nothing else changes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def v2(file: str, collector: str, metrics: str, *, keyed: bool = True, empty: bo
 
 
 def v1(controller: str, file: str, collector: str, metrics: str, *, keyed: bool = True, empty: bool = False) -> Case:
-    return Case("v1", f"sys/fs/cgroup/{controller}/{UNITS['v1']}/{file}", f"container_{collector}", metrics, keyed, empty)
+    return Case(
+        "v1", f"sys/fs/cgroup/{controller}/{UNITS['v1']}/{file}", f"container_{collector}", metrics, keyed, empty
+    )
 
 
 MEMORY_STAT = (
@@ -86,10 +88,10 @@ def empty(path: Path) -> None:
 
 
 def cut(path: Path) -> None:
-    """In the middle of a line half way through."""
+    """In the middle of a line half way through, or of the disk's."""
     lines = path.read_bytes().splitlines()
-    line = lines[len(lines) // 2]
-    path.write_bytes(b"".join(b"%s\n" % before for before in lines[: len(lines) // 2]) + line[: len(line) - 1])
+    line = next((line for line in lines if b" vda " in line), lines[len(lines) // 2])
+    path.write_bytes(b"".join(b"%s\n" % before for before in lines[: lines.index(line)]) + line[:-1])
 
 
 def letters(path: Path) -> None:
@@ -179,7 +181,9 @@ def test_broken_files(
     check(whole[case.host], after, case, reasons, some=how in ("cut", "letters"))
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.keyed], ids=lambda case: f"{case.host}-{Path(case.file).name}")
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.keyed], ids=lambda case: f"{case.host}-{Path(case.file).name}"
+)
 def test_unknown_keys_change_nothing(
     case: Case, hosts: dict[str, FixtureHost], whole: dict[str, dict[Series, Fraction]]
 ) -> None:
@@ -246,7 +250,18 @@ def preload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if compiler is None:
         pytest.skip("no C compiler")
     library = tmp_path_factory.mktemp("preload") / "preload.so"
-    command = [compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(library), str(HERE / "preload.c"), "-ldl"]
+    command = [
+        compiler,
+        "-O1",
+        "-Wall",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        "-o",
+        str(library),
+        str(HERE / "preload.c"),
+        "-ldl",
+    ]
     subprocess.run(command, check=True)
     return library
 
@@ -255,11 +270,15 @@ def preload(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("number", "reason"),
     [(errno.EIO, "eio"), (errno.ENODEV, "enodev"), (errno.EOPNOTSUPP, "eopnotsupp"), (errno.EACCES, "eacces")],
-    ids=lambda value: str(value),
+    ids=str,
 )
 @pytest.mark.parametrize(
     "case",
-    [case for case in CASES if Path(case.file).name in ("memory.stat", "memory.max", "io.pressure") and case.host == "v2"]
+    [
+        case
+        for case in CASES
+        if Path(case.file).name in ("memory.stat", "memory.max", "io.pressure") and case.host == "v2"
+    ]
     + [case for case in CASES if case.file == "proc/vmstat"],
     ids=lambda case: Path(case.file).name,
 )

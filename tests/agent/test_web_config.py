@@ -98,7 +98,10 @@ def test_everything_else() -> None:
             "'TLS_RSA_WITH_RC4_128_SHA' is no secure cipher suite",
         ),
         (
-            "tls_server_config: {cert_file: a, key_file: b, cipher_suites: [TLS_AES_128_GCM_SHA256], max_version: TLS12}",
+            (
+                "tls_server_config: {cert_file: a, key_file: b, max_version: TLS12, "
+                "cipher_suites: [TLS_AES_128_GCM_SHA256]}"
+            ),
             "cipher_suites: expected a suite of TLS 1.2",
         ),
         (

@@ -12,7 +12,7 @@ from pymon.cli import main
 
 def test_agent_file(tmp_path: Path, capsys) -> None:
     file = tmp_path / "agent.yml"
-    file.write_text("web: {max-requests: 3}\n")
+    file.write_text("web: {max-requests: 3}\ncollector: {disable-defaults: true}\n")
     assert main(["check-config", str(file)]) == 0
     assert capsys.readouterr().out == f"{file}: ok\n"
     file.write_text("web: {max-request: 3}\n")
