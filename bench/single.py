@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench.world import Client, agent, cgroups
@@ -13,6 +16,26 @@ from bench.world import Client, agent, cgroups
 SECONDS = 5
 CONNECTIONS = 16
 ROUNDS = 3
+
+_BARE = """
+import asyncio, uvloop
+from aiohttp import web
+
+async def answer(request):
+    return web.Response(body=bytes(%d))
+
+async def main():
+    app = web.Application()
+    app.router.add_get("/", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    print(site._server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.Event().wait()
+
+uvloop.run(main())
+"""
 
 _SCRIPT = """
 local paths = {%s}
@@ -33,14 +56,35 @@ def measure(count: int = 1000) -> dict[str, object]:
         size = len(client.get(paths[0]))
         script = Path(place) / "paths.lua"
         script.write_text(_SCRIPT % ",".join(f'"{path}"' for path in paths))
-        rates = []
-        for _ in range(ROUNDS):
-            said = subprocess.run(
-                ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-s", script,
-                 f"http://127.0.0.1:{running.port}/"],
-                check=True, capture_output=True, text=True,
-            ).stdout  # fmt: skip
-            if "Non-2xx" in said:
-                raise RuntimeError(said)
-            rates.append(float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]))
-        return {"containers": count, "body_bytes": size, "requests_per_second": sorted(rates)}
+        rates, bare = [], []
+        with bare_handler(size, cpu="0") as port:
+            for _ in range(ROUNDS):
+                rates.append(load(f"http://127.0.0.1:{running.port}/", "-s", str(script)))
+                bare.append(load(f"http://127.0.0.1:{port}/"))
+        return {
+            "containers": count,
+            "body_bytes": size,
+            "requests_per_second": sorted(rates),
+            "bare_aiohttp_requests_per_second": sorted(bare),
+        }
+
+
+def load(url: str, *flags: str) -> float:
+    """Requests a second that wrk got through."""
+    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", *flags, url]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    if "Non-2xx" in said:
+        raise RuntimeError(said)
+    return float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])
+
+
+@contextlib.contextmanager
+def bare_handler(size: int, *, cpu: str) -> Iterator[int]:
+    """The port of an aiohttp application on uvloop that answers `size` bytes and does nothing."""
+    program = ["taskset", "-c", cpu, sys.executable, "-c", _BARE % size]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
