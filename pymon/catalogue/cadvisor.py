@@ -62,7 +62,7 @@ def _io_v2(metric: str, help: str, key: str) -> Metric:
 
 def _blkio_operation(operation: str, v2: str | None) -> Sample:
     columns = (Column("blkio.v2", v2),) if v2 else ()
-    v1 = Column("blkio.v1", f"blkio.throttle.io_service_bytes:{operation}")
+    v1 = Column("blkio.v1", f"blkio.throttle.io_service_bytes_recursive:{operation}")
     return Sample((*columns, v1), labels=(("operation", operation),))
 
 
@@ -340,16 +340,16 @@ METRICS: tuple[Metric, ...] = (
         "container_fs_reads_bytes_total",
         "Bytes read from the device.",
         "rbytes",
-        "blkio.throttle.io_service_bytes:Read",
+        "blkio.throttle.io_service_bytes_recursive:Read",
     ),
     _io(
         "container_fs_writes_bytes_total",
         "Bytes written to the device.",
         "wbytes",
-        "blkio.throttle.io_service_bytes:Write",
+        "blkio.throttle.io_service_bytes_recursive:Write",
     ),
-    _io("container_fs_reads_total", "Reads from the device.", "rios", "blkio.throttle.io_serviced:Read"),
-    _io("container_fs_writes_total", "Writes to the device.", "wios", "blkio.throttle.io_serviced:Write"),
+    _io("container_fs_reads_total", "Reads from the device.", "rios", "blkio.throttle.io_serviced_recursive:Read"),
+    _io("container_fs_writes_total", "Writes to the device.", "wios", "blkio.throttle.io_serviced_recursive:Write"),
     _io_v2(
         "container_fs_io_cost_usage_seconds_total", "Device time used, by the io.cost model, in seconds.", "cost.usage"
     ),

@@ -34,12 +34,21 @@ SPARE_DESCRIPTORS = 100
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A kernel file of a table. `controllers` are the version 1 hierarchies to look in, in order of preference."""
+    """A kernel file of a table.
+
+    controllers: the version 1 hierarchies to look in, in order of preference.
+    older: the file to read for the same columns where the hierarchy's root has none of this name.
+    """
 
     name: str
     kind: str
     slow: bool = False
     controllers: tuple[str, ...] = ()
+    older: str = ""
+
+    def in_tree(self, root: Path) -> str:
+        """The name of the file in this hierarchy."""
+        return self.older if self.older and not (root / self.name).exists() else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +114,9 @@ TABLES: Mapping[str, TableFiles] = {
     "io.v1": _v1(
         "io",
         "blkio",
-        File("blkio.throttle.io_service_bytes", "blkio"),
-        File("blkio.throttle.io_serviced", "blkio"),
+        # Where a kernel has no _recursive, what groups inside a container did is missing.
+        File("blkio.throttle.io_service_bytes_recursive", "blkio", older="blkio.throttle.io_service_bytes"),
+        File("blkio.throttle.io_serviced_recursive", "blkio", older="blkio.throttle.io_serviced"),
     ),
     "events.v2": _v2("io", "memory", File("memory.events", "keyed")),
     "events.v1": _v1("io", "memory", File("memory.oom_control", "keyed"), File("memory.failcnt", "value")),
@@ -347,7 +357,7 @@ class _Plan:
             columns.append(file.name)
         else:
             columns.append(file.name)
-        self.files.append((file.name, self.root(root), file.kind, file.slow, index, first, keys))
+        self.files.append((file.in_tree(root), self.root(root), file.kind, file.slow, index, first, keys))
 
 
 def _merged(plans: Iterable[_Plan]) -> _Plan:

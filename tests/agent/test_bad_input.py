@@ -70,7 +70,7 @@ CASES = (
     v1("cpu,cpuacct", "cpuacct.usage_percpu", "cpu", "container_cpu_usage_seconds_total", keyed=False),
     v1("cpu,cpuacct", "cpuacct.stat", "cpu", "container_cpu_(user|system)_seconds_total"),
     v1("cpu,cpuacct", "cpu.stat", "cpu", "container_cpu_cfs_.*"),
-    v1("blkio", "blkio.throttle.io_service_bytes", "io", IO, empty=True),
+    v1("blkio", "blkio.throttle.io_service_bytes_recursive", "io", IO, empty=True),
     Case("v2", "proc/meminfo", "meminfo", "node_memory_.*|machine_.*"),
     Case("v2", "proc/loadavg", "loadavg", "node_load.*", keyed=False),
     Case("v2", "proc/vmstat", "vmstat", "node_vmstat_.*"),
@@ -192,7 +192,7 @@ def test_unknown_keys_change_nothing(
     saved = path.read_bytes()
     extra = {
         "io.stat": b" new.key=17\n",
-        "blkio.throttle.io_service_bytes": b"\n254:0 Novelty 17\n",
+        "blkio.throttle.io_service_bytes_recursive": b"\n254:0 Novelty 17\n",
         "io.pressure": b"\nnovel avg10=0.00 avg60=0.00 avg300=0.00 total=17\n",
         "memory": b"\nnovel avg10=0.00 avg60=0.00 avg300=0.00 total=17\n",
         "meminfo": b"\nNovelty:  17 kB\n",

@@ -238,10 +238,10 @@ CASES = (
         "container_oom_events_total", "memory",
         keyed("memory", "memory.events", "oom_kill"), keyed("memory", "memory.oom_control", "oom_kill"),
     ),
-    disk("container_fs_reads_bytes_total", io("rbytes"), blkio("blkio.throttle.io_service_bytes", "Read")),
-    disk("container_fs_writes_bytes_total", io("wbytes"), blkio("blkio.throttle.io_service_bytes", "Write")),
-    disk("container_fs_reads_total", io("rios"), blkio("blkio.throttle.io_serviced", "Read")),
-    disk("container_fs_writes_total", io("wios"), blkio("blkio.throttle.io_serviced", "Write")),
+    disk("container_fs_reads_bytes_total", io("rbytes"), blkio("blkio.throttle.io_service_bytes_recursive", "Read")),
+    disk("container_fs_writes_bytes_total", io("wbytes"), blkio("blkio.throttle.io_service_bytes_recursive", "Write")),
+    disk("container_fs_reads_total", io("rios"), blkio("blkio.throttle.io_serviced_recursive", "Read")),
+    disk("container_fs_writes_total", io("wios"), blkio("blkio.throttle.io_serviced_recursive", "Write")),
     *(
         disk(f"container_fs_io_cost_{key}_seconds_total", io(f"cost.{key}", MICRO), None)
         for key in ("usage", "wait", "indebt", "indelay")
@@ -250,7 +250,7 @@ CASES = (
         disk(
             "container_blkio_device_usage_total",
             io(key, numbered=True, operation=operation) if key else None,
-            blkio("blkio.throttle.io_service_bytes", operation, numbered=True, operation=operation),
+            blkio("blkio.throttle.io_service_bytes_recursive", operation, numbered=True, operation=operation),
         )
         for operation, key in (
             ("Read", "rbytes"), ("Write", "wbytes"), ("Sync", ""), ("Async", ""), ("Discard", ""), ("Total", ""),
