@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .ONESHELL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-export PYMON_WERROR := 1
+export WERROR := 1
 
 NATIVE_C := $(wildcard native/core/*.c native/linux/*.c)
 NATIVE_H := $(wildcard native/*/*.h)

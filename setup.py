@@ -21,7 +21,7 @@ CFLAGS = [
     "-Wall",
     "-Wextra",
 ]
-if os.environ.get("PYMON_WERROR") == "1":
+if os.environ.get("WERROR") == "1":
     CFLAGS.append("-Werror")
 
 
