@@ -93,7 +93,9 @@ cdef extern from "reader.h" nogil:
     int pm_reader_collect(
         pm_reader *reader, pm_ticket *ticket, pm_result *result, pm_table **tables, uint32_t rows, int64_t deadline_ns)
     int pm_reader_collect_row(
-        pm_reader *reader, pm_ticket *ticket, pm_result *result, pm_table **tables, uint32_t row, int64_t deadline_ns)
+        pm_reader *reader, pm_ticket *ticket, pm_result *result, pm_table **tables, uint32_t row, int64_t deadline_ns,
+        int wake)
+    void pm_reader_wake(pm_reader *reader)
     uint32_t pm_reader_open_descriptors(const pm_reader *reader)
     int pm_reader_shares_descriptors(const pm_reader *reader)
     int64_t pm_monotonic_ns()

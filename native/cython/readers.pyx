@@ -43,6 +43,7 @@ from pymon._native.linux cimport (
     pm_reader_shares_descriptors,
     pm_reader_start,
     pm_reader_stop,
+    pm_reader_wake,
     pm_reason_name,
     pm_result,
     pm_ticket,
@@ -136,13 +137,16 @@ cdef class Mailbox:
 
     def collect(self, jobs, int64_t deadline_ns, uint32_t rows):
         """Have readers fill tables for rows 0 .. rows-1. jobs: (reader, tables) pairs. A ticket."""
-        return self._post(jobs, deadline_ns, rows, False)
+        return self._post(jobs, deadline_ns, rows, False, True)
 
-    def collect_row(self, jobs, int64_t deadline_ns, uint32_t row):
-        """Have readers fill row 0 of tables from one row. jobs: (reader, tables) pairs. A ticket."""
-        return self._post(jobs, deadline_ns, row, True)
+    def collect_row(self, jobs, int64_t deadline_ns, uint32_t row, *, wake=True):
+        """Have readers fill row 0 of tables from one row. jobs: (reader, tables) pairs. A ticket.
 
-    cdef Ticket _post(self, jobs, int64_t deadline_ns, uint32_t rows, bint single):
+        Without `wake` the readers begin when `Reader.wake` is called, with all that was posted until then.
+        """
+        return self._post(jobs, deadline_ns, row, True, wake)
+
+    cdef Ticket _post(self, jobs, int64_t deadline_ns, uint32_t rows, bint single, bint wake):
         cdef Ticket ticket = Ticket.__new__(Ticket)
         cdef Reader reader
         cdef Result result
@@ -182,7 +186,7 @@ cdef class Mailbox:
                     pointers[i] = &table.table
             if single:
                 posted = pm_reader_collect_row(
-                    reader.reader, &ticket.ticket, &result.result, pointers, rows, deadline_ns)
+                    reader.reader, &ticket.ticket, &result.result, pointers, rows, deadline_ns, wake)
             else:
                 posted = pm_reader_collect(reader.reader, &ticket.ticket, &result.result, pointers, rows, deadline_ns)
             if posted < 0:
@@ -305,6 +309,11 @@ cdef class Reader:
         self._open()
         if pm_reader_add(self.reader, row, PyBytes_AS_STRING(encoded), start_ns) < 0:
             raise MemoryError
+
+    def wake(self):
+        """Begin what was posted without waking."""
+        self._open()
+        pm_reader_wake(self.reader)
 
     def remove(self, uint32_t row):
         """A container went."""

@@ -136,21 +136,19 @@ pm_ticket *pm_mailbox_take(pm_mailbox *mailbox)
 	return ticket;
 }
 
-static void ticket_done(pm_ticket *ticket)
+/* Hand finished tickets, linked from `first` to `last`, to the mailbox they share. */
+static void deliver(pm_ticket *first, pm_ticket *last)
 {
-	pm_mailbox *mailbox = ticket->mailbox;
+	pm_mailbox *mailbox = first->mailbox;
 	const uint64_t one = 1;
 
-	if (atomic_fetch_sub(&ticket->pending, 1) != 1)
-		return;
-	ticket->next = NULL;
 	pthread_mutex_lock(&mailbox->lock);
 	if (mailbox->last)
-		mailbox->last->next = ticket;
+		mailbox->last->next = first;
 	else
-		mailbox->first = ticket;
-	mailbox->last = ticket;
-	if (mailbox->first == ticket && write(mailbox->event, &one, sizeof(one)) < 0) {
+		mailbox->first = first;
+	mailbox->last = last;
+	if (mailbox->first == first && write(mailbox->event, &one, sizeof(one)) < 0) {
 		/* only EAGAIN is possible: the counter is full, so the event is already set */
 	}
 	pthread_mutex_unlock(&mailbox->lock);
@@ -176,6 +174,7 @@ struct pm_reader {
 	pthread_mutex_t lock;
 	pthread_cond_t posted;
 	job *first, *last;
+	pm_ticket *done_first, *done_last;
 	pm_plan *plan;
 	pm_mailbox *mailbox;
 	pm_context context;
@@ -187,7 +186,7 @@ struct pm_reader {
 	atomic_uint open;
 };
 
-static int post(pm_reader *reader, job *item)
+static int post(pm_reader *reader, job *item, int wake)
 {
 	if (item == NULL)
 		return -1;
@@ -197,7 +196,8 @@ static int post(pm_reader *reader, job *item)
 	else
 		reader->first = item;
 	reader->last = item;
-	pthread_cond_signal(&reader->posted);
+	if (wake)
+		pthread_cond_signal(&reader->posted);
 	pthread_mutex_unlock(&reader->lock);
 	return 0;
 }
@@ -225,21 +225,21 @@ int pm_reader_add(pm_reader *reader, uint32_t row, const char *path, int64_t sta
 		free(item);
 		return -1;
 	}
-	return post(reader, item);
+	return post(reader, item, 1);
 }
 
 int pm_reader_remove(pm_reader *reader, uint32_t row)
 {
-	return post(reader, new_job(JOB_REMOVE, row, 0));
+	return post(reader, new_job(JOB_REMOVE, row, 0), 1);
 }
 
 int pm_reader_refresh(pm_reader *reader, uint32_t row)
 {
-	return post(reader, new_job(JOB_REFRESH, row, 0));
+	return post(reader, new_job(JOB_REFRESH, row, 0), 1);
 }
 
 static int post_collect(pm_reader *reader, job_kind kind, pm_ticket *ticket, pm_result *result, pm_table **tables,
-			uint32_t row, int64_t deadline_ns)
+			uint32_t row, int64_t deadline_ns, int wake)
 {
 	uint32_t count = reader->plan->table_count;
 	job *item = new_job(kind, row, count);
@@ -250,19 +250,26 @@ static int post_collect(pm_reader *reader, job_kind kind, pm_ticket *ticket, pm_
 	item->ticket = ticket;
 	item->result = result;
 	memcpy(item->tables, tables, count * sizeof(*tables));
-	return post(reader, item);
+	return post(reader, item, wake);
 }
 
 int pm_reader_collect(pm_reader *reader, pm_ticket *ticket, pm_result *result, pm_table **tables, uint32_t rows,
 		      int64_t deadline_ns)
 {
-	return post_collect(reader, JOB_COLLECT, ticket, result, tables, rows, deadline_ns);
+	return post_collect(reader, JOB_COLLECT, ticket, result, tables, rows, deadline_ns, 1);
 }
 
 int pm_reader_collect_row(pm_reader *reader, pm_ticket *ticket, pm_result *result, pm_table **tables, uint32_t row,
-			  int64_t deadline_ns)
+			  int64_t deadline_ns, int wake)
 {
-	return post_collect(reader, JOB_COLLECT_ROW, ticket, result, tables, row, deadline_ns);
+	return post_collect(reader, JOB_COLLECT_ROW, ticket, result, tables, row, deadline_ns, wake);
+}
+
+void pm_reader_wake(pm_reader *reader)
+{
+	pthread_mutex_lock(&reader->lock);
+	pthread_cond_signal(&reader->posted);
+	pthread_mutex_unlock(&reader->lock);
 }
 
 uint32_t pm_reader_open_descriptors(const pm_reader *reader)
@@ -548,8 +555,16 @@ static void do_job(pm_reader *reader, job *item)
 	}
 	atomic_store(&reader->open, context->open);
 	if (item->ticket) {
+		pm_ticket *ticket = item->ticket;
 		atomic_store(&item->result->done, 1);
-		ticket_done(item->ticket);
+		if (atomic_fetch_sub(&ticket->pending, 1) == 1) {
+			ticket->next = NULL;
+			if (reader->done_last)
+				reader->done_last->next = ticket;
+			else
+				reader->done_first = ticket;
+			reader->done_last = ticket;
+		}
 	}
 }
 
@@ -604,7 +619,11 @@ static int open_roots(pm_reader *reader)
 static void *run(void *argument)
 {
 	pm_reader *reader = argument;
+	/* Answers of short jobs that were posted together go out together: where both threads have one processor,
+	 * waking the other for each would cost more than the job. */
+	static const int64_t DELIVER_NS = 1000000;
 	job *item, *list;
+	int64_t began_ns;
 	int stop = 0;
 
 	pthread_mutex_lock(&reader->lock);
@@ -625,12 +644,18 @@ static void *run(void *argument)
 		list = reader->first;
 		reader->first = reader->last = NULL;
 		pthread_mutex_unlock(&reader->lock);
+		began_ns = pm_monotonic_ns();
 		while ((item = list) != NULL) {
 			list = item->next;
 			stop |= item->kind == JOB_STOP;
 			do_job(reader, item);
 			free(item->path);
 			free(item);
+			if (reader->done_first && (list == NULL || pm_monotonic_ns() - began_ns > DELIVER_NS)) {
+				deliver(reader->done_first, reader->done_last);
+				reader->done_first = reader->done_last = NULL;
+				began_ns = pm_monotonic_ns();
+			}
 		}
 	}
 	for (uint32_t row = 0; row < reader->context.entry_count; row++)
@@ -705,7 +730,7 @@ void pm_reader_stop(pm_reader *reader)
 		return;
 	while ((stop = new_job(JOB_STOP, 0, 0)) == NULL)
 		usleep(1000);
-	post(reader, stop);
+	post(reader, stop, 1);
 	pthread_join(reader->thread, NULL);
 	pthread_mutex_destroy(&reader->lock);
 	pthread_cond_destroy(&reader->posted);

@@ -73,11 +73,13 @@ int pm_reader_remove(pm_reader *reader, uint32_t row);
 /* The container's directory has appeared in one more hierarchy: look again for what was absent. */
 int pm_reader_refresh(pm_reader *reader, uint32_t row);
 /* Fill `tables` (one for each of the plan's; a NULL one is not wanted) for rows 0 .. rows-1, or for `row` alone as
- * row 0. Until the ticket is done, or result->done is set, tables and result belong to the reader. */
+ * row 0. Until the ticket is done, or result->done is set, tables and result belong to the reader. Without `wake` the
+ * job waits for the next call that wakes the reader, so that jobs posted together are done together. */
 int pm_reader_collect(pm_reader *reader, pm_ticket *ticket, pm_result *result, pm_table **tables, uint32_t rows,
 		      int64_t deadline_ns);
 int pm_reader_collect_row(pm_reader *reader, pm_ticket *ticket, pm_result *result, pm_table **tables, uint32_t row,
-			  int64_t deadline_ns);
+			  int64_t deadline_ns, int wake);
+void pm_reader_wake(pm_reader *reader);
 
 uint32_t pm_reader_open_descriptors(const pm_reader *reader);
 int pm_reader_shares_descriptors(const pm_reader *reader);

@@ -149,8 +149,12 @@ static inline void fixture_ask(fixture *fixture, int one, uint32_t rows, int64_t
 	for (uint32_t i = 0; i < fixture->plan.table_count; i++)
 		tables[i] = fixture->unwanted >> i & 1 ? NULL : &fixture->tables[i];
 	fixture->result = (pm_result){0};
-	posted = (one ? pm_reader_collect_row : pm_reader_collect)(fixture->reader, &ticket, &fixture->result, tables,
-								   rows, deadline_ns);
+	if (one)
+		posted =
+			pm_reader_collect_row(fixture->reader, &ticket, &fixture->result, tables, rows, deadline_ns, 0);
+	else
+		posted = pm_reader_collect(fixture->reader, &ticket, &fixture->result, tables, rows, deadline_ns);
+	pm_reader_wake(fixture->reader);
 	CHECK_INT(posted, 0);
 	CHECK(fixture_wait(fixture->mailbox) == &ticket);
 	CHECK(pm_mailbox_take(fixture->mailbox) == NULL);

@@ -31,8 +31,13 @@ class Mailbox:
         """One finished ticket, or None."""
     def collect(self, jobs: Sequence[tuple[Reader, Sequence[Table | None]]], deadline_ns: int, rows: int) -> Ticket:
         """Have readers fill tables (one for each of the reader's layout; None is not wanted) for rows 0 .. rows-1."""
-    def collect_row(self, jobs: Sequence[tuple[Reader, Sequence[Table | None]]], deadline_ns: int, row: int) -> Ticket:
-        """The same for one row, which becomes row 0 of the tables."""
+    def collect_row(
+        self, jobs: Sequence[tuple[Reader, Sequence[Table | None]]], deadline_ns: int, row: int, *, wake: bool = True
+    ) -> Ticket:
+        """The same for one row, which becomes row 0 of the tables.
+
+        Without `wake` the readers begin when `Reader.wake` is called, with all that was posted until then.
+        """
 
 class Reader:
     """One thread with its own descriptor table that reads a plan's files for every container."""
@@ -59,6 +64,7 @@ class Reader:
         slow_seconds: float,
     ) -> None: ...
     def new_tables(self) -> list[Table]: ...
+    def wake(self) -> None: ...
     def add(self, row: int, path: str, start_ns: int) -> None: ...
     def remove(self, row: int) -> None: ...
     def refresh(self, row: int) -> None: ...

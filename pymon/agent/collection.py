@@ -123,6 +123,7 @@ class AgentCollection:
         self._spare_containers: list[Table] = []
         self._spare_scratches: list[_Scratch] = []
         self._stuck: Ticket | None = None
+        self._waking = False
         self._bodies: list[Body] = []
         self._warm = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -401,7 +402,12 @@ class AgentCollection:
         labels = Labels((registry.block(row),))
         tables = scratch.tables
         if scratch.jobs:
-            ticket = self._mailbox.collect_row(scratch.jobs, monotonic_ns() + int(seconds * 1e9), row)
+            deadline_ns = monotonic_ns() + int(seconds * 1e9)
+            ticket = self._mailbox.collect_row(scratch.jobs, deadline_ns, row, wake=not scratch.by_row_reader)
+            if scratch.by_row_reader and not self._waking:
+                # What other requests post before the loop comes round is read in one go.
+                self._waking = True
+                asyncio.get_running_loop().call_soon(self._wake)
             if not await self._finished(ticket, seconds):
                 tables = scratch.finished(ticket)
                 if scratch.by_row_reader:
@@ -427,6 +433,10 @@ class AgentCollection:
         packed = gzip_body(body)
         self._bodies.append(body)
         return LentBody(memoryview(packed), None, self._bodies, 1)
+
+    def _wake(self) -> None:
+        self._waking = False
+        self._source.row_reader.wake()
 
     async def _finished(self, ticket: Ticket, seconds: float) -> bool:
         """Wait for a ticket; False when it took longer than that."""

@@ -225,25 +225,23 @@ def test_more_containers_than_descriptors(world: World) -> None:
     groups[0].sleep()
     with Agent(f"--container.pattern=/{PREFIX}-.*", prefix=("prlimit", "--nofile=512:512")) as agent:
         agent.get()  # kept descriptors are used from the second scrape on
-        scrape = agent.scrape()
-        missing = {group.path for group in groups} - scrape.paths
-        assert not missing
+        # Prometheus's own parsers take minutes for this on a slow machine.
+        body = agent.get().body.decode()
         by_path: dict[str, set[str]] = {group.path: set() for group in groups}
-        for name, labels in scrape.series:
-            path = dict(labels).get("id")
-            if path in by_path:
-                by_path[path].add(name)
+        for name, path in re.findall(rf'^(\w+){{.*?id="(/{PREFIX}-[^"]+)"', body, re.MULTILINE):
+            by_path[path].add(name)
         expected = by_path[groups[1].path]
         assert {"container_threads", "container_spec_cpu_shares"} <= expected
         different = {path for path in by_path if by_path[path] != expected} - {groups[0].path}
         assert not different
-        for path in (groups[0].path, groups[-1].path):
-            assert scrape.value(path, "container_threads") == (1 if path == groups[0].path else 0)
+        for group, count in ((groups[0], 1), (groups[-1], 0)):
+            assert re.search(rf'^container_threads{{id="{group.path}",.*}} {count}$', body, re.MULTILINE)
+        assert 'reason="emfile"' not in body
+        scrape = agent.scrape("/metrics?collect[]=loadavg")
         kept = scrape.own("pymon_open_descriptors")
         assert kept is not None
         assert 0 < kept <= 8 * 512
         assert all(count <= 512 for count in agent.descriptors().values())
-        assert not [labels for _, labels in scrape.series if ("reason", "emfile") in labels]
 
 
 def test_the_agent_says_what_it_follows(world: World, agent: Agent) -> None:
