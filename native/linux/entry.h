@@ -73,11 +73,12 @@ void pm_devices_free(pm_context *context);
 int pm_list_processes(pm_context *context, pm_entry *entry, int *first);
 
 /* netns.c */
+/* Inode of a network namespace, or 0 with errno set. */
 uint64_t pm_netns_inode(int dir, const char *path);
 /* Whether the namespace of an entry was never looked for, or was when it was still likely to change. */
 int pm_netns_is_vague(const pm_context *context, const pm_entry *entry);
-/* Find the namespace of an entry, given its first process. */
-void pm_netns_find(pm_context *context, pm_entry *entry, int pid);
+/* Find the namespace of an entry, given one of its processes. 0 when that process is no longer there. */
+int pm_netns_find(pm_context *context, pm_entry *entry, int pid);
 /* Decide which of the entries that share a namespace reports it: the one that started first. 0 or -1. */
 int pm_netns_owners(pm_context *context);
 void pm_netns_owner(pm_context *context, pm_entry *entry);

@@ -435,14 +435,27 @@ static uint64_t walk_procs(pm_context *context, pm_entry *entry, const pm_file *
 	return count;
 }
 
+/* The first process has gone. Version 1 keeps a list of pids for a second (cgroup_pidlist), so the list may still begin
+ * with it: take the next that is there. */
+static void find_living(pm_context *context, pm_entry *entry, int gone)
+{
+	enum { TRIES = 16 };
+	const char *p = context->buffer.data, *end = p + context->buffer.len;
+	uint64_t pid;
+
+	for (int tries = 0; tries < TRIES && p < end && pm_scan_integer(&p, end, &pid); tries++, p++)
+		if (pid != 0 && pid <= INT32_MAX && (int)pid != gone && pm_netns_find(context, entry, (int)pid))
+			return;
+}
+
 /* The same, and the way to the network namespace. */
 static uint64_t read_procs(pm_context *context, pm_entry *entry, const pm_file *file)
 {
 	int first = 0;
 	uint64_t count = walk_procs(context, entry, file, &first);
 
-	if (context->plan->net.network != PM_NO_TABLE)
-		pm_netns_find(context, entry, first);
+	if (context->plan->net.network != PM_NO_TABLE && !pm_netns_find(context, entry, first))
+		find_living(context, entry, first);
 	return count;
 }
 

@@ -20,11 +20,13 @@ uint64_t pm_netns_inode(int dir, const char *path)
 	const char *p = link + 5;
 	uint64_t inode;
 
-	if (len < 7 || (size_t)len == sizeof(link) || memcmp(link, "net:[", 5) != 0)
+	if (len < 0)
 		return 0;
-	if (!pm_scan_integer(&p, link + len, &inode) || *p != ']')
-		return 0;
-	return inode;
+	if (len >= 7 && (size_t)len < sizeof(link) && memcmp(link, "net:[", 5) == 0 &&
+	    pm_scan_integer(&p, link + len, &inode) && *p == ']')
+		return inode;
+	errno = EINVAL;
+	return 0;
 }
 
 static void forget(pm_context *context, pm_entry *entry)
@@ -51,35 +53,50 @@ int pm_netns_is_vague(const pm_context *context, const pm_entry *entry)
 	return context->now_ns >= entry->net.check_ns && entry->net.check_ns < entry->young_until_ns;
 }
 
-void pm_netns_find(pm_context *context, pm_entry *entry, int pid)
+int pm_netns_find(pm_context *context, pm_entry *entry, int pid)
 {
 	pm_entry_net *net = &entry->net;
 	int dir;
 
-	if (pid == net->pid && context->now_ns < net->check_ns)
-		return;
+	if (pid == net->pid && context->now_ns < net->check_ns) {
+		uint64_t inode = net->dir < 0 ? net->inode : pm_netns_inode(net->dir, "ns/net");
+		if (inode == net->inode)
+			return 1;
+		if (inode == 0 && (errno == ENOENT || errno == ESRCH)) {
+			forget(context, entry);
+			return 0;
+		}
+	}
 	forget(context, entry);
 	net->pid = pid;
 	net->check_ns = context->now_ns + (context->now_ns < entry->young_until_ns ? YOUNG_CHECK_NS : OLD_CHECK_NS);
 	if (pid == 0 || context->procfs < 0)
-		return;
+		return 1;
 	dir = open_process(context, pid);
 	if (dir < 0) {
+		if (errno == ENOENT || errno == ESRCH)
+			return 0;
 		pm_fail(context, pm_reason_of_errno(errno));
-		return;
+		return 1;
 	}
 	net->inode = pm_netns_inode(dir, "ns/net");
-	if (net->inode == 0)
-		pm_fail(context, pm_reason_of_errno(errno));
+	if (net->inode == 0) {
+		int gone = errno == ENOENT || errno == ESRCH;
+		if (!gone)
+			pm_fail(context, pm_reason_of_errno(errno));
+		close(dir);
+		return !gone;
+	}
 	/* What is on the host's network has no traffic of its own to tell. */
-	if (net->inode == 0 || net->inode == context->host_netns || context->open >= context->plan->budget) {
+	if (net->inode == context->host_netns || context->open >= context->plan->budget) {
 		if (net->inode == context->host_netns)
 			net->inode = 0;
 		close(dir);
-		return;
+		return 1;
 	}
 	net->dir = dir;
 	context->open++;
+	return 1;
 }
 
 static int older(const pm_entry *a, const pm_entry *b)

@@ -88,6 +88,7 @@ class World:
         self.reader.add(1, "1", 0)
         self.collect()
         self.reader.refresh(0)
+        self.reader.wake()
         self.reader.remove(0)
         self.reader.add(1, "nothing", 0)
 
@@ -134,6 +135,7 @@ CALLS = {
     "Reader.add": World.add_and_remove,
     "Reader.remove": World.add_and_remove,
     "Reader.refresh": World.add_and_remove,
+    "Reader.wake": World.add_and_remove,
     "Reader.close": lambda world: world.make_reader().close(),
     "Reader.name": lambda world: world.reader.name,
     "Reader.layout": lambda world: world.reader.layout,
