@@ -15,8 +15,8 @@ pytestmark = pytest.mark.root
 
 CONFIG = """\
 global:
-  scrape_interval: 250ms
-  scrape_timeout: 250ms
+  scrape_interval: 1s
+  scrape_timeout: 1s
 scrape_configs:
 - job_name: pymon
   static_configs:

@@ -38,7 +38,11 @@ def kernel() -> vm.Kernel:
 def boot(kernel: vm.Kernel, tmp_path: Path) -> Callable[..., vm.Guest]:
     """Makes guests whose console is kept in the test's directory."""
 
-    def make(cgroup: vm.CgroupLayout = "v2", cmdline: str = "") -> vm.Guest:
-        return vm.Guest(cgroup=cgroup, cmdline=cmdline, log=tmp_path / "console.log")
+    def make(
+        cgroup: vm.CgroupLayout = "v2", cmdline: str = "", *, modules: tuple[str, ...] = (), disk_mib: int = 0
+    ) -> vm.Guest:
+        return vm.Guest(
+            cgroup=cgroup, cmdline=cmdline, modules=modules, disk_mib=disk_mib, log=tmp_path / "console.log"
+        )
 
     return make

@@ -12,14 +12,15 @@ from tests.vm import guest as vm
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LIVE = vm.REPOSITORY / "tests" / "live"
+FILES = sorted(path.name for path in (vm.REPOSITORY / "tests" / "live").glob("test_*.py"))
 SECONDS = 1200
-"""More than these tests take on real processors: the guest is emulated."""
+"""More than one file takes on real processors: the guest is emulated."""
 
 
 @pytest.mark.timeout(SECONDS + 60)
-@pytest.mark.skipif(not LIVE.is_dir(), reason="there is no tests/live")
-def test_live_tests_pass_in_a_v2_guest(boot: Callable[..., vm.Guest]) -> None:
-    command = [sys.executable, "-m", "pytest", "-v", "--timeout=300", "-p", "no:cacheprovider", str(LIVE)]
-    result = boot("v2").run(command, timeout=SECONDS)
+@pytest.mark.parametrize("name", FILES)
+def test_live_tests_pass_in_a_v2_guest(name: str, boot: Callable[..., vm.Guest]) -> None:
+    file = vm.REPOSITORY / "tests" / "live" / name
+    command = [sys.executable, "-m", "pytest", "-v", "--timeout=300", "-p", "no:cacheprovider", str(file)]
+    result = boot("v2", modules=("veth",), disk_mib=64).run(command, timeout=SECONDS)
     assert result.status == 0, result.output
