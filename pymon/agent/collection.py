@@ -36,6 +36,9 @@ JOIN_SECONDS = 0.01
 DEADLINE_SECONDS = 8.0
 """For collectors, where the scrape has no timeout or a longer one: Prometheus gives up after 10 s by default."""
 
+READER_SHARE = 0.95
+"""Part of a collection's deadline after which readers stop by themselves, so that what they have read still counts."""
+
 DEADLINE_SHARE = 0.8
 """Part of a scrape's timeout that collectors may take; the rest is for rendering and sending."""
 
@@ -288,7 +291,8 @@ class AgentCollection:
             lists.append(of_reader)
         if not jobs:
             return None, {}
-        ticket = self._mailbox.collect(jobs, monotonic_ns() + int(deadline * 1e9), self._registry.rows)
+        deadline_ns = monotonic_ns() + int(deadline * READER_SHARE * 1e9)
+        ticket = self._mailbox.collect(jobs, deadline_ns, self._registry.rows)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tickets[ticket] = future
         reading = {
