@@ -50,6 +50,20 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A socket in the file system to listen on."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        """As it is written in a flag."""
+        return f"{_UNIX}{self.path}"
+
+
+Listen = Address | UnixAddress
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """A type of option.
 
@@ -152,6 +166,21 @@ def parse_address(text: str) -> Address:
     return Address(match[1] or match[2] or "", int(match[3]))
 
 
+_UNIX = "unix:"
+_LISTEN_EXPECTED = f"HOST:PORT, [IPV6]:PORT, :PORT or {_UNIX}/PATH"
+
+
+def parse_listen(text: str) -> Listen:
+    """What `parse_address` takes, or ``unix:/path``."""
+    path = text.removeprefix(_UNIX)
+    if path != text and path.startswith("/") and "\0" not in path:
+        return UnixAddress(Path(path))
+    try:
+        return parse_address(text)
+    except ValueError:
+        raise ValueError(_LISTEN_EXPECTED) from None
+
+
 def _regex(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
@@ -180,6 +209,7 @@ INT = Kind("N", _int, _int_yaml)
 BOOL = Kind("", _bool, _bool_yaml)
 SECONDS = Kind("DURATION", parse_seconds, _seconds_yaml)
 ADDRESS = Kind("ADDRESS", parse_address, _scalar(parse_address, _ADDRESS_EXPECTED))
+LISTEN = Kind("ADDRESS", parse_listen, _scalar(parse_listen, _LISTEN_EXPECTED))
 REGEX = Kind("REGEX", _regex, _scalar(_regex, "a regular expression"))
 PATH = Kind("PATH", _path, _scalar(_path, "a path"))
 MAPPING = Kind("", _file_only, _mapping_yaml)

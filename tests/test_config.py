@@ -12,6 +12,7 @@ from pymon.config import (
     BOOL,
     CONFIG_FILE,
     INT,
+    LISTEN,
     MAPPING,
     MAX_FILE_BYTES,
     PATH,
@@ -22,8 +23,10 @@ from pymon.config import (
     ConfigError,
     Option,
     Settings,
+    UnixAddress,
     load,
     parse_address,
+    parse_listen,
     parse_seconds,
     parse_yaml,
 )  # fmt: skip
@@ -266,6 +269,19 @@ def test_address_round_trip(text: str) -> None:
 def test_no_address(text: str) -> None:
     with pytest.raises(ValueError, match="HOST:PORT"):
         parse_address(text)
+
+
+def test_listen_round_trip() -> None:
+    assert parse_listen("unix:/run/pymon/proxy.sock") == UnixAddress(Path("/run/pymon/proxy.sock"))
+    for text in ("unix:/run/pymon/proxy.sock", "unix:/a b:1", "[::1]:0", "unix:80"):
+        assert str(parse_listen(text)) == text
+    assert LISTEN.from_yaml("unix:/s") == UnixAddress(Path("/s"))
+
+
+@pytest.mark.parametrize("text", ["", "unix:", "unix:a/b", "unix:/a\0", "/run/pymon.sock", "80"])
+def test_nowhere_to_listen(text: str) -> None:
+    with pytest.raises(ValueError, match=r"HOST:PORT, \[IPV6\]:PORT, :PORT or unix:/PATH"):
+        parse_listen(text)
 
 
 def test_core_schema() -> None:

@@ -111,7 +111,10 @@ def option_table(collectors: Sequence[CollectorOption], platform: str = sys.plat
     )  # fmt: skip
 
 
-def _typed(settings: Settings, collectors: Sequence[CollectorOption]) -> AgentOptions:
+def agent_options(settings: Settings, collectors: Sequence[CollectorOption]) -> AgentOptions:
+    """The agent's part of settings whose table has the agent's options. Raises ConfigError."""
+    if not settings["web.listen-address"]:
+        raise ConfigError("web.listen-address: expected at least one address, got none")
     enabled = set()
     for name, default, _ in collectors:
         said = settings[f"collector.{name}"]
@@ -152,9 +155,7 @@ def load_agent_options(
     """The agent's options from flags, variables and file. ConfigError on bad ones, SystemExit(0) after ``--help``."""
     table = option_table(collectors, platform)
     settings = load(table, argv, environ, program=program, description=description, version=version)
-    if not settings["web.listen-address"]:
-        raise ConfigError("web.listen-address: expected at least one address, got none")
-    return _typed(settings, collectors)
+    return agent_options(settings, collectors)
 
 
 def check_agent_file(file: Path, collectors: Sequence[CollectorOption]) -> Path | None:

@@ -23,11 +23,13 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 import pymon
-from pymon.agent.access import BusyError, Passwords, TokenBucket
-from pymon.agent.answer import GONE, HTML, Refusal, Reply, send, text_reply
-from pymon.agent.serve import Server
+from pymon.agent.access import TokenBucket
 from pymon.config import nearest, shown
 from pymon.exposition.negotiation import Format, accepts_gzip, negotiate
+from pymon.service.answer import GONE, HTML, Refusal, Reply, send, text_reply
+from pymon.service.headers import entity_tags, joined, scrape_timeout
+from pymon.service.passwords import BusyError, Passwords
+from pymon.service.serve import Server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -47,7 +49,6 @@ MAX_WAITING = 256
 
 _BODY_MAX_BYTES = 65536
 _GONE_CHECK_SECONDS = 10.0
-_TIMEOUT_MARGIN_SECONDS = 0.5
 
 _VARY = b"Vary: Accept, Accept-Encoding\r\n"
 _JSON = b"Content-Type: application/json\r\nVary: Accept-Encoding\r\n"
@@ -57,35 +58,12 @@ _BASIC = b"WWW-Authenticate: Basic\r\n"
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 _CONTAINER = re.compile(r"/v1/([^/]+)/metrics")
-_ETAG = re.compile(r'(?:W/)?"([^"]*)"')
 
 _SCRAPE_HEADERS = {
     (form, compressed): f"Content-Type: {form.content_type}\r\n".encode() + _VARY + (_GZIP if compressed else b"")
     for form in Format
     for compressed in (False, True)
 }
-
-
-def _header(request: web.BaseRequest, name: str) -> str | None:
-    """A list header, its lines joined; None when it is absent."""
-    values = request.headers.getall(name, None)
-    if not values:
-        return None
-    return values[0] if len(values) == 1 else ", ".join(values)
-
-
-def scrape_timeout(text: str | None) -> float | None:
-    """Seconds that a scrape may take by X-Prometheus-Scrape-Timeout-Seconds, less a margin for the way back."""
-    if text is None:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not math.isfinite(seconds) or seconds <= 0:
-        _log.debug("X-Prometheus-Scrape-Timeout-Seconds is no timeout: %s", shown(text))
-        return None
-    return max(seconds - _TIMEOUT_MARGIN_SECONDS, seconds / 2)
 
 
 class _Counts(Collector):
@@ -109,7 +87,7 @@ class _Counts(Collector):
 
 
 class AgentWeb:
-    """Answers requests. Give `server` to `pymon.agent.serve.serve`, and `stopping` too."""
+    """Answers requests. Give `server` to `pymon.service.serve.serve`, and `stopping` too."""
 
     def __init__(
         self,
@@ -257,8 +235,8 @@ class AgentWeb:
         self, request: web.BaseRequest, query: str, handler: str, scope: Scope, uuid: str | None = None
     ) -> web.StreamResponse:
         collectors, names = self._narrowed(query)
-        form = negotiate(_header(request, hdrs.ACCEPT))
-        compressed = accepts_gzip(_header(request, hdrs.ACCEPT_ENCODING))
+        form = negotiate(joined(request, hdrs.ACCEPT))
+        compressed = accepts_gzip(joined(request, hdrs.ACCEPT_ENCODING))
         timeout = scrape_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
         if self._max_requests and self._scrapes >= self._max_requests:
             raise Refusal(503, f"more than {self._max_requests} requests at a time", b"Retry-After: 1\r\n")
@@ -293,11 +271,11 @@ class AgentWeb:
     async def _containers(self, request: web.BaseRequest, query: str) -> web.StreamResponse:
         wait = _wait_seconds(query)
         version = self._inventory.version
-        condition = _header(request, hdrs.IF_NONE_MATCH)
+        condition = joined(request, hdrs.IF_NONE_MATCH)
         if wait and condition and version in _etag_versions(condition):
             await self._wait_change(request, version, wait)
             version = self._inventory.version
-        compressed = accepts_gzip(_header(request, hdrs.ACCEPT_ENCODING))
+        compressed = accepts_gzip(joined(request, hdrs.ACCEPT_ENCODING))
         tag = quote(version, safe="") + ("-gzip" if compressed else "")
         headers = _JSON + f'ETag: "{tag}"\r\n'.encode()
         if condition and (condition.strip() == "*" or version in _etag_versions(condition)):
@@ -360,4 +338,4 @@ def _wait_seconds(query: str) -> float:
 
 def _etag_versions(condition: str) -> frozenset[str]:
     """Versions that the entity tags of an If-None-Match header stand for, compared weakly (RFC 9110 §13.1.2)."""
-    return frozenset(unquote(tag.removesuffix("-gzip")) for tag in _ETAG.findall(condition))
+    return frozenset(unquote(tag.removesuffix("-gzip")) for tag in entity_tags(condition))

@@ -13,14 +13,15 @@ from pymon.agent.access import LiveWebConfig
 from pymon.agent.build import build_agent
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import AgentOptions, load_agent_options
-from pymon.agent.serve import serve, stop_on_signals
 from pymon.agent.web import AgentWeb
 from pymon.log import setup
+from pymon.service.serve import serve, stop_on_signals
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Sequence
 
-    from pymon.config import Address
+    from pymon.config import Listen
 
 _log = logging.getLogger("pymon.agent")
 
@@ -29,22 +30,22 @@ def run(argv: Sequence[str]) -> int:
     """Serve until SIGTERM or SIGINT."""
     options = load_agent_options(argv, os.environ, COLLECTORS, version=f"pymon {pymon.__version__}")
     setup(options.log_level, options.log_format)
-    serve_agent(options, _started)
+    live = LiveWebConfig(options.web_config_file) if options.web_config_file else None
+    uvloop.run(_run(options, live))
     return 0
 
 
-def serve_agent(options: AgentOptions, started: Callable[[AgentOptions, tuple[Address, ...]], None]) -> None:
-    """Build the agent and serve it until a signal; `started` is called once it listens."""
-    live = LiveWebConfig(options.web_config_file) if options.web_config_file else None
-    uvloop.run(_serve(options, live, started))
+async def _run(options: AgentOptions, live: LiveWebConfig | None) -> None:
+    await serve_agent(options, live, stop_on_signals(), _started)
 
 
-async def _serve(
+async def serve_agent(
     options: AgentOptions,
     live: LiveWebConfig | None,
-    started: Callable[[AgentOptions, tuple[Address, ...]], None],
+    stop: asyncio.Event,
+    started: Callable[[AgentOptions, tuple[Listen, ...]], None],
 ) -> None:
-    stop = stop_on_signals()
+    """Build the agent and serve it until `stop`; `started` is called once it listens."""
     agent = build_agent(options)
     agent.collection.start()
     agent.collection.warm_up()
@@ -61,6 +62,6 @@ async def _serve(
         await agent.collection.stop()
 
 
-def _started(_: AgentOptions, addresses: tuple[Address, ...]) -> None:
+def _started(_: AgentOptions, addresses: tuple[Listen, ...]) -> None:
     for address in addresses:
         _log.info("listening", extra={"fields": {"address": str(address)}})

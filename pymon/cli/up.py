@@ -6,16 +6,20 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+import uvloop
+
 import pymon
+from pymon.agent.access import LiveWebConfig
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import AgentOptions, load_agent_options
 from pymon.cli.agent import serve_agent
 from pymon.log import setup
+from pymon.service.serve import stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pymon.config import Address
+    from pymon.config import Listen
 
 _SAY = """\
 pymon {version} measures this machine. Stop it with Ctrl-C.
@@ -46,11 +50,16 @@ def run(argv: Sequence[str]) -> int:
         version=f"pymon {pymon.__version__}",
     )
     setup(options.log_level, options.log_format)
-    serve_agent(options, _say)
+    uvloop.run(_run(options))
     return 0
 
 
-def _say(options: AgentOptions, addresses: tuple[Address, ...]) -> None:
+async def _run(options: AgentOptions) -> None:
+    live = LiveWebConfig(options.web_config_file) if options.web_config_file else None
+    await serve_agent(options, live, stop_on_signals(), _say)
+
+
+def _say(options: AgentOptions, addresses: tuple[Listen, ...]) -> None:
     address = addresses[0]
     sys.stdout.write(_SAY.format(version=pymon.__version__, address=address, path=options.telemetry_path))
     sys.stdout.flush()

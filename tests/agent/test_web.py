@@ -25,12 +25,15 @@ import uvloop
 from cryptography import x509
 from prometheus_client import CollectorRegistry
 
-from pymon.agent import answer, serve, web
+from pymon.agent import web
 from pymon.agent.access import LiveWebConfig
 from pymon.agent.options import load_agent_options
-from pymon.agent.web import AgentWeb, scrape_timeout
+from pymon.agent.web import AgentWeb
 from pymon.config import Address
 from pymon.exposition.negotiation import Format
+from pymon.service import answer, connection, serve
+from pymon.service.headers import scrape_timeout
+from pymon.service.listen import listening
 
 UUID = "0b0f0c0d-1111-2222-3333-44444444abcd"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,*/*;q=0.1"
@@ -370,11 +373,14 @@ def test_small_bodies_are_ignored() -> None:
 
 
 def test_idle_and_trickling_connections_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(serve, "IDLE_SECONDS", 0.2)
 
     async def main() -> None:
         async with running() as agent:
             assert await agent.raw(b"") == b""
+            assert (await agent.raw(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")).endswith(b"healthy\n")
             assert await agent.raw(b"GET /metrics HTTP/1.1\r\nHost:") == b""
 
     run(main())
@@ -571,13 +577,12 @@ def test_several_addresses_and_a_taken_one() -> None:
     async def main() -> None:
         async with running() as agent:
             with pytest.raises(OSError, match=rf"cannot listen on 127\.0\.0\.1:{agent.port}: Address already in use"):
-                serve.open_sockets(Address("127.0.0.1", agent.port))
+                listening(Address("127.0.0.1", agent.port)).__enter__()
         for address in (Address("", 0), Address("::1", 0), Address("localhost", 0)):
-            for listener in serve.open_sockets(address):
-                assert listener.getsockname()[1] > 0
-                listener.close()
+            with listening(address) as sockets:
+                assert all(listener.getsockname()[1] > 0 for listener in sockets)
         with pytest.raises(OSError, match=r"cannot listen on no\.invalid:1: "):
-            serve.open_sockets(Address("no.invalid", 1))
+            listening(Address("no.invalid", 1)).__enter__()
 
     run(main())
 

@@ -117,15 +117,20 @@ def _date_header() -> bytes:
     return _date
 
 
-def make_head(request: web.BaseRequest, reply: Reply, keep: bool, extra: bytes) -> bytes:
-    """Status line and headers of an answer, with the empty line."""
-    if keep:
+def make_head(request: web.BaseRequest | None, reply: Reply, keep: bool, extra: bytes) -> bytes:
+    """Status line and headers of an answer, with the empty line. Without a request the connection is not kept."""
+    if keep and request is not None:
         connection = b"" if request.version >= HttpVersion11 else b"Connection: keep-alive\r\n"
     else:
         connection = b"Connection: close\r\n"
     length = b"" if reply.status == _NOT_MODIFIED else b"Content-Length: %d\r\n" % len(reply.data)
     own = b"Server: pymon\r\n" + _date_header()
     return b"".join((_STATUS_LINES[reply.status], reply.headers, own, extra, connection, length, b"\r\n"))
+
+
+def closing(reply: Reply) -> bytes:
+    """The whole of an answer to what is no request yet; the connection ends with it."""
+    return make_head(None, reply, keep=False, extra=b"") + reply.data
 
 
 async def _write_all(
@@ -173,7 +178,8 @@ async def send(request: web.BaseRequest, reply: Reply, *, keep: bool = True, ext
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("client went away")
-    keep = keep and request.keep_alive
+    # aiohttp's parser takes no other request after one that asks for another protocol (as curl --http2 does).
+    keep = keep and request.keep_alive and not request._message.upgrade  # noqa: SLF001
     head = make_head(request, reply, keep, extra)
     if request.method == "HEAD" or reply.status == _NOT_MODIFIED or not reply.data:
         transport.write(head)

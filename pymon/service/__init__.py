@@ -1,0 +1,1 @@
+"""What the agent and the proxy share of serving HTTP: listening, the gate before it, answers, passwords."""
