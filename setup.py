@@ -49,6 +49,7 @@ EXTENSIONS = [
     extension("table", CORE),
     extension("renderer", CORE),
     extension("readers", CORE + LINUX),
+    extension("tls", []),
 ]
 
 setup(

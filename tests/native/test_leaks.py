@@ -4,14 +4,16 @@ import gc
 import inspect
 import os
 import select
+import ssl
 from pathlib import Path
 
 import pytest
 
-from pymon._native import readers, renderer, table
+from pymon._native import readers, renderer, table, tls
 from pymon._native.readers import Mailbox, Reader, Result, Ticket, monotonic_ns
 from pymon._native.renderer import Body, Labels, Renderer, decimal, escape
 from pymon._native.table import Table
+from pymon._native.tls import accept_any_certificate
 
 REPEATS = 20_000
 WARM_UP = 2_000
@@ -62,6 +64,7 @@ class World:
         self.labels = Labels([b'id="/"', None])
         self.body = Body()
         self.ticket = self.collect()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
     def make_reader(self, **arguments):
         options = {
@@ -168,6 +171,7 @@ CALLS = {
     "Table.set": lambda world: world.table.set(0, "c69", 2**64 - 1),
     "Table.stamp": lambda world: world.table.stamp("c69", 2**64 - 1),
     "Table.unset": lambda world: world.table.unset(0),
+    "accept_any_certificate": lambda world: accept_any_certificate(world.context, max_chain_bytes=1000),
     "views": World.lend,
     "refused Table": refused(lambda world: Table("t", ["a", "a"])),
     "refused Table.add_row": refused(lambda world: world.table.add_row([("good", "1"), ("a", "\ud800")])),
@@ -179,6 +183,7 @@ CALLS = {
     "refused decimal": refused(lambda world: decimal(1, (0, 1, 0, 0, 0, False))),
     "refused Reader": refused(World.make_reader, roots=["/", "/nothing/here"]),
     "refused plan": refused(World.make_reader, files=[("a", 0, "keyed", False, 0, 0, (("k", 0), ("l", 9)))]),
+    "refused accept_any_certificate": refused(lambda world: accept_any_certificate(world, max_chain_bytes=1000)),
     "refused Mailbox.collect": refused(lambda world: world.mailbox.collect([(world.reader, [])], 0, 1)),
 }
 
@@ -187,7 +192,7 @@ SLOW = {"Reader": 500, "Reader.close": 500, "refused Reader": 500, "Reader.add":
 
 
 def public_names():
-    for module in (readers, renderer, table):
+    for module in (readers, renderer, table, tls):
         for name, value in vars(module).items():
             if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
                 continue
