@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "agent":         ("_native catalogue config containers exposition service sources web",
                       "aiohttp bcrypt cryptography prometheus_client uvloop yaml"),
     "proxy":         ("_native config directory exposition service web",
-                      "aiohttp cryptography httptools msgspec prometheus_client uvloop"),
+                      "aiohttp cryptography httptools msgspec multidict prometheus_client uvloop"),
     "dns":           ("config directory",                                        "cryptography"),
     "cli":           ("*",                                                       "*"),
     "__main__":      ("cli",                                                     ""),

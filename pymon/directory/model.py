@@ -42,7 +42,7 @@ class Quota:
 
     requests_per_second: float = 100.0
     burst: int = 1000
-    concurrency: int = 64
+    concurrency: int = 512
 
     def __post_init__(self) -> None:
         """Raise ValueError with what was expected."""

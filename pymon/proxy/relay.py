@@ -102,11 +102,11 @@ class Relay:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Response | None] = loop.create_future()
         flight.waiters.append(waiter)
+        timer = loop.call_at(deadline, _expire, waiter)
         try:
-            async with asyncio.timeout_at(deadline):
-                return await waiter
-        except TimeoutError:
-            raise UpstreamError(504, "timeout", "no answer in time") from None
+            return await waiter
+        finally:
+            timer.cancel()
 
     async def _request(self, ask: Ask, deadline: float) -> Response:
         loop = asyncio.get_running_loop()
@@ -163,3 +163,8 @@ def check(response: Response, *, gzip: bool) -> None:
     coding = response.headers.get("content-encoding", "identity")
     if coding != "identity" and not (gzip and coding == "gzip"):
         raise UpstreamError(502, "content_encoding", "its node answered in a coding that was not asked for")
+
+
+def _expire(waiter: asyncio.Future[Response | None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(UpstreamError(504, "timeout", "no answer in time"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiohttp import http_exceptions, web
 
 from pymon.service.answer import Malformed, closing, text_reply
-from pymon.service.plain import plain_request
+from pymon.service.plain import PlainHeaders, plain_request
 
 if TYPE_CHECKING:
     import ssl
@@ -79,7 +79,7 @@ class Connection(web.RequestHandler):
     from the first that is not, all of the connection is aiohttp's.
 
     peer_certificate_der: the client's, as it was at the handshake; None without one. remote: the client's address
-    without a port, empty on a socket in the file system.
+    without a port, empty on a socket in the file system. memo: for the owner of the handler.
     """
 
     __slots__ = (
@@ -90,7 +90,9 @@ class Connection(web.RequestHandler):
         "_plain",
         "_plain_task",
         "_server",
+        "memo",
         "peer_certificate_der",
+        "plain_headers",
         "remote",
     )
 
@@ -102,6 +104,8 @@ class Connection(web.RequestHandler):
         self._head_bytes = 0
         self.peer_certificate_der: bytes | None = None
         self.remote = ""
+        self.memo: object = None
+        self.plain_headers = PlainHeaders()
         self._plain = True
         self._plain_task: asyncio.Task[None] | None = None
         self._held = b""

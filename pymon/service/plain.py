@@ -23,7 +23,8 @@ MAX_FIELDS = 64
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 # Only what one character repeats is possessive: before CPython 3.11.5 groups that are lose matches.
-_HEAD = re.compile(rb"(GET|HEAD) (/[!-~]*+) HTTP/1\.1\r\n((?:%b:[\t -~]*+\r\n)+)\r\n" % _TOKEN)
+_LINE = re.compile(rb"(GET|HEAD) (/[!-~]*+) HTTP/1\.1\r\n")
+_FIELDS = re.compile(rb"(?:%b:[\t -~]*+\r\n)+\r\n" % _TOKEN)
 _FIELD = re.compile(r"([^:]++):[\t ]*+([^\r]*)\r\n")
 _NOT_PLAIN = ("Connection", "Content-Length", "Expect", "Transfer-Encoding", "Upgrade", "TE", "Trailer")
 
@@ -70,12 +71,35 @@ class PlainRequest:
         await self.protocol._drain_helper()  # noqa: SLF001  # aiohttp's own writer does
 
 
+class PlainHeaders:
+    """The headers of a connection's last plain request. Scrapers send the same ones again and again."""
+
+    __slots__ = ("_headers", "_text")
+
+    def __init__(self) -> None:
+        self._text = b""
+        self._headers: CIMultiDict[str] = CIMultiDict()
+
+    def read(self, text: bytes) -> CIMultiDict[str] | None:
+        """The headers that `text`, with the empty line, holds; the same object for the same text. None: not plain."""
+        if text == self._text:
+            return self._headers
+        if _FIELDS.fullmatch(text) is None:
+            return None
+        headers = CIMultiDict([(name, value.rstrip("\t ")) for name, value in _FIELD.findall(text.decode("ascii"))])
+        if len(headers) > MAX_FIELDS or len(headers.getall("Host", ())) != 1:
+            return None
+        if any(name in headers for name in _NOT_PLAIN):
+            return None
+        self._text, self._headers = text, headers
+        return headers
+
+
 def plain_request(data: bytes, protocol: Connection) -> PlainRequest | None:
     """The request that `data` is, or None for aiohttp's parser to see."""
-    if len(data) > MAX_BYTES or (found := _HEAD.fullmatch(data)) is None:
+    if len(data) > MAX_BYTES or (line := _LINE.match(data)) is None:
         return None
-    method, path, fields = found.groups()
-    headers = CIMultiDict([(name, value.rstrip("\t ")) for name, value in _FIELD.findall(fields.decode("ascii"))])
-    if len(headers) > MAX_FIELDS or len(headers.getall("Host", ())) != 1 or any(name in headers for name in _NOT_PLAIN):
+    headers = protocol.plain_headers.read(data[line.end() :])
+    if headers is None:
         return None
-    return PlainRequest(method.decode("ascii"), path.decode("ascii"), headers, protocol)
+    return PlainRequest(line[1].decode("ascii"), line[2].decode("ascii"), headers, protocol)

@@ -63,7 +63,7 @@ def test_everything_comes_back(directory: Directory, url: str, authority: Author
     assert list(snapshot.accounts_by_name) == ["Alice", "bob"]
     assert snapshot.accounts[alice.uuid] == alice
     assert snapshot.accounts[bob.uuid].operator
-    assert snapshot.accounts[bob.uuid].quota == Quota(0.0, 5, 64)
+    assert snapshot.accounts[bob.uuid].quota == Quota(0.0, 5, 512)
     assert bcrypt.checkpw("sécret".encode(), snapshot.passwords[alice.uuid])
     match = re.fullmatch(r"pymon_([a-z0-9]{12})_([A-Za-z0-9_-]{43})", text)
     assert match
