@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pymon
 from pymon.config import ConfigError, nearest
+from pymon.directory.model import DirectoryError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("pymon.cli.up", "everything on one machine: agent, proxy, directory, DNS"),
     "agent": ("pymon.cli.agent", "answer scrapes of this node and its containers"),
+    "proxy": ("pymon.cli.proxy", "answer tenants' scrapes and discovery from the agents of many nodes"),
+    "account": ("pymon.cli.account", "accounts: tenants and operators"),
+    "token": ("pymon.cli.token", "bearer tokens of accounts"),
+    "cert": ("pymon.cli.cert", "client certificates of accounts, server certificates of proxies and agents"),
+    "key": ("pymon.cli.key", "SSH public keys of accounts"),
+    "node": ("pymon.cli.node", "the compute nodes whose agents a proxy asks"),
+    "quota": ("pymon.cli.quota", "what accounts may ask of a proxy"),
     "collect": ("pymon.cli.collect", "write one collection to standard output"),
     "containers": ("pymon.cli.containers", "list the containers of this node"),
     "doctor": ("pymon.cli.doctor", "show what this machine offers, and where each metric comes from"),
@@ -74,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         _say(str(error))
         return 2
+    except DirectoryError as error:
+        _say(str(error))
+        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

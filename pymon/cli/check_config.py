@@ -1,4 +1,4 @@
-"""``pymon check-config FILE``: validate a configuration file, or a web configuration file, without starting."""
+"""``pymon check-config FILE``: validate the file of an agent or a proxy, or a web configuration, without starting."""
 
 from __future__ import annotations
 
@@ -8,22 +8,33 @@ from typing import TYPE_CHECKING
 
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import check_agent_file
+from pymon.agent.options import option_table as agent_options
 from pymon.agent.web_config import KEYS, load_web_config, make_context
 from pymon.config import ConfigError, parse_yaml, read_file
+from pymon.proxy.options import check_proxy_file
+from pymon.proxy.options import option_table as proxy_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_PROXY_KEYS = {option.name.partition(".")[0] for option in proxy_options()} - {
+    option.name.partition(".")[0] for option in agent_options(COLLECTORS)
+}
+"""First parts of the keys that only a proxy has."""
 
 _USAGE = "usage: pymon check-config FILE [FILE ...]"
 
 
 def check(file: Path) -> None:
-    """Raise ConfigError unless the file can be used. What it holds decides which of the two formats it is in."""
-    keys = set(parse_yaml(read_file(file), file))
+    """Raise ConfigError unless the file can be used. What it holds decides whose it is."""
+    keys = {key.partition(".")[0] for key in parse_yaml(read_file(file), file)}
     if keys & set(KEYS):
         config = load_web_config(file)
         if config.tls:
             make_context(config.tls, file)
+        return
+    if keys & _PROXY_KEYS:
+        check_proxy_file(file)
         return
     web = check_agent_file(file, COLLECTORS)
     if web is not None:

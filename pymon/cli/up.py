@@ -1,65 +1,283 @@
-"""``pymon up``: everything on one machine, and where to look."""
+"""``pymon up``: agent, proxy, directory and authority on one machine, with a first account, and where to look."""
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
 import os
+import socket
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
 import pymon
-from pymon.agent.access import LiveWebConfig
 from pymon.agent.collectors import COLLECTORS
-from pymon.agent.options import AgentOptions, load_agent_options
+from pymon.agent.options import AgentOptions, agent_options
+from pymon.agent.options import option_table as agent_table
 from pymon.cli.agent import serve_agent
+from pymon.cli.cert import issue_client
+from pymon.cli.new_files import NewFiles
+from pymon.cli.prometheus import http_sd_job, triton_sd_job
+from pymon.cli.proxy import serve_proxy
+from pymon.config import ADDRESS, Address, ConfigError, Option, load
+from pymon.directory.authority import CERTIFICATE_FILE, Authority
+from pymon.directory.data_dir import AUTHORITY_FOLDER, DIRECTORY_FILE, default_data_dir
+from pymon.directory.directory import Directory, open_directory
+from pymon.directory.model import DirectoryError
 from pymon.log import setup
+from pymon.proxy.build import Proxy
+from pymon.proxy.options import DATA_DIR, ZONE, ProxyOptions
 from pymon.service.serve import stop_on_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pymon.config import Listen
+
+ACCOUNT = "admin"
+"""The first account: an operator, who sees what nobody owns, and the node."""
+
+NODE = "local"
+
+_SERVER_DAYS = 825
+_RENEW = dt.timedelta(days=30)
+_CLIENT_DAYS = 3650
 
 _SAY = """\
 pymon {version} measures this machine. Stop it with Ctrl-C.
 
-  page                 http://{address}/
-  everything           curl http://{address}{path}
-  one container        curl http://{address}/v1/UUID/metrics
-  which containers     curl http://{address}/v1/containers
+  page                 http://{agent}/
+  everything           curl http://{agent}{path}
+  which containers     curl http://{agent}/v1/containers
+  as a tenant          curl --cacert {ca} --cert {cert} --key {key} https://{proxy}/v1/sd
+  one container        the same with https://{proxy}/v1/UUID/metrics
+  another account      pymon account create NAME --data-dir {data_dir}
+                       pymon cert create NAME --out DIR --data-dir {data_dir}
 
 Prometheus:
 
   scrape_configs:
-    - job_name: pymon
-      metrics_path: {path}
-      static_configs:
-        - targets: ['{address}']
+{http_sd}
+or, where <uuid>.cmon.{zone} and cmon.{zone} resolve to this machine:
+
+  scrape_configs:
+{triton_sd}
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What was asked for, and the files that are there once `_prepare` is done."""
+
+    agent: AgentOptions
+    proxy_address: Address
+    telemetry_address: Address
+    data_dir: Path
+    zone: str
+
+    @property
+    def client(self) -> Path:
+        """Directory of the first account's certificate."""
+        return self.data_dir / "clients" / ACCOUNT
+
+    @property
+    def tls(self) -> Path:
+        """Directory of the proxy's certificate."""
+        return self.data_dir / "tls"
+
+    def proxy(self) -> ProxyOptions:
+        """The proxy's options."""
+        return ProxyOptions(
+            listen_addresses=(self.proxy_address,),
+            telemetry_address=self.telemetry_address,
+            tls_cert=self.tls / "server-cert.pem",
+            tls_key=self.tls / "server-key.pem",
+            data_dir=self.data_dir,
+            directory=str(self.data_dir / DIRECTORY_FILE),
+            zone=self.zone,
+            allow_expired_self_signed=False,
+            terminator_addresses=(),
+            terminator_trust=frozenset(),
+            terminator_header="",
+            upstream_ca=None,
+            upstream_cert=None,
+            upstream_key=None,
+            upstream_max_requests=32,
+            include_stopped=False,
+            log_level=self.agent.log_level,
+            log_format=self.agent.log_format,
+        )
 
 
 def run(argv: Sequence[str]) -> int:
     """Serve until SIGTERM or SIGINT."""
-    options = load_agent_options(
+    plan = _load(argv, os.environ)
+    setup(plan.agent.log_level, plan.agent.log_format)
+    _prepare(plan)
+    uvloop.run(_run(plan))
+    return 0
+
+
+def _load(argv: Sequence[str], environ: Mapping[str, str]) -> _Plan:
+    table = (
+        *agent_table(COLLECTORS),
+        DATA_DIR,
+        ZONE,
+        Option("proxy.listen-address", ADDRESS, Address("", 9163), "Address of the proxy, with TLS."),
+        Option("proxy.telemetry-address", ADDRESS, Address("127.0.0.1", 9165), "Address of the proxy's own metrics."),
+    )
+    settings = load(
+        table,
         argv,
-        os.environ,
-        COLLECTORS,
+        environ,
         program="pymon up",
         description="Run everything on this machine and say where to look.",
         version=f"pymon {pymon.__version__}",
     )
-    setup(options.log_level, options.log_format)
-    uvloop.run(_run(options))
-    return 0
+    agent = agent_options(settings, COLLECTORS)
+    if agent.web_config_file is not None:
+        raise ConfigError("web.config.file: expected none, as the proxy here asks the agent without TLS or passwords")
+    return _Plan(
+        agent=agent,
+        proxy_address=settings["proxy.listen-address"],
+        telemetry_address=settings["proxy.telemetry-address"],
+        data_dir=(settings["data-dir"] or default_data_dir(environ, os.geteuid())).absolute(),
+        zone=settings["zone"],
+    )
 
 
-async def _run(options: AgentOptions) -> None:
-    live = LiveWebConfig(options.web_config_file) if options.web_config_file else None
-    await serve_agent(options, live, stop_on_signals(), _say)
+# --- the first start -----------------------------------------------------------------------------
 
 
-def _say(options: AgentOptions, addresses: tuple[Listen, ...]) -> None:
-    address = addresses[0]
-    sys.stdout.write(_SAY.format(version=pymon.__version__, address=address, path=options.telemetry_path))
+def _prepare(plan: _Plan) -> None:
+    """Make what is not there yet: directory, authority, the proxy's certificate, the first account and its own."""
+    plan.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Where an authority is, there was a directory: an empty one must not take the place of one that was lost.
+    first = not (plan.data_dir / AUTHORITY_FOLDER).exists()
+    with open_directory(str(plan.data_dir / DIRECTORY_FILE), create=first) as directory:
+        authority = Authority.load_or_create(plan.data_dir / AUTHORITY_FOLDER)
+        directory.set_authority(authority.der)
+        _server_certificate(plan, authority)
+        if not plan.client.exists():
+            if ACCOUNT not in directory.snapshot().accounts_by_name:
+                directory.create_account(ACCOUNT, operator=True)
+            _client_certificate(plan, directory, authority)
+
+
+def _server_certificate(plan: _Plan, authority: Authority) -> None:
+    """A certificate for every name under which the proxy can be reached here, anew when it ends soon."""
+    file = plan.tls / "server-cert.pem"
+    names = _names(plan.zone)
+    if file.exists():
+        try:
+            certificate = x509.load_pem_x509_certificate(file.read_bytes())
+            found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (ValueError, x509.ExtensionNotFound):
+            raise ConfigError(f"{file}: expected a certificate in PEM; remove it to have a new one") from None
+        have = {str(name.value) for name in found}
+        lasts = certificate.not_valid_after_utc - dt.datetime.now(dt.UTC) > _RENEW
+        if have >= set(names) and lasts and _is_issued_by(certificate, authority.certificate):
+            return
+        file.unlink()
+        (plan.tls / "server-key.pem").unlink(missing_ok=True)
+    certificate_pem, key_pem = authority.issue_server(names, _SERVER_DAYS)
+    with NewFiles(plan.tls, {"server-key.pem": (key_pem, 0o600), "server-cert.pem": (certificate_pem, 0o644)}):
+        pass
+
+
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _names(zone: str) -> list[str]:
+    host = socket.gethostname().lower()
+    names = [f"cmon.{zone}", f"*.cmon.{zone}", "localhost", "127.0.0.1", "::1"]
+    return names if host in names or not host.isascii() else [*names, host]
+
+
+def _client_certificate(plan: _Plan, directory: Directory, authority: Authority) -> None:
+    proxy = Address(f"cmon.{plan.zone}", plan.proxy_address.port or 9163)
+    issue_client(directory, authority, ACCOUNT, plan.client, _CLIENT_DAYS, "pymon up", plan.zone, proxy)
+
+
+# --- running -------------------------------------------------------------------------------------
+
+
+async def _run(plan: _Plan) -> None:
+    stop = stop_on_signals()
+    agent_listens: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
+
+    def agent_started(_: AgentOptions, addresses: tuple[Listen, ...]) -> None:
+        agent_listens.set_result(next(address for address in addresses if isinstance(address, Address)))
+
+    def proxy_started(name: str, addresses: tuple[Listen, ...]) -> None:
+        if name == "proxy" and isinstance(addresses[0], Address):
+            _say(plan, agent_listens.result(), addresses[0])
+
+    async def front() -> None:
+        address = _reachable(await agent_listens)
+        with open_directory(str(plan.data_dir / DIRECTORY_FILE)) as directory:
+            _register(directory, f"http://{address}")
+        options = plan.proxy()
+        await serve_proxy(Proxy(options), options, stop, proxy_started)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(serve_agent(plan.agent, None, stop, agent_started))
+            group.create_task(front())
+    except* (ConfigError, DirectoryError, OSError) as errors:
+        # One line about the first: the other part ended because of it.
+        raise errors.exceptions[0] from None
+
+
+def _reachable(address: Address) -> Address:
+    """Where something that listens on an address is reached from here."""
+    return Address("127.0.0.1", address.port) if not address.host else address
+
+
+def _register(directory: Directory, url: str) -> None:
+    """Have this machine's agent in the directory, under the address that it has now."""
+    known = directory.snapshot().nodes.get(NODE)
+    if known is not None and known.url == url:
+        return
+    if known is not None:
+        directory.delete_node(NODE)
+    directory.create_node(NODE, url)
+
+
+def _indented(text: str) -> str:
+    return "".join(f"    {line}\n" for line in text.splitlines())
+
+
+def _say(plan: _Plan, agent: Address, proxy: Address) -> None:
+    files = {
+        "ca_file": str(plan.client / CERTIFICATE_FILE),
+        "cert_file": str(plan.client / f"{ACCOUNT}-cert.pem"),
+        "key_file": str(plan.client / f"{ACCOUNT}-key.pem"),
+    }
+    near = _reachable(proxy)
+    sys.stdout.write(
+        _SAY.format(
+            version=pymon.__version__,
+            agent=_reachable(agent),
+            path=plan.agent.telemetry_path,
+            ca=files["ca_file"],
+            cert=files["cert_file"],
+            key=files["key_file"],
+            proxy=near,
+            data_dir=plan.data_dir,
+            zone=plan.zone,
+            http_sd=_indented(http_sd_job(near, files)),
+            triton_sd=_indented(triton_sd_job(ACCOUNT, plan.zone, Address(f"cmon.{plan.zone}", near.port), files)),
+        )
+    )
     sys.stdout.flush()

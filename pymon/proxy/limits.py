@@ -61,6 +61,10 @@ class TokenBucket:
             return 0.0
         return (1.0 - tokens) / self._rate
 
+    def owe(self, tokens: int) -> None:
+        """Take tokens that may not be there yet; `take` waits until they are made up for."""
+        self._tokens -= tokens
+
     def wait(self, now: float) -> float:
         """Seconds until `take` would give a token: 0.0 when it would now."""
         if not self._rate:
@@ -138,6 +142,10 @@ class AccountLimits:
             return Throttled(Reason.RATE, wait)
         usage.under_way += 1
         return None
+
+    def charge(self, account: UUID, requests: int) -> None:
+        """A request that was let in stands for so many more: they count against the rate, and it goes on."""
+        self._accounts[account.int].bucket.owe(requests)
 
     def leave(self, account: UUID) -> None:
         """A request that was let in has ended."""

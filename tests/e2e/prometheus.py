@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 Result = TypeVar("Result")
@@ -52,7 +52,11 @@ def require(program: str) -> str:
 class Prometheus:
     """A Prometheus with the configuration `config`, its data and log in `directory`; a context manager."""
 
-    def __init__(self, config: str, directory: Path, *, timeout: float = 20.0) -> None:
+    def __init__(
+        self, config: str, directory: Path, *, timeout: float = 20.0, prefix: Sequence[str | Path] = ()
+    ) -> None:
+        """prefix: a program that becomes Prometheus, in an environment of its making."""
+        self._prefix = prefix
         self._program = require("prometheus")
         self._timeout = timeout
         self._config = directory / "prometheus.yml"
@@ -64,6 +68,7 @@ class Prometheus:
 
     def __enter__(self) -> Self:
         command = [
+            *self._prefix,
             self._program,
             f"--config.file={self._config}",
             f"--storage.tsdb.path={self._data}",

@@ -160,6 +160,23 @@ def test_a_smaller_burst_never_costs_more_than_itself():
     assert limits.admit(ALICE, quota(rate=1, burst=10, concurrency=9999), 1.0).retry_after_seconds == 1.0
 
 
+def test_a_request_that_stands_for_many_makes_the_next_ones_wait():
+    limits = AccountLimits()
+    limit = quota(rate=10, burst=20)
+    assert limits.admit(ALICE, limit, 0.0) is None
+    limits.charge(ALICE, 49)
+    throttled = limits.admit(ALICE, limit, 0.0)
+    assert throttled.reason is Reason.RATE
+    assert throttled.retry_after_seconds == pytest.approx(3.1)
+    assert limits.admit(ALICE, limit, 3.0) is not None
+    assert limits.admit(ALICE, limit, 3.1) is None
+    assert limits.admit(BOB, limit, 0.0) is None
+    unlimited = quota(rate=0)
+    limits.admit(ALICE, unlimited, 4.0)
+    limits.charge(ALICE, 10**6)
+    assert limits.admit(ALICE, unlimited, 4.0) is None
+
+
 def test_the_same_quota_from_another_snapshot_changes_nothing():
     limits = AccountLimits()
     assert limits.admit(ALICE, quota(rate=1, burst=1), 1.0) is None

@@ -1,0 +1,166 @@
+"""`pymon up`: what it prints works as it stands, and a second start is no first one."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import socket
+import subprocess
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.prometheus import Prometheus, require
+from tests.e2e.proxy import ZONE, Process, run_pymon
+from tests.live.world import World, run, until
+
+GLOBAL = "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n"
+NAME = "up-here"
+ANY_PORT = (
+    "--web.listen-address=127.0.0.1:0",
+    "--proxy.listen-address=127.0.0.1:0",
+    "--proxy.telemetry-address=127.0.0.1:0",
+)
+
+
+class Up(Process):
+    """`pymon up` once it has said where everything is."""
+
+    def __init__(self, data_dir: Path, *flags: str) -> None:
+        self.said = data_dir.parent / f"{data_dir.name}.said"
+        with self.said.open("wb") as said:
+            super().__init__("up", f"--data-dir={data_dir}", *ANY_PORT, *flags, stdout=said.fileno())
+        try:
+            self.await_("what it says", lambda: "triton_sd_configs" in self.text())
+        except BaseException:
+            self.kill()
+            raise
+
+    def text(self) -> str:
+        return self.said.read_text()
+
+    def configurations(self) -> list[str]:
+        """The two that are printed, as they are pasted."""
+        printed = self.text().partition("\nPrometheus:\n")[2]
+        found = re.findall(r"^( +)scrape_configs:\n((?:\1 .*\n)+)", printed, re.MULTILINE)
+        return [textwrap.dedent(f"{indent}scrape_configs:\n{body}") for indent, body in found]
+
+    def curl(self, what: str) -> str:
+        """What a printed curl line prints."""
+        line = re.search(rf"^ *{what} +(curl .*)$", self.text(), re.MULTILINE)
+        assert line, self.text()
+        words = shlex.split(line[1])
+        done = subprocess.run(
+            [*words, "--silent", "--show-error", "--fail"], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, (words, done.stderr)
+        return done.stdout
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+@pytest.mark.root
+def test_what_is_printed_works_and_a_second_start_keeps_everything(tmp_path: Path, world: World) -> None:
+    require("prometheus")
+    require("curl")
+    group = world.group("up")
+    pattern = f"--container.pattern={group.path[:-3]}-(?P<name>up)"
+    data = tmp_path / "data"
+    with Up(data, pattern) as up:
+        assert "container_last_seen{" in up.curl("everything")
+        assert group.path in up.curl("which containers")
+        tenant = up.curl("as a tenant")
+        assert '"__meta_triton_machine_alias":"up"' in tenant
+        (uuid,) = re.findall(r'"__meta_triton_machine_id":"([0-9a-f-]{36})","__meta_triton_machine_alias":"up"', tenant)
+        http, triton = up.configurations()
+        assert "http_sd_configs" in http
+        assert "triton_sd_configs" in triton
+        hosts = tmp_path / "hosts"
+        uuids = re.findall(r'"__meta_triton_machine_id":"([0-9a-f-]{36})"', tenant)
+        hosts.write_text("".join(f"127.0.0.1 {name}.{ZONE}\n" for name in ("cmon", *(f"{one}.cmon" for one in uuids))))
+        prefix = ("unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts))
+        with contextlib.ExitStack() as close:
+            both = {"http": (http, ())}
+            if run(*prefix, "true", check=False).returncode == 0:
+                both["triton"] = (triton, prefix)
+            started = []
+            for name, (config, words) in both.items():
+                (tmp_path / name).mkdir()
+                started.append(close.enter_context(Prometheus(GLOBAL + config, tmp_path / name, prefix=words)))
+            for prometheus in started:
+                (sample,) = prometheus.wait_for(f'container_last_seen{{id="{group.path}",name="up"}}')
+                assert sample.labels["instance"].startswith(f"{uuid}.cmon.{ZONE}:")
+                until(
+                    "all up",
+                    lambda prometheus=prometheus: {one["health"] for one in prometheus.targets()} == {"up"},
+                )
+                assert prometheus.warnings() == []
+    kept = {file: file.read_bytes() for name in ("tls", "authority", "clients") for file in (data / name).rglob("*")
+            if file.is_file()}  # fmt: skip
+    assert len(kept) >= 8
+    accounts, certificates = (run_pymon(what, "list", f"--data-dir={data}").stdout for what in ("account", "cert"))
+    with Up(data, pattern) as up:
+        assert uuid in up.curl("as a tenant")
+        assert {file: file.read_bytes() for file in kept} == kept
+        assert run_pymon("account", "list", f"--data-dir={data}").stdout == accounts
+        assert run_pymon("cert", "list", f"--data-dir={data}").stdout == certificates
+        assert len(run_pymon("node", "list", f"--data-dir={data}").stdout.splitlines()) == 2, "a title and a node"
+
+
+def refused(data: Path, *flags: str) -> str:
+    """The one line of a start that fails."""
+    done = run_pymon("up", f"--data-dir={data}", *ANY_PORT, *flags)
+    assert (done.returncode, done.stdout) == (1, ""), done
+    assert done.stderr.startswith("pymon: "), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_a_damaged_directory_is_refused_and_left_alone(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    database = data / "directory.db"
+    database.write_bytes(b"damaged" * 1000)
+    assert str(database) in refused(data)
+    assert database.read_bytes() == b"damaged" * 1000
+    assert [file.name for file in data.iterdir()] == ["directory.db"]
+
+
+def test_a_directory_that_was_lost_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with Up(data):
+        pass
+    for file in data.glob("directory.db*"):
+        file.unlink()
+    for _ in range(2):
+        assert str(data / "directory.db") in refused(data)
+    assert not list(data.glob("directory.db*"))
+
+
+def test_accounts_that_are_there_before_the_first_start(tmp_path: Path) -> None:
+    require("curl")
+    data = tmp_path / "data"
+    assert run_pymon("account", "create", "somebody", f"--data-dir={data}").returncode == 0
+    with Up(data) as up:
+        assert up.curl("as a tenant").startswith("[")
+
+
+@pytest.mark.parametrize("flag", ["--web.listen-address", "--proxy.listen-address", "--proxy.telemetry-address"])
+def test_an_address_that_is_taken_is_one_line(tmp_path: Path, flag: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run_pymon("up", f"--data-dir={tmp_path}", *ANY_PORT, f"{flag}={address}")
+    assert done.returncode == 1
+    complaints = [line for line in done.stderr.splitlines() if not line.startswith("time=")]
+    assert len(complaints) == 1, done.stderr
+    assert address in complaints[0]
