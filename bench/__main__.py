@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 
-from bench import render, scrape, single
+from bench import proxy, render, scrape, single
 
 SUITES = {
     "scrape1000": lambda: scrape.measure(1000),
     "scrape5000": lambda: scrape.measure(5000),
     "single": single.measure,
     "render": render.measure,
+    "proxy": proxy.measure,
 }
 
 
