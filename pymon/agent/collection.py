@@ -143,6 +143,7 @@ class AgentCollection:
         changes = self._registry.tree.fileno()
         if changes is not None:
             self._loop.add_reader(changes, self._registry.refresh)
+        self._registry.follow_addresses()
 
     def warm_up(self) -> None:
         """Collect once for nobody, so that the first scrape finds everything open."""

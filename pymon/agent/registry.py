@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 
 from pymon._native.renderer import Labels
 from pymon._native.table import Table
+from pymon.agent.addresses import AddressWatch, Followed
 from pymon.containers.identity import Container, NodeIdentity, identify
 from pymon.exposition.compile import label_block
+from pymon.sources.addresses import AddressReader
+from pymon.sources.cgroup import procs_root
 from pymon.sources.tree import CgroupTree, Group, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
     from uuid import UUID
 
@@ -72,6 +75,7 @@ class Registry:
         self._rows: dict[str, int] = {}
         self._containers: list[Container | None] = []
         self._created: list[float] = []
+        self._followed: list[Followed | None] = []
         self._blocks: list[bytes | None] = []
         self._free: list[int] = []
         self._by_uuid: dict[UUID, int] = {}
@@ -83,10 +87,13 @@ class Registry:
         self._changed: asyncio.Event | None = None
         self._btime_ns = _boot_time_ns(procfs)
         self._procfs = procfs
+        self._addresses = AddressWatch(AddressReader(procfs, procs_root(source.hierarchies)))
         self._roots = source.hierarchies.roots
         self._tree = CgroupTree(
             self._roots, self._judge, appeared=self._appeared, spread=self._spread, vanished=self._vanished
         )
+        # Now and not on the thread: after a restart of the agent nobody's names are to be gone for a moment.
+        self._set_addresses(self._addresses.look())
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -123,9 +130,14 @@ class Registry:
             self._labels = Labels(self._blocks)
         return self._labels
 
+    def follow_addresses(self) -> None:
+        """Keep the addresses up to date from now on, by calls on the running loop."""
+        self._addresses.start(asyncio.get_running_loop(), self._set_addresses)
+
     def close(self) -> None:
-        """Stop following the trees."""
+        """Stop following the trees and the addresses."""
         self._tree.close()
+        self._addresses.close()
 
     # The inventory.
 
@@ -157,8 +169,12 @@ class Registry:
                 return
 
     def _touch(self) -> None:
-        self._generation += 1
         self._labels = None
+        self._tell()
+
+    def _tell(self) -> None:
+        """The inventory has changed."""
+        self._generation += 1
         if self._changed is not None:
             self._changed.set()
             self._changed = None
@@ -178,11 +194,13 @@ class Registry:
             self._containers.append(None)
             self._blocks.append(None)
             self._created.append(0)
+            self._followed.append(None)
             self.table.grow(row + 1)
         created_ns = self._creation_ns(group)
         self._rows[group.path] = row
         self._created[row] = created_ns / 1e9
         self._source.add(row, group.path[1:], created_ns)
+        self._followed[row] = self._addresses.add(group.path)
         self._describe(group.path, row, 0)
 
     def _spread(self, group: Group) -> None:
@@ -195,6 +213,10 @@ class Registry:
         self._source.remove(row)
         self.table.unset(row)
         self._forget_uuid(row)
+        followed = self._followed[row]
+        if followed is not None:
+            self._addresses.remove(followed)
+        self._followed[row] = None
         self._containers[row] = None
         self._blocks[row] = None
         self._free.append(row)
@@ -209,7 +231,7 @@ class Registry:
             self.node.uuid, match, details, self._owners, self._created[row], taken=self._by_uuid.keys()
         )
         if before is not None:  # a start, once told, stays: it is part of what the container is
-            container = replace(container, start_seconds=before.start_seconds)
+            container = replace(container, start_seconds=before.start_seconds, addresses=before.addresses)
         self._by_uuid[container.uuid] = self._by_text[str(container.uuid)] = row
         self._containers[row] = container
         self._blocks[row] = label_block(
@@ -230,6 +252,17 @@ class Registry:
         if details.reason and attempt < len(DESCRIBE_AGAIN_SECONDS):
             self._describe_later(path, row, attempt)
         self._touch()
+
+    def _set_addresses(self, changed: Iterable[tuple[Followed, tuple[str, ...]]]) -> None:
+        told = self._generation
+        for followed, addresses in changed:
+            row = self._rows.get(followed.path)
+            container = None if row is None else self._containers[row]
+            if row is None or container is None or self._followed[row] is not followed:
+                continue  # it went, or came again, meanwhile
+            self._containers[row] = replace(container, addresses=addresses)
+            if self._generation == told:
+                self._tell()
 
     def _forget_uuid(self, row: int) -> None:
         container = self._containers[row]
@@ -299,4 +332,5 @@ def _document(container: Container) -> dict[str, object]:
         "namespace": container.namespace,
         "pod": container.pod,
         "pod_id": container.pod_id,
+        "addresses": list(container.addresses),
     }

@@ -104,6 +104,7 @@ class Container:
     state: running, paused, or the runtime's word. groups, services: of the labels; `services` is verbatim.
     labels: all that the runtime has. namespace, pod: "" without one.
     health: healthy, unhealthy, starting, none; "" when not known. problems: one line each, for the log.
+    addresses: IP addresses in a network namespace that is not the host's; `identify` knows of none.
     """
 
     uuid: UUID
@@ -122,6 +123,7 @@ class Container:
     pod: str = ""
     pod_id: str = ""
     health: str = ""
+    addresses: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
     def __eq__(self, other: object) -> bool:

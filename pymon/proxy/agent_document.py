@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import NamedTuple
 
 import msgspec
@@ -13,8 +14,11 @@ MAX_CONTAINERS = 100_000
 
 _MAX_START_SECONDS = 1e11
 _GROUPS_LIMIT = 100
+_ADDRESSES_LIMIT = 64
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _GROUP = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _LONE_SURROGATE = re.compile(
     rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2})"
@@ -22,7 +26,9 @@ _LONE_SURROGATE = re.compile(
 
 
 class Container(msgspec.Struct, frozen=True, gc=False):
-    """A container as its agent tells of it. start: seconds since the epoch. owner: an account's name or UUID."""
+    """A container as its agent tells of it. start: seconds since the epoch. owner: an account's name or UUID.
+    addresses: IPv4 and IPv6, as RFC 5952 spells them; an agent of an earlier version tells of none.
+    """
 
     uuid: str
     id: str
@@ -39,6 +45,7 @@ class Container(msgspec.Struct, frozen=True, gc=False):
     namespace: str
     pod: str
     pod_id: str
+    addresses: tuple[str, ...] = ()
 
 
 class _NodeDocument(msgspec.Struct, gc=False):
@@ -106,7 +113,7 @@ def _decode_text(body: bytes) -> _Document:
 
 def checked(found: Container) -> Container | None:
     """A container in the form that others rely on; None when it cannot be one."""
-    uuid, owner, groups = found.uuid, found.owner, found.groups
+    uuid, owner, groups, addresses = found.uuid, found.owner, found.groups, found.addresses
     if not 0 <= found.start < _MAX_START_SECONDS:
         return None
     if not _UUID.fullmatch(uuid):
@@ -117,6 +124,18 @@ def checked(found: Container) -> Container | None:
         owner = owner.lower()
     if groups:
         groups = tuple(dict.fromkeys(group for group in groups if _GROUP.fullmatch(group)))[:_GROUPS_LIMIT]
-    if uuid == found.uuid and owner == found.owner and groups == found.groups:
+    if addresses:
+        addresses = tuple(dict.fromkeys(filter(None, map(_address, addresses))))[:_ADDRESSES_LIMIT]
+    if uuid == found.uuid and owner == found.owner and groups == found.groups and addresses == found.addresses:
         return found
-    return msgspec.structs.replace(found, uuid=uuid, owner=owner, groups=groups)
+    return msgspec.structs.replace(found, uuid=uuid, owner=owner, groups=groups, addresses=addresses)
+
+
+def _address(text: str) -> str:
+    """An address in the form that others rely on; "" when it is none, or one with a zone (RFC 4007 §11)."""
+    if _IPV4.fullmatch(text):
+        return text
+    try:
+        return "" if "%" in text else str(ip_address(text))
+    except ValueError:
+        return ""

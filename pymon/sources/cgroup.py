@@ -219,6 +219,11 @@ def find_hierarchies(cgroupfs: Path) -> Hierarchies:
     return Hierarchies(v1, v2, _controllers(v2) if v2 else frozenset())
 
 
+def procs_root(hierarchies: Hierarchies) -> Path | None:
+    """Root of the hierarchy whose cgroup.procs says which processes a container has."""
+    return next((hierarchies.v1[name] for name in PROCS_CONTROLLERS if name in hierarchies.v1), hierarchies.v2)
+
+
 def _controllers(v2: Path) -> frozenset[str]:
     try:
         return frozenset((v2 / "cgroup.controllers").read_text().split())
@@ -413,7 +418,7 @@ def _plan_processes(
     of_processes = [table for table in PROCESS_TABLES if table in wanted]
     if not tables and not of_processes and "process" not in wanted:
         return
-    root = next((hierarchies.v1[name] for name in PROCS_CONTROLLERS if name in hierarchies.v1), hierarchies.v2)
+    root = procs_root(hierarchies)
     if root is None:
         return
     plan = plans.setdefault("process", _Plan())

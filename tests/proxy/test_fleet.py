@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from ipaddress import ip_address
 from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -72,13 +73,14 @@ def test_a_document_is_read() -> None:
         b"", b"<!DOCTYPE html><html></html>", b"null", b"[]", b"{}", b"\xff", b'{"node":{"uuid":"' + b"\xff" + b'"}}',
         document(row(1)) + b"x", document(row(1))[:-1], document(row(1, groups="web")), document(row(1, groups=[1])),
         document(row(1, groups=None)), document(row(1, name=None)), document(row(1, start="1")),
+        document(row(1, addresses="198.18.1.2")), document(row(1, addresses=[1])), document(row(1, addresses=None)),
         document(row(1, start=True)), document(row(1, start=math.nan)), document(row(1, start=math.inf)),
         document(row(1, uuid=5)), document(row(1)).replace(b'"name": "c1", ', b""),
         document(row(1, start=1)).replace(b'"start": 1', b'"start": 1e999'),
         document().replace(uuid_of(1).encode(), b"me"), document().replace(b'"containers": []', b'"containers": {}'),
         b'{"x":' + b"[" * 200_000, b'{"node":"\\udc', b'"\\ud800', b'{"node":"\\ud800\0"}',
     ],
-    ids=range(26),
+    ids=range(29),
 )  # fmt: skip
 def test_what_is_no_inventory_is_a_value_error_of_one_line(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"^expected an inventory\b.*$") as caught:
@@ -128,6 +130,33 @@ def test_groups_that_would_forge_a_label_are_left_out() -> None:
     found = inventory(row(1, groups=groups)).containers[uuid_of(1)].groups
     assert found[:2] == ("web", "g0")
     assert len(found) == 100
+
+
+def test_addresses_are_told_in_one_form() -> None:
+    told = ["198.18.1.2", "2001:DB8:0::5", "198.18.1.2", "fd00::6", "255.255.255.255", "0.0.0.0"]
+    found = inventory(row(1, addresses=told), row(2)).containers
+    assert found[uuid_of(1)].addresses == ("198.18.1.2", "2001:db8::5", "fd00::6", "255.255.255.255", "0.0.0.0")
+    assert found[uuid_of(2)].addresses == ()
+
+
+def test_what_is_no_address_is_left_out() -> None:
+    wrong = [
+        "", "x", "198.18.1", "198.18.1.256", "198.18.01.2", "198.18.1.2\n", " 198.18.1.2", "198.18.1.2/24", "1.2.3.4.5",
+        "fe80::1%eth0", "2001:db8::1::2", ":::", "[::1]", "0x7f.0.0.1", "127.1", "\0", "9" * 10_000,
+    ]  # fmt: skip
+    found = inventory(row(1, addresses=[*wrong, "198.18.1.2", *wrong])).containers[uuid_of(1)]
+    assert found.addresses == ("198.18.1.2",)
+
+
+def test_addresses_are_at_most_64() -> None:
+    told = [f"198.18.{number // 256}.{number % 256}" for number in range(1000)]
+    assert inventory(row(1, addresses=told)).containers[uuid_of(1)].addresses == tuple(told[:64])
+
+
+@given(st.lists(st.one_of(st.ip_addresses().map(str), st.text(max_size=20))))
+def test_every_address_that_is_read_is_one(told: list[str]) -> None:
+    found = inventory(row(1, addresses=told)).containers[uuid_of(1)].addresses
+    assert [str(ip_address(text)) for text in found] == list(found)
 
 
 def test_names_may_hold_anything_that_a_user_chose() -> None:
@@ -187,13 +216,15 @@ def test_whatever_changes_is_seen() -> None:
         {"owner": "bob"},
         {"start": 200.0},
         {"health": "healthy"},
+        {"addresses": ["198.18.1.2"]},
     ):
         version = fleet.version
         fleet.replace("n1", inventory(row(1, **change)), ACCOUNTS, 0.0)
         assert fleet.version > version
         place = fleet.find(uuid_of(1))
         assert place is not None
-        assert place.container == Container(**row(1, **(change | {"groups": tuple(change.get("groups", ()))})))
+        lists = {key: tuple(change.get(key, ())) for key in ("groups", "addresses")}
+        assert place.container == Container(**row(1, **(change | lists)))
     assert fleet.owned(BOB) == []
 
 
