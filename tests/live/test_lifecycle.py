@@ -229,7 +229,8 @@ def test_more_containers_than_descriptors(world: World) -> None:
         body = agent.get().body.decode()
         by_path: dict[str, set[str]] = {group.path: set() for group in groups}
         for name, path in re.findall(rf'^(\w+){{.*?id="(/{PREFIX}-[^"]+)"', body, re.MULTILINE):
-            by_path[path].add(name)
+            if path in by_path:  # other fixtures of this run have groups of their own
+                by_path[path].add(name)
         expected = by_path[groups[1].path]
         assert {"container_threads", "container_spec_cpu_shares"} <= expected
         different = {path for path in by_path if by_path[path] != expected} - {groups[0].path}
