@@ -86,9 +86,15 @@ async def serve_proxy(
 
         return tell
 
+    async def stop_following() -> None:
+        # Before the agents that may end with us, whose absence would be news.
+        await stop.wait()
+        await proxy.stop_following()
+
     proxy.start()
     try:
         async with asyncio.TaskGroup() as group:
+            group.create_task(stop_following())
             for name, server, addresses, stopping in servers:
                 group.create_task(
                     serve(server, addresses, stop=stop, stopping=stopping, started=listening(name)), name=name

@@ -164,10 +164,13 @@ class Proxy:
         self._started_at = asyncio.get_running_loop().time()
         self._changed(self.live.snapshot)
 
+    async def stop_following(self) -> None:
+        """Look at the directory and the nodes no more. Again is allowed."""
+        await asyncio.gather(self.live.stop(), self.poller.stop())
+
     async def stop(self) -> None:
         """Let go of everything."""
-        await self.live.stop()
-        await self.poller.stop()
+        await self.stop_following()
         self._nodes.close()
         self.authenticator.close()
 
