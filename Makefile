@@ -10,12 +10,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export WERROR := 1
 
-NATIVE_C := $(wildcard native/core/*.c native/linux/*.c)
+NATIVE_C := $(wildcard native/core/*.c native/linux/*.c native/dns/*.c)
 NATIVE_H := $(wildcard native/*/*.h)
 NATIVE_TESTS := $(patsubst native/tests/%.c,%,$(wildcard native/tests/test_*.c native/tests/fuzz_*.c))
 FUZZ_TARGETS := $(filter fuzz_%,$(NATIVE_TESTS))
 CYTHON := $(wildcard native/cython/*.pyx native/cython/*.pxd)
-CFLAGS := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Werror -Inative/core -Inative/linux
+CFLAGS := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Werror -Inative/core -Inative/linux -Inative/dns
 SANITIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZ_SECONDS ?= 60
 
@@ -144,9 +144,11 @@ native-san: $(NATIVE_TESTS:%=build/native-san/%) ## the same under the address, 
 	@$(call run,$^)
 
 .PHONY: native-tsan
-native-tsan: FLAGS := -O1 -fsanitize=thread
-native-tsan: build/native-tsan/test_reader ## the readers under the thread sanitizer
-	@TSAN_OPTIONS="halt_on_error=1 suppressions=native/tests/tsan.supp" timeout 300 setarch -R $^
+native-tsan: FLAGS := -O1 -fsanitize=thread $(if $(findstring clang,$(CC)),,-Wno-tsan)
+native-tsan: build/native-tsan/test_reader build/native-tsan/test_dns ## what has threads under the thread sanitizer
+	@for test in $^; do
+		TSAN_OPTIONS="halt_on_error=1 suppressions=native/tests/tsan.supp" timeout 300 setarch -R "$$test"
+	done
 
 # Finds stay in build/fuzz: a crash as a file of its own, what reached new code in the corpus.
 .PHONY: fuzz

@@ -9,6 +9,7 @@ from setuptools import Extension, setup
 os.chdir(Path(__file__).parent)
 CORE = sorted(str(path) for path in Path("native/core").glob("*.c"))
 LINUX = sorted(str(path) for path in Path("native/linux").glob("*.c"))
+DNS = sorted(str(path) for path in Path("native/dns").glob("*.c"))
 HEADERS = sorted(str(path) for path in Path("native").glob("*/*.h"))
 BUILD = Path("build/cython")
 
@@ -30,7 +31,7 @@ def extension(name: str, sources: list[str]) -> Extension:
     return Extension(
         f"pymon._native.{name}",
         [f"native/cython/{name}.pyx", *sources],
-        include_dirs=["native/core", "native/linux"],
+        include_dirs=["native/core", "native/linux", "native/dns"],
         depends=HEADERS,
         extra_compile_args=CFLAGS,
     )
@@ -50,6 +51,7 @@ EXTENSIONS = [
     extension("renderer", CORE),
     extension("readers", CORE + LINUX),
     extension("tls", []),
+    extension("responder", CORE + DNS),
 ]
 
 setup(

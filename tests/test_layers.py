@@ -26,7 +26,7 @@ MAY_IMPORT = {
                       "aiohttp bcrypt cryptography prometheus_client uvloop yaml"),
     "proxy":         ("_native config directory exposition service web",
                       "aiohttp cryptography httptools msgspec multidict prometheus_client uvloop"),
-    "dns":           ("config directory",                                        "cryptography"),
+    "dns":           ("_native config directory",                                "cryptography dns uvloop"),
     "cli":           ("*",                                                       "*"),
     "__main__":      ("cli",                                                     ""),
 }  # fmt: skip

@@ -4,14 +4,16 @@ import gc
 import inspect
 import os
 import select
+import socket
 import ssl
 from pathlib import Path
 
 import pytest
 
-from pymon._native import readers, renderer, table, tls
+from pymon._native import readers, renderer, responder, table, tls
 from pymon._native.readers import Mailbox, Reader, Result, Ticket, monotonic_ns
 from pymon._native.renderer import Body, Labels, Renderer, decimal, escape
+from pymon._native.responder import HandOver, Responder, Zones
 from pymon._native.table import Table
 from pymon._native.tls import accept_any_certificate
 
@@ -25,6 +27,9 @@ COLUMNS = tuple(f"c{i}" for i in range(70))
 SCALE = (0, 1, 1, 0, 3, False)
 SAMPLE = (0, 0, 1, 2, SCALE, b'a{k="v",', b'a{k="v"}')
 FAMILIES = [(b"# text\n", b"# openmetrics\n", [SAMPLE] * 3)]
+QUERY = bytes.fromhex("0001000000010000000000000161017a0000010001")
+TRANSFER = QUERY[:-4] + b"\0\xfc\0\1"
+SOA_DATA = bytes(2 + 20)
 TEXT = b"".join(b"c%d: %d kB\n" % (i, i) for i in range(70))
 WRONG = (TypeError, ValueError, KeyError, IndexError, OverflowError, BufferError, OSError)
 
@@ -65,6 +70,12 @@ class World:
         self.body = Body()
         self.ticket = self.collect()
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.zones = Zones()
+        self.zone = self.zones.add("z.", lambda kind, data: (15, b"\0\1\0"))
+        self.zone.set_soa(30, SOA_DATA)
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.responder = self.make_responder()
 
     def make_reader(self, **arguments):
         options = {
@@ -94,6 +105,52 @@ class World:
         self.reader.wake()
         self.reader.remove(0)
         self.reader.add(1, "nothing", 0)
+
+    def make_responder(self, **arguments):
+        limits = {"responses_per_second": 1, "excess_bytes_per_second": 1, "slip": 1}
+        return Responder(self.zones, [self.socket], **(limits | arguments))
+
+    def change_zone(self):
+        zone = self.zone
+        zone.record(1 << 20)
+        zone.begin()
+        zone.put("a.z.", (("A", 30, "10.0.0.1"), ("MX", 30, "1 ."), ("TXT", 30, '"a"')))
+        problems = []
+        zone.put_all([("b.c.z.", (("A", 30, "10.0.0.1"),)), ("elsewhere.", (("A", 30, "10.0.0.1"),))], problems)
+        zone.set_soa(30, SOA_DATA)
+        snapshot = zone.snapshot()
+        zone.put("b.c.z.", ())
+        zone.get("a.z.")
+        snapshot.read(10)
+        snapshot.close()
+        zone.begin()
+        zone.sweep()
+        zone.recorded_difference()
+
+    def change_zones(self):
+        made = self.zones.add("y.", lambda kind, data: (15, b"\0\1\0"))
+        made.put("a.y.", (("A", 30, "10.0.0.1"),))
+        self.zones.remove(made)
+
+    def answer(self):
+        self.zones.answer(QUERY, udp=True)
+        self.zones.answer(QUERY, udp=False)
+        with pytest.raises(HandOver):
+            self.zones.answer(TRANSFER, udp=True)
+
+    def hand_over(self):
+        self.socket.sendto(TRANSFER, self.socket.getsockname())
+        assert select.select([self.responder], [], [], 60)[0]
+        query = self.responder.take()
+        assert (query.wire, query.source) == (TRANSFER, self.socket.getsockname())
+        self.responder.reply(query, b"not a query")
+        self.responder.counters()
+        self.responder.responses()
+
+    def close(self):
+        self.reader.close()
+        self.responder.close()
+        self.socket.close()
 
     def render(self):
         self.body.clear()
@@ -172,6 +229,45 @@ CALLS = {
     "Table.stamp": lambda world: world.table.stamp("c69", 2**64 - 1),
     "Table.unset": lambda world: world.table.unset(0),
     "accept_any_certificate": lambda world: accept_any_certificate(world.context, max_chain_bytes=1000),
+    "HandOver": World.answer,
+    "Zones": lambda world: Zones().add("z.", len).put("a.z.", (("A", 30, "10.0.0.1"),)),
+    "Zones.add": World.change_zones,
+    "Zones.remove": World.change_zones,
+    "Zones.answer": World.answer,
+    **dict.fromkeys(
+        (
+            f"ZoneTable{name}"
+            for name in (
+                "",
+                ".put",
+                ".put_all",
+                ".begin",
+                ".sweep",
+                ".set_soa",
+                ".get",
+                ".record",
+                ".recorded_difference",
+                ".snapshot",
+            )
+        ),
+        World.change_zone,
+    ),
+    "ZoneTable.zones": lambda world: world.zone.zones,
+    "ZoneTable.origin": lambda world: world.zone.origin,
+    "ZoneTable.record_count": lambda world: world.zone.record_count,
+    "Snapshot": World.change_zone,
+    "Snapshot.read": World.change_zone,
+    "Snapshot.close": World.change_zone,
+    "Query": World.hand_over,
+    "Query.source": World.hand_over,
+    "Query.wire": World.hand_over,
+    "Responder": lambda world: world.make_responder(),
+    "Responder.close": lambda world: world.make_responder().close(),
+    "Responder.fileno": lambda world: world.responder.fileno(),
+    "Responder.take": World.hand_over,
+    "Responder.reply": World.hand_over,
+    "Responder.counters": World.hand_over,
+    "Responder.responses": World.hand_over,
     "views": World.lend,
     "refused Table": refused(lambda world: Table("t", ["a", "a"])),
     "refused Table.add_row": refused(lambda world: world.table.add_row([("good", "1"), ("a", "\ud800")])),
@@ -184,15 +280,30 @@ CALLS = {
     "refused Reader": refused(World.make_reader, roots=["/", "/nothing/here"]),
     "refused plan": refused(World.make_reader, files=[("a", 0, "keyed", False, 0, 0, (("k", 0), ("l", 9)))]),
     "refused accept_any_certificate": refused(lambda world: accept_any_certificate(world, max_chain_bytes=1000)),
+    "refused Responder": refused(World.make_responder, slip=-1),
+    "refused Zones.add": refused(lambda world: world.zones.add("z.", len)),
+    "refused ZoneTable.put": refused(lambda world: world.zone.put("a.z.", (("MX", -1, "a"),))),
+    "refused ZoneTable.set_soa": refused(lambda world: world.zone.set_soa(1, b"\0\0")),
     "refused Mailbox.collect": refused(lambda world: world.mailbox.collect([(world.reader, [])], 0, 1)),
 }
 
-SLOW = {"Reader": 500, "Reader.close": 500, "refused Reader": 500, "Reader.add": 5_000}
+SLOW = {
+    "Reader": 500,
+    "Reader.close": 500,
+    "refused Reader": 500,
+    "Reader.add": 5_000,
+    "Responder": 500,
+    "Responder.close": 500,
+    "Zones.add": 5_000,
+    "Zones.remove": 5_000,
+    "Zones": 5_000,
+    **{name: 5_000 for name in CALLS if CALLS[name] in {World.change_zone, World.hand_over}},
+}
 """Calls that start a thread, or do many things: repeated less often, which is enough for what they hold."""
 
 
 def public_names():
-    for module in (readers, renderer, table, tls):
+    for module in (readers, renderer, responder, table, tls):
         for name, value in vars(module).items():
             if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
                 continue
@@ -210,7 +321,7 @@ def test_every_public_name_is_called():
 def world(tmp_path_factory):
     made = World(tmp_path_factory.mktemp("leaks"))
     yield made
-    made.reader.close()
+    made.close()
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -1,0 +1,114 @@
+"""Addresses: which are published, and their names in reverse zones (RFC 1035 §3.5, RFC 3596 §2.5)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from itertools import combinations
+
+from pymon.config import shown
+
+MAX_ADDRESSES = 16
+"""Of an instance. Who may set addresses in a container can set any number of them."""
+
+_IPV4_BYTES = 4
+_IPV4_LONGEST_PREFIX = 24
+_MULTICAST = 224
+_LINK_LOCAL = b"\xa9\xfe"
+_NO_HOSTS = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "fe80::/10", "ff00::/8")))
+
+
+def packed(text: str) -> bytes | None:
+    """The 4 or 16 bytes of an address; None when it is none."""
+    try:
+        return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+    except (OSError, ValueError):  # ValueError: a NUL in it, or a letter beyond ASCII
+        return None
+
+
+def shown_address(address: bytes) -> str:
+    """An address as it is written (RFC 5952)."""
+    return socket.inet_ntop(socket.AF_INET if len(address) == _IPV4_BYTES else socket.AF_INET6, address)
+
+
+def _of_a_host(address: bytes) -> bool:
+    """Whether it can mean the same host to everybody who asks: no loopback, link-local, multicast or unspecified."""
+    if len(address) == _IPV4_BYTES:
+        return address[0] not in {0, 127} and address[0] < _MULTICAST and not address.startswith(_LINK_LOCAL)
+    if address[0] not in {0, 0xFE, 0xFF}:
+        return True
+    return not any(IPv6Address(address) in network for network in _NO_HOSTS)
+
+
+def published(addresses: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The addresses of an instance that go into DNS, once each, IPv4 first, in the order of their numbers; and why
+    others do not.
+    """
+    if len(addresses) == 1:  # as nearly all have
+        address = packed(addresses[0])
+        if address is not None and _of_a_host(address) and shown_address(address) == addresses[0]:
+            return addresses, ()
+    found = {text: address for text in addresses if (address := packed(text)) is not None and _of_a_host(address)}
+    refused = [text for text in addresses if text not in found]
+    problems: tuple[str, ...] = ()
+    if refused:
+        more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+        problems = (f"expected addresses of a host, got {shown(refused[0])}{more}",)
+    ordered = sorted(set(found.values()), key=_order) if len(found) > 1 else found.values()
+    texts = tuple(map(shown_address, ordered))
+    if len(texts) > MAX_ADDRESSES:
+        problems += (f"{len(texts)} addresses, {MAX_ADDRESSES} are in DNS",)
+        texts = texts[:MAX_ADDRESSES]
+    return addresses if texts == addresses else texts, problems
+
+
+def _order(address: bytes) -> tuple[int, bytes]:
+    return len(address), address
+
+
+class ReverseZones:
+    """The reverse zones of prefixes. One that ends inside a label is as many zones as it takes: 172.16.0.0/12 is 16."""
+
+    def __init__(self, prefixes: Iterable[IPv4Network | IPv6Network]) -> None:
+        """Raise ValueError when two overlap, or one of IPv4 is longer than /24 (RFC 2317 is for those)."""
+        prefixes = tuple(prefixes)
+        for one, other in combinations(prefixes, 2):
+            if one.version == other.version and one.overlaps(other):
+                raise ValueError(f"expected prefixes that do not overlap, got {one} and {other}")
+        origins: dict[str, None] = {}
+        below: tuple[set[int], set[int]] = (set(), set())
+        for prefix in prefixes:
+            ipv6 = prefix.version == 6  # noqa: PLR2004
+            if not ipv6 and prefix.prefixlen > _IPV4_LONGEST_PREFIX:
+                raise ValueError(f"expected an IPv4 prefix of at most {_IPV4_LONGEST_PREFIX} bits, got {prefix}")
+            bits = 4 if ipv6 else 8
+            labels = max(1, -(-prefix.prefixlen // bits))
+            hosts = prefix.max_prefixlen // bits - labels
+            below[ipv6].add(hosts)
+            for zone in prefix.subnets(new_prefix=labels * bits):
+                origins[_reverse_name(str(zone.network_address)).split(".", hosts)[hosts]] = None
+        self.origins = tuple(origins)
+        self._origins = frozenset(origins)
+        self._below = tuple(map(tuple, below))
+
+    def places(self, addresses: tuple[str, ...]) -> list[tuple[str, str]]:
+        """Zone and name of each published address that is in one."""
+        found = []
+        for address in addresses:
+            below = self._below[":" in address]
+            if below:
+                name = _reverse_name(address)
+                for labels in below:
+                    origin = name.split(".", labels)[labels]
+                    if origin in self._origins:
+                        found.append((origin, name))
+        return found
+
+
+def _reverse_name(address: str) -> str:
+    if ":" in address:
+        return ".".join(socket.inet_pton(socket.AF_INET6, address).hex()[::-1]) + ".ip6.arpa."
+    labels = address.split(".")
+    labels.reverse()
+    return ".".join(labels) + ".in-addr.arpa."

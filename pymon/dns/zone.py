@@ -1,0 +1,284 @@
+"""One zone as it is served: its records in native memory, its serial, and its last changes for IXFR.
+
+The native part holds the records and answers queries. What it gives out in wire form are records whose owner names end
+in a pointer to octet 12, so they go as they are into any message whose question is the zone's name.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import dns.exception
+import dns.name
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+
+from pymon._native.responder import Zones, ZoneTable
+from pymon.dns.records import Record
+
+HISTORY_BYTES = 4 << 20
+"""Of changes kept for IXFR; a secondary that needs more transfers the whole zone."""
+
+HISTORY_CHANGES = 1000
+
+_POINTER = b"\xc0\x0c"
+_SERIALS = 1 << 32
+_HEAD = struct.Struct("!HHIH")
+_SRV = struct.Struct("!HHH")
+_NAMES = frozenset((dns.rdatatype.CNAME, dns.rdatatype.NS, dns.rdatatype.PTR))
+_PLAIN_LABEL = re.compile(rb"[a-z0-9_-]+")
+_PLAIN_TEXT = re.compile(rb"[A-Za-z0-9 :_.-]*")
+
+
+def serial_after(first: int, second: int) -> bool:
+    """Whether the first serial comes after the second (RFC 1982; neither way when they are half the circle apart)."""
+    return 0 < (first - second) % _SERIALS < _SERIALS // 2
+
+
+def next_serial(serial: int, now: float) -> int:
+    """The serial that follows: the second it is, where that comes after this one, so serials go on after a restart;
+    else one more. Never 0, which stands for none.
+    """
+    wanted = int(now) % _SERIALS
+    return wanted if wanted and (not serial or serial_after(wanted, serial)) else (serial + 1) % _SERIALS or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What one change took from a zone and brought: records in wire form, their numbers, and both SOA records."""
+
+    old_serial: int
+    serial: int
+    old_soa: bytes
+    soa: bytes
+    removed_count: int
+    removed: bytes
+    added_count: int
+    added: bytes
+
+
+class Zone:
+    """Content of one zone. Not thread-safe; the responder may answer from it meanwhile.
+
+    origin: absolute name in lower case. serial: 0 until there is a SOA record.
+    """
+
+    def __init__(self, zones: Zones, origin: str, *, clock: Callable[[], float]) -> None:
+        self._zones = zones
+        self._clock = clock
+        self._table: ZoneTable = zones.add(origin, encode)
+        self.origin = self._table.origin
+        self.serial = 0
+        self.soa = b""
+        self._soa: Record | None = None
+        self._history: deque[Difference] = deque()
+        self._history_bytes = 0
+
+    def close(self) -> None:
+        """Serve it no longer."""
+        self._zones.remove(self._table)
+
+    def __len__(self) -> int:
+        """How many records there are."""
+        return self._table.record_count + bool(self.serial)
+
+    def replace(self, content: Mapping[str, tuple[Record, ...]]) -> list[str]:
+        """Make this the whole content; the serial grows if that changes anything. One line for each name whose records
+        cannot be served: what it had before is gone. A content without SOA leaves the one there is.
+        """
+        return self._change(content.items(), whole=True)
+
+    def update(self, changes: Mapping[str, tuple[Record, ...]]) -> list[str]:
+        """Make these the records of these names, none removing it; the serial grows if that changes anything. One line
+        for each name whose records cannot be served: it stays as it was.
+        """
+        return self._change(changes.items(), whole=False)
+
+    def get(self, name: str) -> tuple[Record, ...]:
+        """The records of a name, by type and data; SOA first. ValueError: no absolute name."""
+        name = name.lower()
+        soa = [Record("SOA", *self._soa_data())] if name == self.origin and self.serial else []
+        return (*soa, *(_record(*found) for found in self._table.get(name)))
+
+    def differences(self, serial: int) -> list[Difference] | None:
+        """The changes since a serial, oldest first; none when it is the current one; None when they are not known."""
+        if serial == self.serial:
+            return []
+        wanted: list[Difference] = []
+        for difference in reversed(self._history):
+            wanted.append(difference)
+            if difference.old_serial == serial:
+                return wanted[::-1]
+        return None
+
+    def transfer(self, chunk_bytes: int) -> Generator[bytes, None, None]:
+        """The records of this moment without SOA, in wire form, in parts of so many octets at most (or of one record).
+
+        To be closed where it is not read to its end: until then memory that the zone drops is kept.
+        """
+        snapshot = self._table.snapshot()
+        return _parts(snapshot.read, snapshot.close, chunk_bytes)
+
+    def text(self) -> Iterator[str]:
+        """The zone as a master file, line by line, SOA first, the rest in no order."""
+        if not self.serial:
+            return
+        yield _line(self.origin, Record("SOA", *self._soa_data()))
+        for part in self.transfer(1 << 16):
+            for name, record in parse_records(part, self.origin):
+                yield _line(name, record)
+
+    def _change(self, items: Iterable[tuple[str, tuple[Record, ...]]], *, whole: bool) -> list[str]:
+        table = self._table
+        problems: list[str] = []
+        apex: list[tuple[Record, ...]] = []
+        table.record(HISTORY_BYTES if self.serial else 0)
+        if whole:
+            table.begin()
+        changed = table.put_all(_below(items, self.origin, apex), problems)
+        soa = self._soa
+        for records in apex:
+            given = [record for record in records if record.type == "SOA"]
+            rest = tuple(record for record in records if record.type != "SOA")
+            changed += table.put_all([(self.origin, rest)], problems)
+            if len(given) == 1:
+                soa = given[0]
+            else:
+                problems.append(f"{self.origin}: expected one SOA record, got {len(given)}")
+        if whole:
+            changed += table.sweep()
+        if soa is not None and (changed or soa != self._soa):
+            self._advance(soa)
+        table.record(0)
+        return problems
+
+    def _advance(self, soa: Record) -> None:
+        """A new serial, and the change that led to it into the history."""
+        _, rdata = encode("SOA", soa.data)
+        old_serial, old_soa = self.serial, self.soa
+        self.serial = next_serial(old_serial, self._clock())
+        rdata = rdata[:-20] + self.serial.to_bytes(4, "big") + rdata[-16:]
+        self._table.set_soa(soa.ttl, rdata)
+        self._soa = soa
+        self.soa = _POINTER + _HEAD.pack(dns.rdatatype.SOA, dns.rdataclass.IN, soa.ttl, len(rdata)) + rdata
+        if not old_serial:
+            return
+        found = self._table.recorded_difference()
+        if found is None:
+            self._history.clear()
+            self._history_bytes = 0
+            return
+        difference = Difference(old_serial, self.serial, old_soa, self.soa, *found)
+        self._history.append(difference)
+        self._history_bytes += _size(difference)
+        while self._history_bytes > HISTORY_BYTES or len(self._history) > HISTORY_CHANGES:
+            self._history_bytes -= _size(self._history.popleft())
+
+    def _soa_data(self) -> tuple[int, str]:
+        data = self.soa[2 + _HEAD.size :]
+        return _HEAD.unpack_from(self.soa, 2)[2], _shown(dns.rdatatype.SOA, data)
+
+
+def encode(kind: str, data: str) -> tuple[int, bytes]:
+    """Type and wire form of record data as in a master file, its names in lower case. ValueError with one line."""
+    try:
+        number = dns.rdatatype.from_text(kind)
+        parsed = dns.rdata.from_text(dns.rdataclass.IN, number, data, relativize=False)
+        return int(number), parsed.to_digestable()
+    except (dns.exception.DNSException, ValueError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{kind} {data[:80]!r}: {text}") from None
+
+
+def parse_records(wire: bytes, origin: str) -> Iterator[tuple[str, Record]]:
+    """Owner names and records of what `Zone.transfer` and differences give out."""
+    at = 0
+    while at < len(wire):
+        labels = []
+        while wire[at] < _POINTER[0]:
+            labels.append(wire[at + 1 : at + 1 + wire[at]].decode("ascii"))
+            at += 1 + wire[at]
+        kind, _, ttl, size = _HEAD.unpack_from(wire, at + 2)
+        at += 2 + _HEAD.size
+        yield (
+            ".".join([*labels, origin]) if origin != "." else ".".join([*labels, ""]) or ".",
+            _record(kind, ttl, wire[at : at + size]),
+        )
+        at += size
+
+
+def _below(
+    items: Iterable[tuple[str, tuple[Record, ...]]], origin: str, apex: list[tuple[Record, ...]]
+) -> Iterator[tuple[str, tuple[Record, ...]]]:
+    """All but the records of the zone's own name, which go to `apex`."""
+    for item in items:
+        if item[0] == origin:
+            apex.append(item[1])
+        else:
+            yield item
+
+
+def _parts(
+    read: Callable[[int], tuple[int, bytes]], close: Callable[[], None], chunk_bytes: int
+) -> Generator[bytes, None, None]:
+    try:
+        while (part := read(chunk_bytes))[0]:
+            yield part[1]
+    finally:
+        close()
+
+
+def _size(difference: Difference) -> int:
+    return len(difference.removed) + len(difference.added)
+
+
+def _record(kind: int, ttl: int, rdata: bytes) -> Record:
+    return Record(_type_name(kind), ttl, _shown(kind, rdata))
+
+
+def _shown(kind: int, rdata: bytes) -> str:
+    """Record data as in a master file; what a zone of containers is full of without dnspython, which takes long."""
+    if kind == dns.rdatatype.A:
+        return socket.inet_ntoa(rdata)
+    if kind in _NAMES and (name := _plain_name(rdata, 0)):
+        return name
+    if kind == dns.rdatatype.SRV and (name := _plain_name(rdata, 6)):
+        priority, weight, port = _SRV.unpack_from(rdata)
+        return f"{priority} {weight} {port} {name}"
+    if kind == dns.rdatatype.TXT and rdata[0] + 1 == len(rdata) and _PLAIN_TEXT.fullmatch(rdata, 1):
+        return f'"{rdata[1:].decode()}"'
+    return _parsed(kind, rdata)
+
+
+def _plain_name(rdata: bytes, at: int) -> str:
+    """A name that needs no escapes, from an octet on; empty for another."""
+    labels = []
+    while rdata[at]:
+        label = rdata[at + 1 : at + 1 + rdata[at]]
+        if not _PLAIN_LABEL.fullmatch(label):
+            return ""
+        labels.append(label.decode())
+        at += 1 + rdata[at]
+    return ".".join([*labels, ""])
+
+
+@lru_cache(maxsize=256)
+def _type_name(kind: int) -> str:
+    return dns.rdatatype.to_text(dns.rdatatype.RdataType.make(kind))
+
+
+@lru_cache(maxsize=4096)
+def _parsed(kind: int, rdata: bytes) -> str:
+    parsed = dns.rdata.from_wire(dns.rdataclass.IN, dns.rdatatype.RdataType.make(kind), rdata, 0, len(rdata))
+    return parsed.to_text()
+
+
+def _line(name: str, record: Record) -> str:
+    return f"{name}\t{record.ttl}\tIN\t{record.type}\t{record.data}"
