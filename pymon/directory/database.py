@@ -18,6 +18,9 @@ class Connection(Protocol):
         Raises TakenError where a unique column has that value already.
         """
 
+    def now(self) -> float:
+        """The time by the one clock that all who use this database share, seconds since the epoch."""
+
 
 class Database(Protocol):
     """A database of one process, for one thread at a time. What fails raises DirectoryError."""

@@ -297,6 +297,47 @@ class Directory:
 
     # --- common ----------------------------------------------------------------------------------
 
+    # --- leases: no part of a snapshot, so they leave the generation as it is ---------------------
+
+    def acquire_lease(self, name: str, holder: str, seconds: float) -> str:
+        """Take a lease for so long, or renew it, where nobody else has it; who has it now.
+
+        Time is the database's. An expiry further away than any lease lasts is that of a clock which was put back.
+        """
+        with self._database.writing() as connection:
+            now = connection.now()
+            found = connection.execute("SELECT holder, expires_at FROM leases WHERE name = ?", (name,))
+            if found and found[0][0] != holder and now < found[0][1] <= now + seconds:
+                return str(found[0][0])
+            connection.execute("DELETE FROM leases WHERE name = ?", (name,))
+            connection.execute(
+                "INSERT INTO leases (name, holder, expires_at) VALUES (?, ?, ?)", (name, holder, now + seconds)
+            )
+        return holder
+
+    def lease_holder(self, name: str, seconds: float) -> str:
+        """Who has a lease that lasts so long; empty when it is free. Nothing is written."""
+        with self._database.reading() as connection:
+            now = connection.now()
+            found = connection.execute("SELECT holder, expires_at FROM leases WHERE name = ?", (name,))
+        return str(found[0][0]) if found and now < found[0][1] <= now + seconds else ""
+
+    def leases(self, prefix: str, seconds: float) -> dict[str, str]:
+        """Holders of the leases in force that last so long and whose names begin so, by name."""
+        with self._database.reading() as connection:
+            now = connection.now()
+            found = connection.execute("SELECT name, holder, expires_at FROM leases ORDER BY name")
+        return {
+            str(name): str(holder)
+            for name, holder, ends in found
+            if str(name).startswith(prefix) and now < ends <= now + seconds
+        }
+
+    def release_lease(self, name: str, holder: str) -> None:
+        """Give up a lease, where this holder has it."""
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM leases WHERE name = ? AND holder = ?", (name, holder))
+
     @contextmanager
     def _changing(self, taken: str = "") -> Iterator[Connection]:
         """A transaction that makes the generation another; `taken` says what a unique value collided with."""

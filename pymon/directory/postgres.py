@@ -139,6 +139,10 @@ class _Transaction:
             raise TakenError from None
         return cursor.fetchall() if cursor.description else []
 
+    def now(self) -> float:
+        """The server's clock."""
+        return float(self.execute("SELECT EXTRACT(EPOCH FROM clock_timestamp())")[0][0])
+
 
 def _version(connection: psycopg.Connection[Row]) -> int | None:
     """The version of the schema, None when there is none."""

@@ -7,6 +7,7 @@ import os
 import secrets
 import sqlite3
 import tempfile
+import time
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -200,6 +201,10 @@ class _Transaction:
             if error.sqlite_errorcode in (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY):
                 raise TakenError from None
             raise
+
+    def now(self) -> float:
+        """All who use a file are on its machine."""
+        return time.time()
 
 
 def translated(error: sqlite3.Error, label: str, folder: Path) -> DirectoryError:
