@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "key": ("pymon.cli.key", "SSH public keys of accounts"),
     "node": ("pymon.cli.node", "the compute nodes whose agents a proxy asks"),
     "quota": ("pymon.cli.quota", "what accounts may ask of a proxy"),
+    "dns": ("pymon.cli.dns", "the DNS zones: what is in them, and whether servers answer so"),
     "collect": ("pymon.cli.collect", "write one collection to standard output"),
     "containers": ("pymon.cli.containers", "list the containers of this node"),
     "doctor": ("pymon.cli.doctor", "show what this machine offers, and where each metric comes from"),

@@ -11,13 +11,15 @@ from pymon.agent.options import check_agent_file
 from pymon.agent.options import option_table as agent_options
 from pymon.agent.web_config import KEYS, load_web_config, make_context
 from pymon.config import ConfigError, parse_yaml, read_file
+from pymon.dns.options import dns_options
+from pymon.dns.options import typed as dns_typed
 from pymon.proxy.options import check_proxy_file
 from pymon.proxy.options import option_table as proxy_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PROXY_KEYS = {option.name.partition(".")[0] for option in proxy_options()} - {
+_PROXY_KEYS = {option.name.partition(".")[0] for option in (*proxy_options(), *dns_options())} - {
     option.name.partition(".")[0] for option in agent_options(COLLECTORS)
 }
 """First parts of the keys that only a proxy has."""
@@ -34,7 +36,7 @@ def check(file: Path) -> None:
             make_context(config.tls, file)
         return
     if keys & _PROXY_KEYS:
-        check_proxy_file(file)
+        dns_typed(check_proxy_file(file, dns_options()))
         return
     web = check_agent_file(file, COLLECTORS)
     if web is not None:

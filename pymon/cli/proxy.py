@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 import uvloop
 
 import pymon
+from pymon.cli.names import own_addresses, serve_names, wanted
 from pymon.config import Address
+from pymon.dns.options import DnsOptions, dns_options
+from pymon.dns.options import typed as dns_typed
 from pymon.log import setup
 from pymon.proxy.build import Proxy
 from pymon.proxy.options import ProxyOptions, load_proxy_options
@@ -33,24 +36,29 @@ HANDSHAKES_BURST = 2000
 
 def run(argv: Sequence[str]) -> int:
     """Serve until SIGTERM or SIGINT."""
-    options = load_proxy_options(argv, os.environ, os.geteuid(), version=f"pymon {pymon.__version__}")
+    version = f"pymon {pymon.__version__}"
+    options, settings = load_proxy_options(argv, os.environ, os.geteuid(), version=version, more=dns_options())
+    dns = dns_typed(settings)
+    if wanted(dns):
+        own_addresses(dns, options)
     setup(options.log_level, options.log_format)
-    uvloop.run(_run(options))
+    uvloop.run(_run(options, dns))
     return 0
 
 
-async def _run(options: ProxyOptions) -> None:
+async def _run(options: ProxyOptions, dns: DnsOptions) -> None:
     stop = stop_on_signals()
-    await serve_proxy(Proxy(options), options, stop, started)
+    await serve_proxy(Proxy(options), options, dns, stop, started)
 
 
 async def serve_proxy(
     proxy: Proxy,
     options: ProxyOptions,
+    dns: DnsOptions,
     stop: asyncio.Event,
     started: Callable[[str, tuple[Listen, ...]], None],
 ) -> None:
-    """Serve until `stop`. started: called with "proxy", "terminator" and "telemetry", and the addresses of each."""
+    """Serve until `stop`. started: called with "proxy", "terminator", "telemetry" or "dns", and the addresses of it."""
     metrics = proxy.metrics
     gate = Gate(GateLimits(handshakes_per_second=HANDSHAKES_PER_SECOND, handshakes_burst=HANDSHAKES_BURST))
     metrics.counters(
@@ -95,6 +103,8 @@ async def serve_proxy(
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(stop_following())
+            if wanted(dns):
+                group.create_task(serve_names(proxy, options, dns, stop, lambda addresses: started("dns", addresses)))
             for name, server, addresses, stopping in servers:
                 group.create_task(
                     serve(server, addresses, stop=stop, stopping=stopping, started=listening(name)), name=name

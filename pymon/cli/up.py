@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import ipaddress
 import os
 import socket
 import sys
@@ -29,6 +30,7 @@ from pymon.directory.authority import CERTIFICATE_FILE, Authority
 from pymon.directory.data_dir import AUTHORITY_FOLDER, DIRECTORY_FILE, default_data_dir
 from pymon.directory.directory import Directory, open_directory
 from pymon.directory.model import DirectoryError
+from pymon.dns.options import DnsOptions
 from pymon.log import setup
 from pymon.proxy.build import Proxy
 from pymon.proxy.options import DATA_DIR, ZONE, ProxyOptions
@@ -56,6 +58,7 @@ pymon {version} measures this machine. Stop it with Ctrl-C.
   which containers     curl http://{agent}/v1/containers
   as a tenant          curl --cacert {ca} --cert {cert} --key {key} https://{proxy}/v1/sd
   one container        the same with https://{proxy}/v1/UUID/metrics
+  names                dig @{dns_host} -p {dns_port} cmon.{zone}
   another account      pymon account create NAME --data-dir {data_dir}
                        pymon cert create NAME --out DIR --data-dir {data_dir}
 
@@ -63,7 +66,7 @@ Prometheus:
 
   scrape_configs:
 {http_sd}
-or, where <uuid>.cmon.{zone} and cmon.{zone} resolve to this machine:
+or, where <uuid>.cmon.{zone} and cmon.{zone} resolve, by a resolver that asks {dns} for {zone}:
 
   scrape_configs:
 {triton_sd}
@@ -77,6 +80,7 @@ class _Plan:
     agent: AgentOptions
     proxy_address: Address
     telemetry_address: Address
+    dns_address: Address
     data_dir: Path
     zone: str
 
@@ -89,6 +93,14 @@ class _Plan:
     def tls(self) -> Path:
         """Directory of the proxy's certificate."""
         return self.data_dir / "tls"
+
+    def dns(self) -> DnsOptions:
+        """The options of the DNS server."""
+        try:
+            own = str(ipaddress.ip_address(self.proxy_address.host))
+        except ValueError:
+            own = "127.0.0.1"
+        return DnsOptions(listen_addresses=(self.dns_address,), proxy_addresses=(own,))
 
     def proxy(self) -> ProxyOptions:
         """The proxy's options."""
@@ -129,6 +141,7 @@ def _load(argv: Sequence[str], environ: Mapping[str, str]) -> _Plan:
         DATA_DIR,
         ZONE,
         Option("proxy.listen-address", ADDRESS, Address("", 9163), "Address of the proxy, with TLS."),
+        Option("dns.listen-address", ADDRESS, Address("127.0.0.1", 9153), "Address to answer DNS on, UDP and TCP."),
         Option("proxy.telemetry-address", ADDRESS, Address("127.0.0.1", 9165), "Address of the proxy's own metrics."),
     )
     settings = load(
@@ -146,6 +159,7 @@ def _load(argv: Sequence[str], environ: Mapping[str, str]) -> _Plan:
         agent=agent,
         proxy_address=settings["proxy.listen-address"],
         telemetry_address=settings["proxy.telemetry-address"],
+        dns_address=settings["dns.listen-address"],
         data_dir=(settings["data-dir"] or default_data_dir(environ, os.geteuid())).absolute(),
         zone=settings["zone"],
     )
@@ -219,16 +233,20 @@ async def _run(plan: _Plan) -> None:
     def agent_started(_: AgentOptions, addresses: tuple[Listen, ...]) -> None:
         agent_listens.set_result(next(address for address in addresses if isinstance(address, Address)))
 
+    bound: dict[str, Address] = {}
+
     def proxy_started(name: str, addresses: tuple[Listen, ...]) -> None:
-        if name == "proxy" and isinstance(addresses[0], Address):
-            _say(plan, agent_listens.result(), addresses[0])
+        if isinstance(addresses[0], Address):
+            bound[name] = addresses[0]
+        if name in {"proxy", "dns"} and {"proxy", "dns"} <= bound.keys():
+            _say(plan, agent_listens.result(), bound["proxy"], bound["dns"])
 
     async def front() -> None:
         address = _reachable(await agent_listens)
         with open_directory(str(plan.data_dir / DIRECTORY_FILE)) as directory:
             _register(directory, f"http://{address}")
         options = plan.proxy()
-        await serve_proxy(Proxy(options), options, stop, proxy_started)
+        await serve_proxy(Proxy(options), options, plan.dns(), stop, proxy_started)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -258,7 +276,7 @@ def _indented(text: str) -> str:
     return "".join(f"    {line}\n" for line in text.splitlines())
 
 
-def _say(plan: _Plan, agent: Address, proxy: Address) -> None:
+def _say(plan: _Plan, agent: Address, proxy: Address, dns: Address) -> None:
     files = {
         "ca_file": str(plan.client / CERTIFICATE_FILE),
         "cert_file": str(plan.client / f"{ACCOUNT}-cert.pem"),
@@ -276,6 +294,9 @@ def _say(plan: _Plan, agent: Address, proxy: Address) -> None:
             proxy=near,
             data_dir=plan.data_dir,
             zone=plan.zone,
+            dns=_reachable(dns),
+            dns_host=_reachable(dns).host,
+            dns_port=dns.port,
             http_sd=_indented(http_sd_job(near, files)),
             triton_sd=_indented(triton_sd_job(ACCOUNT, plan.zone, Address(f"cmon.{plan.zone}", near.port), files)),
         )

@@ -78,6 +78,19 @@ class LiveDirectory:
             self._save(found)
         self._looked_at = at
 
+    def peek(self) -> Snapshot:
+        """What `start` would begin with, for who looks once: nothing is begun and nothing written. `error` says why
+        it is of the copy.
+        """
+        try:
+            found = self._changed_rows()
+            return self._decode(found) if found is not None else self.snapshot
+        except UnavailableError as error:
+            self.error = str(error)
+            return self._from_copy(error)
+        finally:
+            self._close()
+
     async def stop(self) -> None:
         """Look no more. `changed` is not called after this returns."""
         self._stopping.set()

@@ -18,6 +18,7 @@ DNS_PORT = 53
 
 _BRACKETS = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::([0-9]{1,5}))?")
 _WITH_PORT = re.compile(r"([0-9.]+):([0-9]{1,5})")
+_OWNER = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SECONDARY = "an IP address, a :PORT and the name of a key after a space if need be"
 _NETWORK = "an IP address or a network such as 192.0.2.0/24"
 _SOURCE = f"{_NETWORK}, and the name of a key after a space if need be"
@@ -40,12 +41,21 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Primary:
+    """A server that takes the records by RFC 2136."""
+
+    address: Address
+    key: dns.name.Name
+
+
+@dataclass(frozen=True, slots=True)
 class DnsOptions:
     """What the server was told. Without listen_addresses there is none.
 
     proxy_addresses: at which others reach this proxy; empty is where it listens. name_servers: for NS records; empty is
     the proxies themselves. reverse: prefixes with PTR records. keys: for TSIG; when there are any, nothing is
-    transferred without. responses_per_second: 0 is no limit.
+    transferred without. responses_per_second: 0 is no limit. primaries: servers that are told the records by UPDATE.
+    register_owner: whose the names there are.
     """
 
     listen_addresses: tuple[Address, ...] = ()
@@ -56,6 +66,8 @@ class DnsOptions:
     transfer_from: tuple[Source, ...] = ()
     keys: Keys | None = None
     responses_per_second: int = 100
+    primaries: tuple[Primary, ...] = ()
+    register_owner: str = "pymon"
 
 
 def parse_secondary(text: str) -> Secondary:
@@ -91,6 +103,16 @@ def _split(text: str, expected: str) -> tuple[str, dns.name.Name | None]:
 
 def _check_secondary(text: str) -> None:
     parse_secondary(text)
+
+
+def _check_primary(text: str) -> None:
+    if parse_secondary(text).key is None:
+        raise ValueError("an IP address, a :PORT if need be, and the name of a key after a space")
+
+
+def _check_owner(text: str) -> None:
+    if not _OWNER.fullmatch(text):
+        raise ValueError("letters in lower case, digits and hyphens")
 
 
 def _check_source(text: str) -> None:
@@ -139,6 +161,11 @@ def dns_options() -> tuple[Option, ...]:
                "name of the TSIG key it must sign with.", repeatable=True, check=_check_source),
         Option("dns.tsig-key-file", PATH, None, "TSIG keys as BIND writes them (tsig-keygen). With it, every transfer "
                "must be signed with one of them."),
+        Option("dns.register", STR, (), "Primary server that is told the records by UPDATE, IP or IP:PORT and after a "
+               "space the name of its TSIG key; one proxy at a time does that.", repeatable=True,
+               check=_check_primary),
+        Option("dns.register-owner", STR, "pymon", "Whose the names in those servers are: the same for all proxies, "
+               "another than any other installation's.", check=_check_owner),
         Option("dns.responses-per-second", INT, 100, "Equal answers over UDP that a network (/24, IPv6 /56) is given; "
                "others are dropped or told to come over TCP. 0: no limit.", check=_check_rate),
     )  # fmt: skip
@@ -159,6 +186,12 @@ def typed(settings: Settings) -> DnsOptions:
             if secondary.key is None:
                 expected = f"expected ADDRESS KEY as dns.tsig-key-file has {len(keys)} keys"
                 raise ConfigError(f"dns.secondary: {expected}, got {secondary.address}")
+    primaries = []
+    for text in settings["dns.register"]:
+        found = parse_secondary(text)
+        if found.key is None or found.key not in (keys or {}):
+            raise ConfigError(f"dns.register: expected a key of dns.tsig-key-file, got {found.key}")
+        primaries.append(Primary(found.address, found.key))
     reverse = tuple(ipaddress.ip_network(text) for text in settings["dns.reverse"])
     try:
         ReverseZones(reverse)
@@ -173,4 +206,6 @@ def typed(settings: Settings) -> DnsOptions:
         transfer_from=sources,
         keys=keys,
         responses_per_second=settings["dns.responses-per-second"],
+        primaries=tuple(primaries),
+        register_owner=settings["dns.register-owner"],
     )

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from pymon.directory.model import Node, Snapshot
     from pymon.proxy.options import ProxyOptions
 
+DIRECTORY_COPY = "directory-copy.json"
+INVENTORY_FOLDER = "inventory"
+"""In the data directory: what was last known of accounts and nodes, and of each node's containers."""
+
 FAILED_AUTHENTICATIONS_PER_SECOND = 1.0
 FAILED_AUTHENTICATIONS_BURST = 20
 """From one source address, before anything more is computed for it."""
@@ -119,7 +123,7 @@ class Proxy:
     def __init__(self, options: ProxyOptions) -> None:
         self.metrics = SelfMetrics()
         self.fleet = Fleet()
-        self.live = LiveDirectory(options.directory, options.data_dir / "directory-copy.json", self._changed)
+        self.live = LiveDirectory(options.directory, options.data_dir / DIRECTORY_COPY, self._changed)
         self._nodes = Nodes(
             client_context(options), client_context(options, pinned=True), slots=options.upstream_max_requests
         )
@@ -133,7 +137,7 @@ class Proxy:
             self.fleet,
             lambda: self.live.snapshot,
             lambda node: self._nodes.find(node.name).upstream,
-            InventoryStore(options.data_dir / "inventory"),
+            InventoryStore(options.data_dir / INVENTORY_FOLDER),
         )
         self.port = options.listen_addresses[0].port
         accounts = AccountLimits()

@@ -56,11 +56,12 @@ class Changes(NamedTuple):
 
 
 class _Index:
-    """Places by UUID and by owner."""
+    """Places by UUID and by owner. journal: takes the UUIDs of what changes."""
 
-    __slots__ = ("by_owner", "by_uuid")
+    __slots__ = ("by_owner", "by_uuid", "journal")
 
     def __init__(self) -> None:
+        self.journal: set[str] | None = None
         self.by_uuid: dict[str, Place] = {}
         self.by_owner: dict[UUID | None, dict[str, Place]] = {}
 
@@ -71,6 +72,8 @@ class _Index:
             self.drop(uuid)
         self.by_uuid[uuid] = place
         self.by_owner.setdefault(place.owner, {})[uuid] = place
+        if self.journal is not None:
+            self.journal.add(uuid)
 
     def drop(self, uuid: str) -> None:
         owner = self.by_uuid.pop(uuid).owner
@@ -78,6 +81,8 @@ class _Index:
         del owned[uuid]
         if not owned:
             del self.by_owner[owner]
+        if self.journal is not None:
+            self.journal.add(uuid)
 
     def of(self, owner: UUID | None) -> list[Place]:
         return list(self.by_owner.get(owner, {}).values())
@@ -117,6 +122,15 @@ class Fleet:
     def find(self, uuid: str) -> Place | None:
         """Where a container runs."""
         return self._places.get(uuid)
+
+    def last(self, uuid: str) -> Place | None:
+        """Where a container runs, or ran when it stopped lately."""
+        return self._places.get(uuid) or self._stopped.by_uuid.get(uuid)
+
+    def follow(self) -> set[str]:
+        """A set that takes the UUIDs of the containers that change from now on; who asked empties it. For one only."""
+        self._running.journal = self._stopped.journal = journal = set(self._places) | set(self._stopped.by_uuid)
+        return journal
 
     def node(self, uuid: str) -> NodeView | None:
         """The node with this UUID; the one that had it first where several say that they have."""

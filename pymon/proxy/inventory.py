@@ -217,19 +217,13 @@ class Poller:
         copy = self._store.load(name) if self._store is not None else None
         if copy is None:
             return
-        document = bytes(copy.document)
-        try:
-            inventory = decode_inventory(document)
-        except ValueError as error:
-            _log.warning("copy of an inventory ignored", extra={"fields": {"node": name, "problem": str(error)}})
-            return
-        if _impostor(name, inventory.uuid, nodes):
-            return
         now = self._clock()
-        self._conflicts(name, self._fleet.replace(name, inventory, self._accounts(), now))
-        self._fleet.restore_stopped(name, [(stop.container, stop.since) for stop in copy.stopped], now)
+        changes = restore(self._fleet, name, copy, nodes, self._accounts(), now)
+        if changes is None:
+            return
+        self._conflicts(name, changes)
         polled.seen_at = time.monotonic() - max(0.0, now - copy.saved_at)
-        polled.document = document
+        polled.document = bytes(copy.document)
         if _ETAG.fullmatch(copy.etag):
             polled.etag = copy.etag
             polled.known = True
@@ -360,6 +354,22 @@ class Poller:
             _log.info("inventory read again", extra={"fields": {"node": polled.node.name}})
         polled.failures = 0
         polled.problem = None
+
+
+def restore(
+    fleet: Fleet, name: str, copy: Copy, nodes: Mapping[str, Node], accounts: Snapshot, now: float
+) -> Changes | None:
+    """Take over what the copy of a node's inventory says; None where it is damaged or another node's."""
+    try:
+        inventory = decode_inventory(bytes(copy.document))
+    except ValueError as error:
+        _log.warning("copy of an inventory ignored", extra={"fields": {"node": name, "problem": str(error)}})
+        return None
+    if _impostor(name, inventory.uuid, nodes):
+        return None
+    changes = fleet.replace(name, inventory, accounts, now)
+    fleet.restore_stopped(name, [(stop.container, stop.since) for stop in copy.stopped], now)
+    return changes
 
 
 def _renamed(gone: Mapping[str, Node], come: Mapping[str, Node]) -> dict[str, str]:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pymon.config import (
     ADDRESS,
@@ -169,21 +169,27 @@ def _typed(settings: Settings, data_dir: Path) -> ProxyOptions:
     )
 
 
-def load_proxy_options(argv: Sequence[str], environ: Mapping[str, str], uid: int, *, version: str = "") -> ProxyOptions:
-    """The options of flags, variables and file, for a user. ConfigError on bad ones, SystemExit(0) after ``--help``."""
+def load_proxy_options(
+    argv: Sequence[str], environ: Mapping[str, str], uid: int, *, version: str = "", more: Sequence[Option] = ()
+) -> tuple[ProxyOptions, Settings]:
+    """The options of flags, variables and file, for a user, and all settings with those of the rows `more`.
+
+    ConfigError on bad ones, SystemExit(0) after ``--help``.
+    """
     settings = load(
-        option_table(),
+        (*option_table(), *more),
         argv,
         environ,
         program="pymon proxy",
         description="Answer tenants' scrapes and discovery from the agents of many nodes.",
         version=version,
     )
-    return _typed(settings, settings["data-dir"] or default_data_dir(environ, uid))
+    return _typed(settings, settings["data-dir"] or default_data_dir(environ, uid)), settings
 
 
-def check_proxy_file(file: Path) -> None:
-    """Raise ConfigError unless the file is one that a proxy would take."""
-    table = option_table()
-    values: dict[str, Any] = {option.name: option.default for option in table}
-    _typed(Settings(values | load_file(table, file)), Path())
+def check_proxy_file(file: Path, more: Sequence[Option] = ()) -> Settings:
+    """The settings of a file that a proxy would take, with the rows `more`. ConfigError when it would not."""
+    table = (*option_table(), *more)
+    settings = Settings({option.name: option.default for option in table} | load_file(table, file))
+    _typed(settings, Path())
+    return settings

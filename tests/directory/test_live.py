@@ -134,6 +134,20 @@ async def test_the_copy_serves_while_the_directory_is_away(file: Path, tmp_path:
         await until(lambda: "bob" in directory.snapshot.accounts_by_name)
 
 
+async def test_a_peek_writes_nothing_and_takes_the_copy_when_the_directory_is_away(file: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    peeking = LiveDirectory(str(file), copy, lambda _: None)
+    assert set(peeking.peek().accounts_by_name) == {"alice"}
+    assert peeking.error == ""
+    assert not copy.exists()
+    async with started(file, copy):
+        pass
+    file.rename(tmp_path / "away.db")
+    peeking = LiveDirectory(str(file), copy, lambda _: None)
+    assert set(peeking.peek().accounts_by_name) == {"alice"}
+    assert "no directory there" in peeking.error
+
+
 async def test_the_last_good_one_stays_when_the_file_goes_or_is_damaged(file: Path, caplog) -> None:
     caplog.set_level(logging.INFO)
     good = file.read_bytes()

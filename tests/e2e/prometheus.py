@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 _PAUSE = 0.02
 """Seconds between two looks at something that is awaited."""
-_LISTENING = re.compile(r'msg="Listening on" address=(127\.0\.0\.1:(?!0\b)\d+)')
+_LISTENING = re.compile(r'msg="Listening on" address=([0-9.]+:(?!0\b)\d+)')
 
 
 class PrometheusError(RuntimeError):
@@ -53,9 +53,16 @@ class Prometheus:
     """A Prometheus with the configuration `config`, its data and log in `directory`; a context manager."""
 
     def __init__(
-        self, config: str, directory: Path, *, timeout: float = 20.0, prefix: Sequence[str | Path] = ()
+        self,
+        config: str,
+        directory: Path,
+        *,
+        timeout: float = 20.0,
+        prefix: Sequence[str | Path] = (),
+        host: str = "127.0.0.1",
     ) -> None:
-        """prefix: a program that becomes Prometheus, in an environment of its making."""
+        """prefix: a program that becomes Prometheus, in an environment of its making. host: where it listens."""
+        self._host = host
         self._prefix = prefix
         self._program = require("prometheus")
         self._timeout = timeout
@@ -72,7 +79,7 @@ class Prometheus:
             self._program,
             f"--config.file={self._config}",
             f"--storage.tsdb.path={self._data}",
-            "--web.listen-address=127.0.0.1:0",
+            f"--web.listen-address={self._host}:0",
             "--log.format=logfmt",
         ]
         with self.log.open("wb") as log:

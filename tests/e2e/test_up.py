@@ -23,6 +23,7 @@ ANY_PORT = (
     "--web.listen-address=127.0.0.1:0",
     "--proxy.listen-address=127.0.0.1:0",
     "--proxy.telemetry-address=127.0.0.1:0",
+    "--dns.listen-address=127.0.0.1:0",
 )
 
 
@@ -155,7 +156,9 @@ def test_accounts_that_are_there_before_the_first_start(tmp_path: Path) -> None:
         assert up.curl("as a tenant").startswith("[")
 
 
-@pytest.mark.parametrize("flag", ["--web.listen-address", "--proxy.listen-address", "--proxy.telemetry-address"])
+@pytest.mark.parametrize(
+    "flag", ["--web.listen-address", "--proxy.listen-address", "--proxy.telemetry-address", "--dns.listen-address"]
+)
 def test_an_address_that_is_taken_is_one_line(tmp_path: Path, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -34,6 +34,7 @@ from pymon.cli.proxy import serve_proxy
 from pymon.config import Address, Listen
 from pymon.directory.authority import Authority
 from pymon.directory.directory import open_directory
+from pymon.dns.options import DnsOptions
 from pymon.proxy.build import Proxy
 from pymon.proxy.options import ProxyOptions, load_proxy_options
 from tests.oracle import parse
@@ -227,7 +228,7 @@ class Site:
         ]
 
     def options(self, **changes: Any) -> ProxyOptions:
-        return replace(load_proxy_options(self.flags(), {}, 0), **changes)
+        return replace(load_proxy_options(self.flags(), {}, 0)[0], **changes)
 
 
 # --- clients -------------------------------------------------------------------------------------
@@ -395,7 +396,7 @@ async def running(site: Site, *, containers: int | None = None, **changes: Any) 
         *(["terminator"][: len(options.terminator_addresses)]),
     }
     task = asyncio.create_task(
-        serve_proxy(proxy, options, stop, lambda name, bound: addresses.setdefault(name, bound[0]))
+        serve_proxy(proxy, options, DnsOptions(), stop, lambda name, bound: addresses.setdefault(name, bound[0]))
     )
     try:
         await until(lambda: task.done() or expected == addresses.keys())

@@ -17,7 +17,7 @@ TLS = ("--tls.cert-file=c.pem", "--tls.key-file=k.pem")
 
 
 def options(*argv, env=None, uid=0):
-    return load_proxy_options(argv, env or {}, uid)
+    return load_proxy_options(argv, env or {}, uid)[0]
 
 
 def test_defaults():

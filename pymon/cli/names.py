@@ -1,0 +1,287 @@
+"""Containers in DNS: what the proxy knows, handed to the DNS server and to who registers.
+
+Here because proxy and dns know nothing of each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import math
+import secrets
+import socket
+from typing import TYPE_CHECKING
+
+from pymon.config import ConfigError
+from pymon.directory.presence import Presence
+from pymon.dns.records import Records
+from pymon.dns.registrar import Registrar, Server
+from pymon.dns.server import DnsServer
+from pymon.dns.view import Instance, Proxy, View
+from pymon.proxy.build import FIRST_ANSWER_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from pymon.config import Listen
+    from pymon.directory.model import Snapshot
+    from pymon.dns.options import DnsOptions
+    from pymon.proxy.build import Proxy as ProxyParts
+    from pymon.proxy.fleet import Fleet, Place
+    from pymon.proxy.options import ProxyOptions
+    from pymon.proxy.self_metrics import SelfMetrics
+
+LOOK_SECONDS = 0.2
+TELL_SECONDS = 60.0
+"""Between two looks at what is not in DNS as asked for, which costs more than a change does."""
+
+PROBLEMS_LOGGED = 10
+
+_log = logging.getLogger(__name__)
+
+
+def instance(place: Place, accounts: Snapshot) -> Instance:
+    """A container as DNS needs it."""
+    container = place.container
+    account = accounts.accounts.get(place.owner) if place.owner is not None else None
+    return Instance(
+        uuid=container.uuid,
+        alias=container.name,
+        account=account.uuid if account is not None else None,
+        account_name=account.name if account is not None else "",
+        running=container.state != "stopped",
+        down=container.health == "unhealthy",
+        addresses=container.addresses,
+        services=container.services,
+        node=place.node.uuid,
+    )
+
+
+def view(
+    places: Iterable[Place],
+    nodes: Iterable[str],
+    accounts: Snapshot,
+    proxies: Mapping[str, tuple[str, ...]],
+    zone: str,
+    options: DnsOptions,
+) -> View:
+    """All that is known, as DNS needs it."""
+    return View(
+        zone=zone,
+        instances=[instance(place, accounts) for place in places],
+        nodes=nodes,
+        proxies=tuple(Proxy(name, addresses) for name, addresses in sorted(proxies.items())),
+        reverse=options.reverse,
+        name_servers=options.name_servers,
+    )
+
+
+class Names:
+    """Keeps the zones of a server in step with a fleet. `changed` is told the names whose records have changed."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        accounts: Callable[[], Snapshot],
+        server: DnsServer,
+        zone: str,
+        options: DnsOptions,
+        proxies: Mapping[str, tuple[str, ...]],
+        changed: Callable[[Iterable[str]], None] = lambda _: None,
+    ) -> None:
+        self._fleet = fleet
+        self._accounts = accounts
+        self._server = server
+        self.changed = changed
+        self._journal = fleet.follow()
+        self._nodes = frozenset(node.uuid for node in fleet.nodes())
+        self._problems: frozenset[str] = frozenset()
+        places = [place for uuid in self._journal if (place := fleet.last(uuid)) is not None]
+        self._journal.clear()
+        self._known = accounts()
+        self.records = Records(view(places, self._nodes, self._known, proxies, zone, options))
+        server.publish(self.records)
+        self._tell()
+
+    def set_proxies(self, proxies: Mapping[str, tuple[str, ...]]) -> None:
+        """Other proxies are alive."""
+        alive = tuple(Proxy(name, addresses) for name, addresses in sorted(proxies.items()))
+        self._publish(self.records.update(proxies=alive))
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                self.look()
+            except Exception:  # noqa: BLE001  # the names of others must go on changing
+                _log.exception("internal error: names")
+
+    def look(self) -> None:
+        """Take over what has changed since the last look."""
+        if self._untold and asyncio.get_running_loop().time() > self._tell_at:
+            self._tell()
+        nodes = frozenset(node.uuid for node in self._fleet.nodes())
+        accounts = self._accounts()
+        if accounts is not self._known:
+            self._journal.update(self._renamed(self._known, accounts))
+            self._known = accounts
+        if not self._journal and nodes == self._nodes:
+            return
+        self._nodes = nodes
+        uuids = tuple(self._journal)
+        self._journal.clear()
+        changed, removed = [], []
+        for uuid in uuids:
+            place = self._fleet.last(uuid)
+            if place is None:
+                removed.append(uuid)
+            else:
+                changed.append(instance(place, accounts))
+        self._publish(self.records.update(changed, removed, nodes=nodes))
+
+    def _renamed(self, before: Snapshot, now: Snapshot) -> Iterator[str]:
+        """Containers of the accounts that have another name: nothing else about them has changed."""
+        for uuid, account in now.accounts.items():
+            known = before.accounts.get(uuid)
+            if known is not None and known.name != account.name:
+                for place in (*self._fleet.owned(uuid), *self._fleet.stopped(uuid)):
+                    yield place.container.uuid
+
+    def _publish(self, names: set[str]) -> None:
+        if names:
+            self._untold = True
+            self._server.update(self.records, names)
+            self.changed(names)
+
+    def _tell(self) -> None:
+        """Log what is not in DNS as asked for, once."""
+        found = frozenset(f"{problem.uuid}: {problem.text}".removeprefix(": ") for problem in self.records.problems())
+        for text in sorted(found - self._problems)[:PROBLEMS_LOGGED]:
+            _log.warning("not in DNS: %s", text)
+        self._problems = found
+        self._untold = False
+        self._tell_at = asyncio.get_running_loop().time() + TELL_SECONDS
+
+
+# --- serving -------------------------------------------------------------------------------------
+
+
+def wanted(dns: DnsOptions) -> bool:
+    """Whether there is anything to do for DNS."""
+    return bool(dns.listen_addresses or dns.primaries)
+
+
+async def serve_names(
+    proxy: ProxyParts,
+    options: ProxyOptions,
+    dns: DnsOptions,
+    stop: asyncio.Event,
+    started: Callable[[tuple[Listen, ...]], None],
+) -> None:
+    """Answer DNS and register names until `stop`. OSError names an address that cannot be had.
+
+    Nothing is answered before the nodes had time to say what they have, and nothing registered before one has: a name
+    that is not known yet must not be told to be none.
+    """
+    server = DnsServer(dns)
+    _tell_of(proxy.metrics, server)
+    own = own_addresses(dns, options)
+    await _settled(proxy, stop, FIRST_ANSWER_SECONDS)
+    name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    names = Names(proxy.fleet, lambda: proxy.live.snapshot, server, options.zone, dns, {name: own})
+    presence = Presence(options.directory, name, own, names.set_proxies)
+    registrar = _registrar(names, options, dns, name) if dns.primaries else None
+    if registrar is not None:
+        names.changed = registrar.changed
+        _tell_of_registration(proxy.metrics, registrar)
+    if dns.listen_addresses:
+        await server.start()
+    following = [asyncio.create_task(names.run())]
+    presence.start()
+    if registrar is not None:
+        following.append(asyncio.create_task(_register(proxy, names, registrar, stop)))
+    try:
+        if dns.listen_addresses:
+            started(server.addresses)
+        await stop.wait()
+    finally:
+        for task in following:
+            task.cancel()
+        if registrar is not None:
+            await registrar.stop()
+        await presence.stop()
+        if dns.listen_addresses:
+            await server.stop()
+
+
+async def _settled(proxy: ProxyParts, stop: asyncio.Event, seconds: float) -> None:
+    """Wait until the inventory is known, the time is over, or the end begins."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    while proxy.ready() is not None and loop.time() - begun < seconds and not stop.is_set():  # noqa: ASYNC110
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _register(proxy: ProxyParts, names: Names, registrar: Registrar, stop: asyncio.Event) -> None:
+    await _settled(proxy, stop, math.inf)
+    names.look()
+    registrar.start()
+
+
+def _registrar(names: Names, options: ProxyOptions, dns: DnsOptions, name: str) -> Registrar:
+    keys = dns.keys or {}
+    servers = [Server(primary.address, keys[primary.key], names.records.origins) for primary in dns.primaries]
+    return Registrar(
+        servers,
+        owner=dns.register_owner,
+        holder=name,
+        directory=options.directory,
+        content=names.records.content,
+    )
+
+
+def _tell_of(metrics: SelfMetrics, server: DnsServer) -> None:
+    for family in server.families():
+        add = metrics.gauges if family.kind == "gauge" else metrics.counters
+        add(family.name, family.help, family.labels, family.read)
+
+
+def _tell_of_registration(metrics: SelfMetrics, registrar: Registrar) -> None:
+    metrics.gauges(
+        "pymon_dns_registration_age_seconds",
+        "Time since the zone at the server was last known to be as it should, where this proxy registers.",
+        ("server", "zone"),
+        lambda: {
+            (one.server, one.zone): one.age_seconds for one in registrar.status() if math.isfinite(one.age_seconds)
+        },
+    )
+    metrics.gauges(
+        "pymon_dns_registered_names", "Names of ours at the server, where this proxy registers.", ("server", "zone"),
+        lambda: {(one.server, one.zone): one.names for one in registrar.status()},
+    )  # fmt: skip
+    metrics.counters(
+        "pymon_dns_updates", "UPDATE messages that servers have done.", ("server", "zone"), registrar.updates
+    )
+    metrics.counters(
+        "pymon_dns_registration_failures", "Failures of registration, by reason.", ("server", "reason"),
+        registrar.failures,
+    )  # fmt: skip
+    metrics.gauge("pymon_dns_registers", "Whether this proxy is the one that registers.", registrar.leads)
+
+
+def own_addresses(dns: DnsOptions, options: ProxyOptions) -> tuple[str, ...]:
+    """Addresses under which this proxy is reached, for ``cmon.ZONE``. ConfigError where they are not to be guessed."""
+    if dns.proxy_addresses:
+        return dns.proxy_addresses
+    found = [address.host for address in options.listen_addresses]
+    with contextlib.suppress(ValueError):
+        addresses = [ipaddress.ip_address(host) for host in found]
+        if not any(address.is_unspecified for address in addresses):
+            return tuple(map(str, addresses))
+    raise ConfigError(
+        "dns.proxy-address: expected the addresses at which this proxy is reached, as it listens on "
+        + ", ".join(map(str, options.listen_addresses))
+    )
