@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from bench import proxy, render, scrape, single
+from bench import dns, proxy, render, scrape, single
 
 SUITES = {
     "scrape1000": lambda: scrape.measure(1000),
@@ -13,6 +13,7 @@ SUITES = {
     "single": single.measure,
     "render": render.measure,
     "proxy": proxy.measure,
+    "dns": dns.measure,
 }
 
 
