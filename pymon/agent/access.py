@@ -1,36 +1,19 @@
-"""Who may be answered: the web configuration file kept fresh, and the rate limit."""
+"""Who may be answered: the web configuration file kept fresh."""
 
 from __future__ import annotations
 
 import logging
-import math
-import os
 from typing import TYPE_CHECKING
 
-from pymon.agent.web_config import RateLimit, WebConfig, load_web_config, make_context, san_allowed
+from pymon.agent.web_config import WebConfig, load_web_config, make_context, san_allowed
 from pymon.config import ConfigError
+from pymon.service.files import Fingerprint, fingerprint
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
-
-_Fingerprint = tuple[tuple[int, ...] | int, ...]
-
-
-def _fingerprint(files: tuple[Path, ...]) -> _Fingerprint:
-    """What changes when one of the files does."""
-    prints: list[tuple[int, ...] | int] = []
-    for file in files:
-        try:
-            stat = os.stat(file)  # noqa: PTH116  # on the path of each request
-        except OSError as error:
-            prints.append(error.errno or 0)
-        else:
-            prints.append((stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_dev))
-    return tuple(prints)
 
 
 class LiveWebConfig:
@@ -43,7 +26,7 @@ class LiveWebConfig:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._watched: tuple[Path, ...] = (file,)
-        self._seen: _Fingerprint = ()
+        self._seen: Fingerprint = ()
         self.config = WebConfig()
         self.header_block = b""
         self.context: ssl.SSLContext | None = None
@@ -53,17 +36,17 @@ class LiveWebConfig:
 
     def _load(self) -> None:
         """Read everything. The fingerprint is older than the bytes, so a change while reading is seen next time."""
-        self._seen = _fingerprint(self._watched)
+        self._seen = fingerprint(self._watched)
         config = load_web_config(self._file)
         watched = (self._file, *(config.tls.files if config.tls else ()))
         if watched != self._watched:
-            self._watched, self._seen = watched, _fingerprint(watched)
+            self._watched, self._seen = watched, fingerprint(watched)
         self.context = make_context(config.tls, self._file) if config.tls else None
         self.config, self.header_block = config, config.header_block
 
     def refresh(self) -> None:
         """Look whether a file changed, and read them if so: a stat for each file. The last good values stay."""
-        if _fingerprint(self._watched) == self._seen:
+        if fingerprint(self._watched) == self._seen:
             return
         config, context = self.config, self.context
         try:
@@ -83,24 +66,3 @@ class LiveWebConfig:
         """Whether the certificate of a connection has a name that is allowed."""
         allowed = self.config.tls.client_allowed_sans if self.config.tls else None
         return not allowed or san_allowed(tls.getpeercert(), allowed)
-
-
-class TokenBucket:
-    """A rate limit for everyone together."""
-
-    def __init__(self, limit: RateLimit, clock: Callable[[], float]) -> None:
-        self._limit = limit
-        self._clock = clock
-        self._tokens = float(limit.burst)
-        self._at = clock()
-
-    def take(self) -> int | None:
-        """Take a token: None, or when there is none the whole seconds until there is."""
-        now = self._clock()
-        interval = self._limit.interval_seconds
-        self._tokens = min(float(self._limit.burst), self._tokens + (now - self._at) / interval)
-        self._at = now
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return None
-        return max(1, math.ceil((1 - self._tokens) * interval))

@@ -23,13 +23,13 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 import pymon
-from pymon.agent.access import TokenBucket
 from pymon.config import nearest, shown
 from pymon.exposition.negotiation import Format, accepts_gzip, negotiate
 from pymon.service.answer import GONE, HTML, Refusal, Reply, send, text_reply
 from pymon.service.headers import entity_tags, joined, scrape_timeout
 from pymon.service.passwords import BusyError, Passwords
 from pymon.service.serve import Server
+from pymon.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -111,7 +111,7 @@ class AgentWeb:
             "/": ("page", self._page),
         }
         limit = web_config.config.rate_limit if web_config else None
-        self._bucket = TokenBucket(limit, time.monotonic) if limit else None
+        self._bucket = TokenBucket(1 / limit.interval_seconds, limit.burst) if limit else None
         self._passwords = Passwords()
         self._counts = _Counts(registry)
         Gauge("pymon_http_requests_in_flight", "Requests being answered.", registry=registry).set_function(
@@ -189,9 +189,9 @@ class AgentWeb:
         live.refresh()
         if live.error is not None:
             raise Refusal(500, "the web configuration file is not usable, see the log")
-        wait = self._bucket.take() if self._bucket else None
-        if wait is not None:
-            raise Refusal(429, "too many requests", b"Retry-After: %d\r\n" % wait)
+        wait = self._bucket.take(time.monotonic()) if self._bucket else 0.0
+        if wait:
+            raise Refusal(429, "too many requests", b"Retry-After: %d\r\n" % max(1, math.ceil(wait)))
         users = live.config.users
         if not users:
             return

@@ -21,12 +21,12 @@ from pymon.config import Address
 from pymon.dns import listen
 from pymon.dns.acl import transfer_policy
 from pymon.dns.authority import Authority
-from pymon.dns.bucket import Bucket
 from pymon.dns.notify import Notifier
 from pymon.dns.options import DnsOptions
 from pymon.dns.records import Record, Records
 from pymon.dns.tcp import Connections, Limits
 from pymon.dns.zone import Zone
+from pymon.token_bucket import TokenBucket
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class DnsServer:
         self._responder: Responder | None = None
         self._notifier: Notifier | None = None
         self._notified: Counter[str] = Counter()
-        self._handed = Bucket(HANDED_PER_SECOND, HANDED_PER_SECOND / 4)
+        self._handed = TokenBucket(HANDED_PER_SECOND, HANDED_PER_SECOND / 4)
         self._udp_responses: Counter[int] = Counter()
         self._dropped: Counter[str] = Counter()
         self._native_counts: dict[str, int] = {}

@@ -20,10 +20,10 @@ from typing import cast
 import dns.rcode
 
 from pymon._native.responder import HandOver
-from pymon.dns.acl import source_of
 from pymon.dns.authority import Answer, Authority, Transfer
-from pymon.dns.bucket import Bucket
 from pymon.dns.message import refusal
+from pymon.peer import source_of
+from pymon.token_bucket import TokenBucket
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Connections:
     def __init__(self, authority: Authority, limits: Limits) -> None:
         self.authority = authority
         self.limits = limits
-        self.slow = Bucket(limits.rate, limits.rate / 4)
+        self.slow = TokenBucket(limits.rate, limits.rate / 4)
         self.transferring = asyncio.Semaphore(limits.transfers)
         self.open: OrderedDict[Connection, None] = OrderedDict()  # the one that was silent longest first
         self.tasks: set[asyncio.Task[None]] = set()

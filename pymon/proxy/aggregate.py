@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import re
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pymon.config import shown
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 By = Literal["service", "group", "node"]
 
@@ -185,22 +182,6 @@ class Adder(_Exposition):
                 lines = (b"\n%b%b %b" % (name, block, _decimal(number)) for block, number in family.sums.items())
                 out += (_header(name, family), *lines, b"\n")
         return b"".join(out)
-
-
-def merge(parts: Iterable[Part]) -> bytes:
-    """All parts in a `Merger`. Raises InvalidPartError."""
-    merger = Merger()
-    for part in parts:
-        merger.add(part)
-    return merger.body()
-
-
-def aggregate(parts: Iterable[Part], by: By) -> bytes:
-    """All parts in an `Adder`. Raises InvalidPartError."""
-    adder = Adder(by)
-    for part in parts:
-        adder.add(part)
-    return adder.body()
 
 
 def _families(part: Part) -> list[_Family]:

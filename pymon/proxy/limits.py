@@ -5,10 +5,12 @@ Pure: the time is an argument, in seconds of any clock that does not go back. No
 
 from __future__ import annotations
 
-import socket
 from collections import OrderedDict
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
+
+from pymon.peer import source_of
+from pymon.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -23,64 +25,6 @@ BUSY_RETRY_SECONDS = 1.0
 
 _LOOKS = 16
 """Accounts looked at in one go when there are too many; more than one goes for each that comes."""
-
-_ROUNDING = 1e-6
-"""Tokens. Who waited for as long as it was told must not miss its token by the last bit of a float."""
-
-_IPV6_PREFIX_BYTES = 8
-_MAPPED_IPV4 = bytes(10) + b"\xff\xff"
-
-
-class TokenBucket:
-    """`rate` tokens a second up to `burst`, full at first. A rate of 0 is unlimited."""
-
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate = rate
-        self._burst = self._tokens = float(burst)
-        self._at = float("-inf")
-
-    def _refill(self, now: float) -> None:
-        if now > self._at:
-            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-            self._at = now
-
-    def take(self, now: float) -> float:
-        """Take a token: 0.0, or when there is none the seconds until there is."""
-        if not self._rate:
-            return 0.0
-        if now > self._at:
-            tokens = self._tokens + (now - self._at) * self._rate
-            self._tokens = tokens = min(tokens, self._burst)
-            self._at = now
-        else:
-            tokens = self._tokens
-        if tokens >= 1.0 - _ROUNDING:
-            self._tokens = tokens - 1.0
-            return 0.0
-        return (1.0 - tokens) / self._rate
-
-    def owe(self, tokens: int) -> None:
-        """Take tokens that may not be there yet; `take` waits until they are made up for."""
-        self._tokens -= tokens
-
-    def wait(self, now: float) -> float:
-        """Seconds until `take` would give a token: 0.0 when it would now."""
-        if not self._rate:
-            return 0.0
-        self._refill(now)
-        return 0.0 if self._tokens >= 1.0 - _ROUNDING else (1.0 - self._tokens) / self._rate
-
-    def change(self, rate: float, burst: float, now: float) -> None:
-        """Another limit from now on. What was taken stays taken, but never more than the new burst."""
-        if self._rate:
-            self._refill(now)
-            taken = self._burst - self._tokens
-        else:
-            taken = 0.0
-        self._rate, self._burst, self._at = rate, float(burst), now
-        self._tokens = max(0.0, self._burst - taken)
 
 
 class Reason(StrEnum):
@@ -176,14 +120,14 @@ class AddressLimits:
         self._rate = rate
         self._burst = burst
         self._bound = bound
-        self._buckets: OrderedDict[str | bytes, TokenBucket] = OrderedDict()
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._buckets)
 
     def failed(self, address: str, now: float) -> None:
         """Count a failed authentication."""
-        key = network(address)
+        key = source_of(address)
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = TokenBucket(self._rate, self._burst)
@@ -197,18 +141,5 @@ class AddressLimits:
         """Seconds for which nothing from there is to be authenticated: 0.0 when it may be."""
         if not self._buckets:
             return 0.0
-        bucket = self._buckets.get(network(address))
+        bucket = self._buckets.get(source_of(address))
         return 0.0 if bucket is None else bucket.wait(now)
-
-
-def network(address: str) -> str | bytes:
-    """What is limited together: an IPv4 address however it is written, the /64 of an IPv6 address, or else the text."""
-    if ":" not in address:
-        return address
-    try:
-        packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
-    except (OSError, ValueError):  # ValueError: a NUL in it
-        return address
-    if packed.startswith(_MAPPED_IPV4):
-        return socket.inet_ntop(socket.AF_INET, packed[len(_MAPPED_IPV4) :])
-    return packed[:_IPV6_PREFIX_BYTES]

@@ -25,6 +25,7 @@ from pymon.config import (
     load_file,
 )
 from pymon.directory.data_dir import DIRECTORY_FILE, default_data_dir
+from pymon.peer import plain_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,13 +70,6 @@ def _trust(text: str) -> None:
         ipaddress.ip_address(text)
     except ValueError:
         raise ValueError("an IP address") from None
-
-
-def _plain_address(text: str) -> str:
-    """As connections name it: IPv4 as such, however it is written."""
-    address = ipaddress.ip_address(text)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
 
 
 def _header(text: str) -> None:
@@ -142,7 +136,7 @@ def _typed(settings: Settings, data_dir: Path) -> ProxyOptions:
     cert, key = _pair(settings, "tls.cert-file", "tls.key-file")
     upstream_cert, upstream_key = _pair(settings, "upstream.tls-cert-file", "upstream.tls-key-file")
     terminators = settings["terminator.listen-address"]
-    trust = frozenset(_plain_address(text) for text in settings["terminator.trust"])
+    trust = frozenset(plain_address(text) for text in settings["terminator.trust"])
     if cert is None and not terminators:
         raise ConfigError("tls.cert-file: expected a certificate or a terminator.listen-address, got neither")
     if any(isinstance(address, Address) for address in terminators) and not trust:

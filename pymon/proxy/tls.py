@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pymon._native.tls import accept_any_certificate
 from pymon.config import ConfigError
+from pymon.service.files import fingerprint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,9 +72,6 @@ def server_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
     return context
 
 
-_Seen = tuple[tuple[int, ...], ...]
-
-
 class LiveContext:
     """The context of a certificate and a key file, made again when one of them changes.
 
@@ -84,25 +81,13 @@ class LiveContext:
 
     def __init__(self, cert_file: Path, key_file: Path) -> None:
         self._files = (cert_file, key_file)
-        self._seen = self._look()
+        self._seen = fingerprint(self._files)
         self.context: ssl.SSLContext | None = server_context(*self._files)
         self.error: ConfigError | None = None
 
-    def _look(self) -> _Seen:
-        """What changes when one of the files does."""
-        seen: list[tuple[int, ...]] = []
-        for file in self._files:
-            try:
-                stat = os.stat(file)  # noqa: PTH116  # on the path of each connection
-            except OSError as error:
-                seen.append((error.errno or 0,))
-            else:
-                seen.append((stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_dev))
-        return tuple(seen)
-
     def refresh(self) -> None:
         """Look whether a file changed, and read both if so."""
-        seen = self._look()
+        seen = fingerprint(self._files)
         if seen == self._seen:
             return
         # Older than the bytes, so a change while reading is seen next time.

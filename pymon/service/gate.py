@@ -7,7 +7,6 @@ gives way, so a newcomer who means it is through long before its turn to go come
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ Handshake = Literal["done", "failed", "timeout"]
 Refused = Literal["rate", "crowded", "source_crowded", "silent", "slow_head", "large_head"]
 """Why a connection was ended: too many handshakes of its source; it gave way to newcomers, of anybody or of its own
 source; it brought nothing, or no whole request, in time; its request head was too large."""
-
-_MAPPED_IPV4 = "::ffff:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +39,6 @@ class Pending(Protocol):
 
     def give_way(self) -> None:
         """End at once."""
-
-
-def plain_address(address: str) -> str:
-    """A peer's address as people write it: IPv4 as such even where an IPv6 socket took it."""
-    return address.removeprefix(_MAPPED_IPV4)
-
-
-def source_of(address: str) -> str:
-    """Who counts as one source: an IPv4 address, or the /64 network of an IPv6 address."""
-    plain = plain_address(address)
-    if ":" not in plain:
-        return plain
-    network = int(ipaddress.IPv6Address(plain.partition("%")[0])) >> 64
-    return f"{network:016x}::/64"
 
 
 class Gate:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from pymon.peer import plain_address, source_of
 from pymon.service.connection import FIELD_MAX_BYTES, LINE_MAX_BYTES, Connection
-from pymon.service.gate import Gate, plain_address, source_of
+from pymon.service.gate import Gate
 from pymon.service.listen import bound, listening, raise_descriptor_limit
 
 if TYPE_CHECKING:

@@ -470,12 +470,6 @@ def _other_page_size(file: File, sizes: frozenset[str]) -> bool:
     return file.name.startswith("hugetlb.") and file.name.split(".")[1] not in sizes
 
 
-def files_read(hierarchies: Hierarchies, columns: Iterable[Column], sysfs: Path) -> list[tuple[Path, str]]:
-    """Hierarchy root and file name of what is read of a container at every scrape."""
-    plans = _plan(hierarchies, columns, _huge_page_sizes(sysfs)).values()
-    return [(plan.roots[root], name) for plan in plans for name, root, _, slow, *_ in plan.files if not slow]
-
-
 def published(hierarchies: Hierarchies, metrics: Iterable[Metric]) -> frozenset[str]:
     """The tables that readers of this host would fill for these metrics, and the one that needs no reader."""
     plans = _plan(hierarchies, columns_of(metrics), frozenset(HUGEPAGE_SIZES)).values()

@@ -1,4 +1,4 @@
-"""The token bucket, and the file that is read again."""
+"""The file that is read again."""
 
 from __future__ import annotations
 
@@ -8,21 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pymon.agent.access import LiveWebConfig, TokenBucket
-from pymon.agent.web_config import RateLimit
+from pymon.agent.access import LiveWebConfig
 from pymon.config import ConfigError
-
-
-def test_token_bucket() -> None:
-    now = 0.0
-    bucket = TokenBucket(RateLimit(10.0, 2), lambda: now)
-    assert [bucket.take(), bucket.take(), bucket.take()] == [None, None, 10]
-    now = 4.0
-    assert bucket.take() == 6
-    now = 10.0
-    assert [bucket.take(), bucket.take()] == [None, 10]
-    now = 1000.0
-    assert [bucket.take(), bucket.take(), bucket.take()] == [None, None, 10]
 
 
 def rewrite(file: Path, text: str) -> None:

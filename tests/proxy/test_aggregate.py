@@ -13,12 +13,26 @@ from pymon.agent.build import build_agent
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import load_agent_options
 from pymon.exposition.negotiation import Format
-from pymon.proxy.aggregate import Adder, InvalidPartError, Merger, Part, aggregate, merge
+from pymon.proxy.aggregate import Adder, InvalidPartError, Merger, Part
 from tests.agent.fixture_host import HOSTS, REPOSITORY, copy_host
 from tests.e2e.prometheus import check_metrics
 from tests.oracle import escaped, parse
 
 IDENTITY = re.compile(r"id|image|name|container_label_.*")
+
+
+def merge(parts):
+    merger = Merger()
+    for part in parts:
+        merger.add(part)
+    return merger.body()
+
+
+def aggregate(parts, by):
+    adder = Adder(by)
+    for part in parts:
+        adder.add(part)
+    return adder.body()
 
 
 def families_of(body):

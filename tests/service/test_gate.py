@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pymon.service.gate import Gate, GateLimits, plain_address, source_of
+from pymon.service.gate import Gate, GateLimits
 
 
 class Waiting:
@@ -15,23 +15,6 @@ class Waiting:
 
     def give_way(self) -> None:
         self._gone.append(self._name)
-
-
-@pytest.mark.parametrize(
-    ("address", "plain", "source"),
-    [
-        ("192.0.2.7", "192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2:3:4:5:6", "20010db800010002::/64"),
-        ("2001:db8:1:2::", "2001:db8:1:2::", "20010db800010002::/64"),
-        ("2001:db8:1:3::", "2001:db8:1:3::", "20010db800010003::/64"),
-        ("fe80::1%eth0", "fe80::1%eth0", "fe80000000000000::/64"),
-        ("::1", "::1", "0000000000000000::/64"),
-    ],
-)
-def test_sources(address: str, plain: str, source: str) -> None:
-    assert plain_address(address) == plain
-    assert source_of(address) == source
 
 
 def test_handshakes_have_a_burst_and_a_rate_for_each_source() -> None:
