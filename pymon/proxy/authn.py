@@ -61,9 +61,6 @@ REASONS = (
 MAX_REMEMBERED = 10_000
 """Certificates, and as many Authorization headers, that are known to be good."""
 
-MAX_REFUSED = 1_000
-"""Certificates that are known to be bad, whatever the time."""
-
 _REMEMBERED_MAX_BYTES = 4_096
 """Larger certificates are looked at each time."""
 
@@ -119,7 +116,6 @@ class Authenticator:
         self._passwords = Passwords()
         self._hash_key = secrets.token_bytes(32)
         self._certificates: OrderedDict[bytes, Principal] = OrderedDict()
-        self._refused: OrderedDict[bytes, tuple[str, str]] = OrderedDict()
         self._headers: OrderedDict[bytes, Principal] = OrderedDict()
         self._keys: dict[UUID, _Keys] = {}
         self._authority: tuple[ClientCertificate, PublicKeyTypes] | None = None
@@ -134,7 +130,6 @@ class Authenticator:
         """Begin again with what the directory holds now."""
         self._seen = snapshot
         self._certificates.clear()
-        self._refused.clear()
         self._headers.clear()
         self._keys.clear()
         self._authority = _load_authority(snapshot.authority)
@@ -168,15 +163,7 @@ class Authenticator:
         principal = self.known(der)
         if principal is not None:
             return principal
-        refused = self._refused.get(der)
-        if refused is not None:
-            raise AuthError(*refused)
-        try:
-            principal = self._judge(der, snapshot)
-        except AuthError as error:
-            if error.reason not in {"expired", "not_yet_valid"}:
-                _remember(self._refused, der, (error.reason, error.detail), MAX_REFUSED)
-            raise
+        principal = self._judge(der, snapshot)
         _remember(self._certificates, der, principal, MAX_REMEMBERED)
         return principal
 
