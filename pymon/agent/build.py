@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pymon._native.readers import Mailbox
+from pymon.agent.cgroup_containers import CgroupContainers
 from pymon.agent.collection import AgentCollection
 from pymon.agent.collectors import COLLECTORS, CONTAINER_COLLECTORS
 from pymon.agent.registry import Registry
@@ -26,7 +27,9 @@ from pymon.sources.node import NODE_COLLECTORS, NodeContext
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pymon.agent.containers import Containers
     from pymon.agent.options import AgentOptions
+    from pymon.agent.rows import ContainerRows
     from pymon.catalogue.model import Metric
 
 
@@ -34,10 +37,10 @@ if TYPE_CHECKING:
 class Agent:
     """The parts of an agent that outlive a scrape."""
 
-    registry: Registry
+    registry: ContainerRows
+    containers: Containers
     collection: AgentCollection
     self_metrics: SelfMetrics
-    source: CgroupSource
 
 
 def enabled_metrics(options: AgentOptions) -> list[Metric]:
@@ -94,8 +97,7 @@ def build_agent(options: AgentOptions) -> Agent:
     context = NodeContext(options.procfs, options.sysfs, options.rootfs)
     workers = [NodeWorker(item.make(context)) for item in NODE_COLLECTORS if item.name in options.collectors]
     published = set(source.layout) | {"container"}
-    collection = AgentCollection(
-        metrics,
+    containers = CgroupContainers(
         source,
         registry,
         mailbox,
@@ -104,6 +106,10 @@ def build_agent(options: AgentOptions) -> Agent:
             for item in CONTAINER_COLLECTORS
             if item.name in options.collectors and any(table in published for table in item.tables)
         ],
+    )
+    collection = AgentCollection(
+        metrics,
+        containers,
         workers,
         self_metrics,
         known_collectors=[option.name for option in COLLECTORS],
@@ -120,7 +126,7 @@ def build_agent(options: AgentOptions) -> Agent:
         "Directories listed at each scrape for want of an inotify watch.",
         lambda: registry.tree.unwatched,
     )
-    return Agent(registry, collection, self_metrics, source)
+    return Agent(registry, containers, collection, self_metrics)
 
 
 def _check_readable(key: str, root: Path, name: str) -> None:

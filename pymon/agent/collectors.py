@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pymon.agent.collection import ContainerCollector
+from pymon.agent.containers import ContainerCollector
 from pymon.agent.options import CollectorOption
 from pymon.sources.node import NODE_COLLECTORS
 

@@ -43,8 +43,7 @@ def run(argv: Sequence[str]) -> int:
             now = time.time()
             sys.stdout.write(table(_HEADINGS, (_row(container, now) for container in agent.registry.containers())))
     finally:
-        agent.registry.close()
-        agent.source.close()
+        agent.containers.close()
     return 0
 
 

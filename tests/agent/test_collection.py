@@ -15,6 +15,7 @@ import pymon
 from pymon._native.table import Table
 from pymon.agent import collection as module
 from pymon.agent.build import Agent, build_agent
+from pymon.agent.cgroup_containers import CgroupContainers
 from pymon.agent.collection import AgentCollection, LentBody
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import AgentOptions, load_agent_options
@@ -79,12 +80,10 @@ class Rig:
     def __init__(self, agent: Agent) -> None:
         self.fake, self.quick = Fake(), Quick()
         self.self_metrics: SelfMetrics = agent.self_metrics
+        self.containers = CgroupContainers(agent.containers._source, agent.registry, agent.containers._mailbox, ())
         self.collection = AgentCollection(
             METRICS,
-            agent.source,
-            agent.registry,
-            agent.collection._mailbox,
-            (),
+            self.containers,
             [NodeWorker(self.fake), NodeWorker(self.quick)],
             agent.self_metrics,
             known_collectors=["fake", "quick"],
@@ -216,7 +215,7 @@ async def test_a_scrape_that_is_given_up_keeps_nothing(rig: Rig, monkeypatch: py
         await abandoned
     answer = await rig.scrape()
     assert own(answer, "fake_value") is not None
-    assert not rig.collection._tickets
+    assert not rig.containers._tickets
 
 
 async def test_openmetrics_ends_with_its_mark(rig: Rig) -> None:
@@ -236,8 +235,10 @@ async def test_readers_that_are_late_cost_their_tables_only(host: FixtureHost) -
         before = parse(bytes(lent.data))
         lent.release()
         # A deadline that has passed already when the readers begin.
-        ticket = agent.collection._mailbox.collect(
-            [(reader, list(reader.new_tables())) for reader in agent.source.readers.values()], 0, agent.registry.rows
+        ticket = agent.containers._mailbox.collect(
+            [(reader, list(reader.new_tables())) for reader in agent.containers._source.readers.values()],
+            0,
+            agent.registry.rows,
         )
         async with asyncio.timeout(10):
             while not ticket.done:  # noqa: ASYNC110 - the native side has no event of asyncio's
