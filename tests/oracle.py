@@ -74,6 +74,11 @@ def sample_lines(
             if minus is None:
                 continue
             value = max(0, value - minus)
+        if sample.plus:
+            plus = beside(table, row, sample.plus)
+            if plus is None:
+                continue
+            value += plus
         labels = [f'{name}="{escaped(text)}"' for name, text in sample.labels]
         labels.append(table.labels(row).decode("utf-8", "surrogateescape").removesuffix(","))
         parent = table.parent(row)

@@ -22,6 +22,11 @@ static int render_sample(pm_buffer *out, const pm_sample *sample, const pm_table
 			minus = pm_table_get(table, row, sample->minus);
 			value = value > minus ? value - minus : 0;
 		}
+		if (sample->plus != PM_NO_COLUMN) {
+			if (!pm_table_has(table, row, sample->plus))
+				continue;
+			value += pm_table_get(table, row, sample->plus);
+		}
 		if (labels->parent != PM_NO_PARENT) {
 			/* A parent that has gone, or came after the labels were taken, has no line. */
 			if (labels->parent >= parent_count || parents[labels->parent].data == NULL)

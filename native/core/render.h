@@ -18,6 +18,7 @@ typedef struct {
 	uint32_t table;
 	uint32_t column;
 	uint32_t minus; /* column to subtract with a floor of 0, or PM_NO_COLUMN */
+	uint32_t plus;	/* column to add, or PM_NO_COLUMN */
 	uint32_t when;	/* column that must be present, or PM_NO_COLUMN */
 	pm_scale scale;
 	const char *prefix; /* `name{` and the constant labels, each followed by a comma */

@@ -43,6 +43,7 @@ cdef extern from "table.h" nogil:
     void pm_table_set(pm_table *table, uint32_t row, uint32_t column, uint64_t value)
     int pm_table_has(const pm_table *table, uint32_t row, uint32_t column)
     uint64_t pm_table_get(const pm_table *table, uint32_t row, uint32_t column)
+    int pm_table_relabel(pm_table *table, uint32_t row, const char *block, size_t len)
     int pm_escape(pm_buffer *buffer, const char *value, size_t len)
 
 cdef extern from "scan.h" nogil:
@@ -88,6 +89,7 @@ cdef extern from "render.h" nogil:
         uint32_t table
         uint32_t column
         uint32_t minus
+        uint32_t plus
         uint32_t when
         pm_scale scale
         const char *prefix

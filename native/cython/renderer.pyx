@@ -132,14 +132,15 @@ cdef class Renderer:
         for i, (text, openmetrics, samples) in enumerate(families):
             self._family(&self.text[i], text, at, len(samples))
             self._family(&self.openmetrics[i], openmetrics, at, len(samples))
-            for table, column, minus, when, scale, prefix, bare in samples:
+            for table, column, minus, plus, when, scale, prefix, bare in samples:
                 if not 0 <= table < table_count:
                     raise IndexError(f"no table {table}")
-                self.widths[table] = max(self.widths[table], 1 + column, 1 + (minus or 0), 1 + (when or 0))
+                self.widths[table] = max(self.widths[table], 1 + max(column, minus or 0, plus or 0, when or 0))
                 self.kept += (prefix, bare)
                 self.samples[at].table = table
                 self.samples[at].column = column
                 self.samples[at].minus = PM_NO_COLUMN if minus is None else minus
+                self.samples[at].plus = PM_NO_COLUMN if plus is None else plus
                 self.samples[at].when = PM_NO_COLUMN if when is None else when
                 _scale(&self.samples[at].scale, scale)
                 self.samples[at].prefix = PyBytes_AS_STRING(prefix)

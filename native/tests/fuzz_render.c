@@ -49,6 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const pm_family family = {.header = "# h\n", .header_len = 4, .first = 0, .count = 1};
 	pm_sample sample = {.column = 1,
 			    .minus = PM_NO_COLUMN,
+			    .plus = PM_NO_COLUMN,
 			    .when = PM_NO_COLUMN,
 			    .scale = {.multiply = 1, .divide = 1, .decimals = fuzz_byte(&data, &size) % 19},
 			    .prefix = "n{c=\"1\",",
@@ -66,6 +67,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	sample.scale.is_signed = flags & 1;
 	if (flags & 2)
 		sample.minus = 0;
+	if (flags & 32)
+		sample.plus = 0;
 	if (flags & 4)
 		sample.scale.multiply = UINT64_MAX;
 	if (flags & 8)

@@ -8,7 +8,7 @@ from typing_extensions import Buffer
 from pymon._native.table import Table
 
 Scale: TypeAlias = tuple[int, int, int, int, int, bool]
-SampleTuple: TypeAlias = tuple[int, int, int | None, int | None, Scale, bytes, bytes]
+SampleTuple: TypeAlias = tuple[int, int, int | None, int | None, int | None, Scale, bytes, bytes]
 FamilyTuple: TypeAlias = tuple[bytes, bytes, Sequence[SampleTuple]]
 
 class Body:

@@ -44,6 +44,8 @@ NSEC = Unit(decimals=9)
 CENTI = Unit(decimals=2)
 USER_HZ = Unit(decimals=2)
 """Clock ticks of the kernel's user interface: USER_HZ is 100 on every Linux that runs Python."""
+FSCALE = Unit(multiply=5**8, decimals=8)
+"""256ths, exactly: load averages of illumos."""
 KIB = Unit(multiply=1024)
 SECTOR = Unit(multiply=512)
 """Block layer sectors are 512 bytes whatever the device says (block/blk.h)."""
@@ -66,12 +68,14 @@ class Sample:
     columns: alternatives in order; the first whose table the running sources publish is used.
     labels: constant labels of this line, before those of the row.
     minus: alternatives of a column (same table as the one used) to subtract; the difference has a floor of 0.
+    plus: alternatives of a column (same table) to add.
     when: alternatives of a column (same table) that must be present for the line to be written.
     """
 
     columns: tuple[Column, ...]
     labels: tuple[tuple[str, str], ...] = ()
     minus: tuple[Column, ...] = ()
+    plus: tuple[Column, ...] = ()
     when: tuple[Column, ...] = ()
 
 

@@ -47,8 +47,12 @@ def compile_catalogue(metrics: Iterable[Metric], layout: Mapping[str, Sequence[s
             if column is None:
                 continue
             minus = _choose(sample.minus, columns, column.table)
+            plus = _choose(sample.plus, columns, column.table)
             when = _choose(sample.when, columns, column.table)
-            if (sample.minus and minus is None) or (sample.when and when is None):
+            if any(
+                wanted and found is None
+                for wanted, found in ((sample.minus, minus), (sample.plus, plus), (sample.when, when))
+            ):
                 continue
             index = columns[column.table]
             prefix, bare = _line_start(metric.name, sample)
@@ -57,6 +61,7 @@ def compile_catalogue(metrics: Iterable[Metric], layout: Mapping[str, Sequence[s
                     tables.index(column.table),
                     index[column.key],
                     None if minus is None else index[minus.key],
+                    None if plus is None else index[plus.key],
                     None if when is None else index[when.key],
                     scale(column.unit),
                     prefix,

@@ -482,6 +482,6 @@ def columns_of(metrics: Iterable[Metric]) -> list[Column]:
         column
         for metric in metrics
         for sample in metric.samples
-        for group in (sample.columns, sample.minus, sample.when)
+        for group in (sample.columns, sample.minus, sample.plus, sample.when)
         for column in group
     ]

@@ -49,15 +49,17 @@ def test_metrics_without_a_column_are_left_out():
     assert rendered(compiled, table("t", x=1)) == ["a 1", 'e{k="v"} 1']
 
 
-@pytest.mark.parametrize("part", ["minus", "when"])
+@pytest.mark.parametrize("part", ["minus", "plus", "when"])
 def test_columns_beside_come_from_the_same_table(part):
     beside = (Column("other", "y"), Column("t", "y"))
     sample = Sample((Column("t", "x"),), **{part: beside})
     metric = Metric("a", Kind.GAUGE, "h", "c", (sample,))
     both = compile_catalogue([metric], {"t": ("x", "y"), "other": ("y",)})
-    assert rendered(both, table("t", x=7, y=2), table("other", y=5)) == ["a 5" if part == "minus" else "a 7"]
+    assert rendered(both, table("t", x=7, y=2), table("other", y=5)) == [
+        {"minus": "a 5", "plus": "a 9", "when": "a 7"}[part]
+    ]
     assert rendered(both, table("t", x=7, y=None)) == []
-    assert rendered(both, table("t", x=2, y=7)) == ["a 0" if part == "minus" else "a 2"]
+    assert rendered(both, table("t", x=2, y=7)) == [{"minus": "a 0", "plus": "a 9", "when": "a 2"}[part]]
     without = compile_catalogue([metric], {"t": ("x",), "other": ("y",)})
     assert without.families == (), "a sample whose other column nobody publishes says nothing"
 

@@ -93,6 +93,7 @@ def samples(draw, kind, index, widths):
         columns=(*missing, draw(columns(units, table, widths))),
         labels=(("sample", str(index)), *draw(st.lists(st.tuples(st.just("constant"), label_values), max_size=1))),
         minus=(*missing, draw(columns(plain, table, widths))) if minus else (),
+        plus=(*missing, draw(columns(plain, table, widths))) if minus and draw(st.booleans()) else (),
         when=(*missing, draw(columns(plain, table, widths))) if draw(st.booleans()) else (),
     )
 
@@ -141,11 +142,13 @@ class World:
                 for row in range(len(table)):
                     value = table.get(row, column.key)
                     minus = table.get(row, sample.minus[-1].key) if sample.minus else 0
+                    plus = table.get(row, sample.plus[-1].key) if sample.plus else 0
                     when = table.get(row, sample.when[-1].key) if sample.when else 0
                     labels = self.labels(table, row)
-                    if value is None or minus is None or when is None or labels is None:
+                    if None in (value, minus, plus, when, labels):
                         continue
                     value = max(0, value - minus) if sample.minus else value
+                    value = (value + plus) % 2**64
                     if column.unit.signed and value >= 2**63:
                         value -= 2**64
                     labels = dict(sample.labels) | labels
@@ -320,9 +323,9 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(TypeError):
         Labels(["text"])
     with pytest.raises(IndexError, match="no table 1"):
-        Renderer([(b"", b"", [(1, 0, None, None, scale(model.ONE), b"", b"")])], 1)
+        Renderer([(b"", b"", [(1, 0, None, None, None, scale(model.ONE), b"", b"")])], 1)
     with pytest.raises(TypeError):
-        Renderer([(b"", b"", [(0, 0, None, None, scale(model.ONE), "text", "text")])], 1)
+        Renderer([(b"", b"", [(0, 0, None, None, None, scale(model.ONE), "text", "text")])], 1)
     with pytest.raises(ValueError, match="scale"):
         decimal(1, scale(Unit(divide=0)))
     with pytest.raises(ValueError, match="scale"):
