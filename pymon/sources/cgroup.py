@@ -476,6 +476,12 @@ def published(hierarchies: Hierarchies, metrics: Iterable[Metric]) -> frozenset[
     return frozenset({"container"}.union(*(plan.layout for plan in plans)))
 
 
+def files_read(hierarchies: Hierarchies, columns: Iterable[Column], sysfs: Path) -> list[tuple[Path, str]]:
+    """Hierarchy root and file name of what is read of a container at every scrape."""
+    plans = _plan(hierarchies, columns, _huge_page_sizes(sysfs)).values()
+    return [(plan.roots[root], name) for plan in plans for name, root, _, slow, *_ in plan.files if not slow]
+
+
 def columns_of(metrics: Iterable[Metric]) -> list[Column]:
     """Every column that the metrics name."""
     return [
