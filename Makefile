@@ -10,12 +10,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export WERROR := 1
 
-NATIVE_C := $(wildcard native/core/*.c native/linux/*.c native/dns/*.c)
+NATIVE_C := $(wildcard native/core/*.c native/linux/*.c native/dns/*.c native/illumos/*.c)
 NATIVE_H := $(wildcard native/*/*.h)
 NATIVE_TESTS := $(patsubst native/tests/%.c,%,$(wildcard native/tests/test_*.c native/tests/fuzz_*.c))
 FUZZ_TARGETS := $(filter fuzz_%,$(NATIVE_TESTS))
-CYTHON := $(wildcard native/cython/*.pyx native/cython/*.pxd)
-CFLAGS := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Werror -Inative/core -Inative/linux -Inative/dns
+CYTHON := $(wildcard native/cython/*.pyx native/cython/*.pxd native/cffi/*.py)
+CFLAGS := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Werror -Inative/core -Inative/linux -Inative/dns -Inative/illumos
 SANITIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZ_SECONDS ?= 60
 
@@ -111,7 +111,7 @@ check: venv native-warnings ## the quick loop: format, lint, types, layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint native/cython
-	$(BIN)/clang-format --dry-run -Werror $$(find native -name '*.[ch]')
+	$(BIN)/clang-format --dry-run -Werror $$(find native tests/kstat -name '*.[ch]')
 	$(BIN)/python -m pytest --quiet tests/test_layers.py
 
 .PHONY: native-warnings

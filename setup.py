@@ -55,6 +55,7 @@ EXTENSIONS = [
 ]
 
 setup(
+    cffi_modules=["native/cffi/kstat_build.py:ffibuilder"],
     ext_modules=cythonize(
         EXTENSIONS,
         build_dir=str(BUILD),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from bench import dns, proxy, render, scrape, single
+from bench import dns, proxy, render, scrape, single, zones
 
 SUITES = {
     "scrape1000": lambda: scrape.measure(1000),
@@ -14,6 +14,7 @@ SUITES = {
     "render": render.measure,
     "proxy": proxy.measure,
     "dns": dns.measure,
+    "zones": zones.measure,
 }
 
 

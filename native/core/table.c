@@ -50,6 +50,7 @@ void pm_table_clear(pm_table *table)
 {
 	table->rows = 0;
 	table->arena.len = 0;
+	table->garbage = 0;
 }
 
 int pm_table_clear_to(pm_table *table, uint32_t rows)
@@ -97,6 +98,7 @@ int pm_table_copy(pm_table *target, const pm_table *source)
 		memcpy(target->labels, source->labels, source->rows * sizeof(pm_row_labels));
 	}
 	target->rows = source->rows;
+	target->garbage = source->garbage;
 	return 0;
 }
 
@@ -201,5 +203,51 @@ int pm_table_label(pm_table *table, const char *name, size_t name_len, const cha
 	    table->arena.len > UINT32_MAX)
 		return -1;
 	labels->len = (uint32_t)table->arena.len - labels->offset;
+	return 0;
+}
+
+/* The blocks of all rows one after the other, and nothing else. */
+static int compact(pm_table *table)
+{
+	pm_buffer arena = {0};
+
+	if (pm_buffer_reserve(&arena, table->arena.len - table->garbage) < 0)
+		return -1;
+	for (uint32_t row = 0; row < table->rows; row++) {
+		pm_row_labels *labels = &table->labels[row];
+		uint32_t offset = (uint32_t)arena.len;
+
+		if (pm_buffer_append(&arena, table->arena.data + labels->offset, labels->len) < 0) {
+			pm_buffer_free(&arena);
+			return -1;
+		}
+		labels->offset = offset;
+	}
+	pm_buffer_free(&table->arena);
+	table->arena = arena;
+	table->garbage = 0;
+	return 0;
+}
+
+int pm_table_relabel(pm_table *table, uint32_t row, const char *block, size_t len)
+{
+	enum { WORTH_COMPACTING_BYTES = 4096 };
+	pm_row_labels *labels = &table->labels[row];
+
+	if (len <= labels->len) {
+		if (len)
+			memcpy(table->arena.data + labels->offset, block, len);
+	} else {
+		size_t offset = table->arena.len;
+
+		if (offset > UINT32_MAX || len > UINT32_MAX - offset || pm_buffer_append(&table->arena, block, len) < 0)
+			return -1;
+		table->garbage += len;
+		labels->offset = (uint32_t)offset;
+	}
+	table->garbage += labels->len - len;
+	labels->len = (uint32_t)len;
+	if (table->arena.len > WORTH_COMPACTING_BYTES && table->garbage > table->arena.len / 2)
+		return compact(table);
 	return 0;
 }

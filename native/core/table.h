@@ -26,6 +26,7 @@ typedef struct {
 	uint64_t *present;
 	pm_row_labels *labels;
 	pm_buffer arena;
+	size_t garbage; /* bytes of the arena that belong to no row any more */
 } pm_table;
 
 int pm_table_init(pm_table *table, uint32_t columns);
@@ -55,6 +56,10 @@ int64_t pm_table_append(pm_table *table, uint32_t parent);
 /* Append the label `name="value",` to the last row's own labels, escaping the value (text format
  * 0.0.4 and OpenMetrics 1.0.0 agree: backslash, double quote, newline). 0 or -1. */
 int pm_table_label(pm_table *table, const char *name, size_t name_len, const char *value, size_t value_len);
+
+/* Give a row this label block, escaped and of the form `name="value",…`, for its own; it is not in this table. The
+ * parent stays. What no row uses any more is given back when it is more than half of the arena. 0 or -1. */
+int pm_table_relabel(pm_table *table, uint32_t row, const char *block, size_t len);
 
 static inline void pm_table_set(pm_table *table, uint32_t row, uint32_t column, uint64_t value)
 {

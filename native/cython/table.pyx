@@ -3,10 +3,14 @@
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 
 from pymon._native.core cimport (
     PM_NO_PARENT,
+    pm_buffer,
+    pm_buffer_append,
+    pm_buffer_free,
+    pm_escape,
     pm_keys_free,
     pm_keys_init,
     pm_row_labels,
@@ -22,6 +26,7 @@ from pymon._native.core cimport (
     pm_table_has,
     pm_table_init,
     pm_table_label,
+    pm_table_relabel,
     pm_table_set,
     pm_table_unset_row,
 )
@@ -88,6 +93,28 @@ cdef class Table:
             ) < 0:
                 raise MemoryError
         return row
+
+    def relabel(self, row, labels):
+        """Give a row other labels of its own; its parent stays."""
+        cdef uint32_t at = self._row(row)
+        cdef pm_buffer block = [NULL, 0, 0]
+        cdef int result = 0
+
+        self._writable()
+        encoded = [((<str>name).encode(), (<str>value).encode("utf-8", "surrogateescape")) for name, value in labels]
+        for name, value in encoded:
+            if (
+                pm_buffer_append(&block, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)) < 0
+                or pm_buffer_append(&block, b'="', 2) < 0
+                or pm_escape(&block, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)) < 0
+                or pm_buffer_append(&block, b'",', 2) < 0
+            ):
+                result = -1
+        if result == 0:
+            result = pm_table_relabel(&self.table, at, block.data, block.len)
+        pm_buffer_free(&block)
+        if result < 0:
+            raise MemoryError
 
     def set(self, row, str column, value):
         """Set one cell. KeyError on an unknown column; OverflowError outside -2**63 .. 2**64-1."""
@@ -186,6 +213,11 @@ cdef class Table:
         cdef const pm_row_labels *labels = &self.table.labels[self._row(row)]
 
         return None if labels.parent == PM_NO_PARENT else labels.parent
+
+    @property
+    def address(self):
+        """Where the pm_table is; good as long as the Table lives."""
+        return <uintptr_t>&self.table
 
     cdef uint32_t _row(self, row) except? 0xffffffff:
         if not 0 <= row < self.table.rows:

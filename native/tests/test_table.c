@@ -150,8 +150,49 @@ static void labels(void)
 	pm_table_free(&table);
 }
 
+static void relabel(pm_table *table, uint32_t row, const char *block)
+{
+	CHECK_INT(pm_table_relabel(table, row, block, strlen(block)), 0);
+}
+
+static void labels_that_change(void)
+{
+	enum { ROWS = 50, ROUNDS = 2000 };
+	pm_table table, copy;
+	char block[64];
+
+	pm_table_init(&table, 1);
+	for (uint32_t row = 0; row < ROWS; row++) {
+		CHECK_INT(pm_table_append(&table, row), row);
+		label(&table, "a", "x", 1);
+	}
+	relabel(&table, 7, "a=\"longer\",b=\"2\",");
+	relabel(&table, 8, "");
+	check_labels(&table, 6, "a=\"x\",");
+	check_labels(&table, 7, "a=\"longer\",b=\"2\",");
+	check_labels(&table, 8, "");
+	check_labels(&table, 9, "a=\"x\",");
+	CHECK_INT(table.labels[7].parent, 7);
+	for (uint32_t round = 0; round < ROUNDS; round++) {
+		snprintf(block, sizeof(block), "n=\"%0*u\",", 1 + (int)(round % 40), round);
+		relabel(&table, round % ROWS, block);
+		check_labels(&table, round % ROWS, block);
+	}
+	CHECK(table.arena.len < 8192);
+	pm_table_init(&copy, 1);
+	CHECK_INT(pm_table_copy(&copy, &table), 0);
+	relabel(&copy, 0, block);
+	check_labels(&copy, 0, block);
+	check_labels(&copy, (ROUNDS - 1) % ROWS, block);
+	pm_table_clear(&table);
+	CHECK_INT(table.garbage, 0);
+	pm_table_free(&table);
+	pm_table_free(&copy);
+}
+
 int main(void)
 {
+	labels_that_change();
 	rows_and_cells();
 	sizes();
 	copies();

@@ -12,11 +12,16 @@ class Table:
 
     name: str
     columns: tuple[str, ...]
+    @property
+    def address(self) -> int:
+        """Where the pm_table of native/core/table.h is: for modules that are no Cython. Good as long as the Table."""
     def __init__(self, name: str, columns: Sequence[str]) -> None: ...
     def clear(self) -> None:
         """Drop every row. Memory is kept for the next collection."""
     def add_row(self, labels: Sequence[tuple[str, str]] = ()) -> int:
         """Append a row of absent cells with this label block; its index. Labels are escaped here, once."""
+    def relabel(self, row: int, labels: Sequence[tuple[str, str]]) -> None:
+        """Give a row other labels of its own. Its parent stays."""
     def grow(self, rows: int) -> None:
         """Have at least this many rows, each with the label block of the parent of its index."""
     def unset(self, row: int) -> None:

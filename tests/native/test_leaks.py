@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ FOREVER = 2**62
 
 COLUMNS = tuple(f"c{i}" for i in range(70))
 SCALE = (0, 1, 1, 0, 3, False)
-SAMPLE = (0, 0, 1, 2, SCALE, b'a{k="v",', b'a{k="v"}')
+SAMPLE = (0, 0, 1, 2, 2, SCALE, b'a{k="v",', b'a{k="v"}')
 FAMILIES = [(b"# text\n", b"# openmetrics\n", [SAMPLE] * 3)]
 QUERY = bytes.fromhex("0001000000010000000000000161017a0000010001")
 TRANSFER = QUERY[:-4] + b"\0\xfc\0\1"
@@ -213,6 +214,7 @@ CALLS = {
     "escape": lambda world: escape(b'\xff"' * 500),
     "Table": lambda world: filled(),
     "Table.add_row": World.rows,
+    "Table.address": lambda world: world.table.address,
     "Table.assign": lambda world: world.table.assign(world.other),
     "Table.assign_row": lambda world: world.table.assign_row(world.other, 1),
     "Table.clear": World.rows,
@@ -222,6 +224,7 @@ CALLS = {
     "Table.grow": World.rows,
     "Table.labels": lambda world: world.table.labels(0),
     "Table.name": lambda world: world.table.name,
+    "Table.relabel": lambda world: world.table.relabel(0, [("a", "1" * (time.monotonic_ns() % 50))]),
     "Table.parent": lambda world: world.table.parent(0),
     "Table.scan_keyed": lambda world: world.table.scan_keyed(0, TEXT),
     "Table.scan_rows": World.rows,
@@ -271,6 +274,7 @@ CALLS = {
     "views": World.lend,
     "refused Table": refused(lambda world: Table("t", ["a", "a"])),
     "refused Table.add_row": refused(lambda world: world.table.add_row([("good", "1"), ("a", "\ud800")])),
+    "refused Table.relabel": refused(lambda world: world.table.relabel(0, [("good", "1"), ("a", "\ud800")])),
     "refused Table.set": refused(lambda world: world.table.set(0, "c0", 2**64)),
     "refused Table.fill": refused(lambda world: world.table.fill(0, [1, "x"])),
     "refused Renderer": refused(lambda world: Renderer([*FAMILIES, (b"", b"", [(9, *SAMPLE[1:])])], 1)),

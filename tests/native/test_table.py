@@ -121,6 +121,28 @@ def test_a_row_with_a_wrong_label_is_not_added(table, label, error):
     assert len(table) == 0
 
 
+def test_relabel(table):
+    for i in range(3):
+        table.add_row([("a", str(i))])
+    table.grow(4)
+    table.relabel(1, [("a", '"'), ("b", "longer than it was")])
+    table.relabel(3, [("c", "\udcff")])
+    table.relabel(2, [])
+    assert [table.labels(row) for row in range(4)] == [
+        b'a="0",', b'a="\\"",b="longer than it was",', b"", b'c="\\\\xff",',
+    ]  # fmt: skip
+    assert table.parent(3) == 3
+    with pytest.raises(IndexError, match="table t: no row 4"):
+        table.relabel(4, [])
+    with pytest.raises(TypeError):
+        table.relabel(0, [("good", "1"), ("a", 1)])
+    assert table.labels(0) == b'a="0",'
+
+
+def test_an_address_is_that_of_one_table(table):
+    assert table.address == table.address != Table("t", ["x"]).address
+
+
 def test_stamp(table):
     table.fill(table.add_row(), [1])
     table.add_row()
@@ -203,6 +225,7 @@ def test_a_lent_table_keeps_its_rows(table):
         table.clear,
         table.add_row,
         lambda: table.grow(5),
+        lambda: table.relabel(0, []),
         lambda: table.assign(other),
         lambda: table.assign_row(table, 0),
         lambda: table.scan_rows(b"a 1\n", "n"),

@@ -1,0 +1,29 @@
+/* A hash from keys of the caller's to numbers. It keeps the hashes alone: whoever looks up compares the keys. */
+#ifndef PYMON_KSTAT_INDEX_H
+#define PYMON_KSTAT_INDEX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PM_LOOKUP_NONE UINT32_MAX
+
+typedef struct {
+	struct {
+		uint64_t hash;
+		uint64_t value; /* 1 + the number, 0 empty */
+	} *buckets;
+	uint32_t mask;
+	uint32_t count;
+} pm_lookup;
+
+uint64_t pm_lookup_hash(uint64_t seed, const char *data, size_t len);
+
+/* 0 or -1 (out of memory). */
+int pm_lookup_insert(pm_lookup *index, uint64_t hash, uint32_t number);
+void pm_lookup_remove(pm_lookup *index, uint64_t hash, uint32_t number);
+
+/* Numbers of this hash one after the other, then PM_LOOKUP_NONE. *cursor is 0 at first. */
+uint32_t pm_lookup_next(const pm_lookup *index, uint64_t hash, uint32_t *cursor);
+void pm_lookup_free(pm_lookup *index);
+
+#endif
