@@ -2,6 +2,8 @@
 
 Tables carry the version of the cgroup interface in their names; a host publishes one of the two for each controller.
 A limit that is not set has no line: cAdvisor writes 0 there, which says something else.
+Those of kstats are for zones, where a statistic means the same: memory in use is what counts against the cap, swap is
+what is reserved.
 """
 
 from __future__ import annotations
@@ -36,12 +38,16 @@ def _cpu_v2(key: str, unit: Unit) -> Column:
     return Column("cpu.v2", key, unit)
 
 
-def _memory(v2: str | None, v1: str | None, unit: Unit = ONE) -> tuple[Column, ...]:
-    columns = []
-    if v2:
-        columns.append(Column("memory.v2", v2, unit))
+def _zone(statistic: str) -> Column:
+    return Column("kstat.zone_misc", statistic, NSEC)
+
+
+def _memory(v2: str, v1: str | None, kstat: str | None = None) -> tuple[Column, ...]:
+    columns = [Column("memory.v2", v2)]
     if v1:
-        columns.append(Column("memory.v1", v1, unit))
+        columns.append(Column("memory.v1", v1))
+    if kstat:
+        columns.append(Column("kstat.memcap", kstat))
     return tuple(columns)
 
 
@@ -66,8 +72,8 @@ def _blkio_operation(operation: str, v2: str | None) -> Sample:
     return Sample((*columns, v1), labels=(("operation", operation),))
 
 
-def _network(metric: str, help: str, key: str) -> Metric:
-    return counter(metric, help, "container_network", Column("network", key))
+def _network(metric: str, help: str, key: str, kstat: str) -> Metric:
+    return counter(metric, help, "container_network", Column("network", key), Column("kstat.link", kstat))
 
 
 def _states(metric: str, help: str, collector: str, table: str, label: str, states: tuple[str, ...]) -> Metric:
@@ -83,6 +89,17 @@ def _hugetlb(metric: str, kind: Kind, help: str, v2: str | None, v1: str) -> Met
         samples.append(Sample(tuple(columns), labels=(("pagesize", size),)))
     return Metric(metric, kind, help, "container_hugetlb", tuple(samples))
 
+
+_TCP_STATISTICS = {
+    "Tcp:ActiveOpens": ("activeOpens",),
+    "Tcp:PassiveOpens": ("passiveOpens",),
+    "Tcp:AttemptFails": ("attemptFails",),
+    "Tcp:CurrEstab": ("currEstab",),
+    "Tcp:RetransSegs": ("retransSegs",),
+    "TcpExt:ListenOverflows": ("listenDrop",),
+    "TcpExt:TCPReqQFullDrop": ("listenDropQ0",),
+}
+"""What the kstat of a zone's TCP counts as Linux does."""
 
 _FAULTS = tuple(
     Sample(
@@ -105,6 +122,7 @@ METRICS: tuple[Metric, ...] = (
         "Unix time at which the container started.",
         "container",
         Column("container", "start_seconds"),
+        Column("kstat.zone_misc", "boot_time"),
     ),
     gauge(
         "container_creation_time_seconds",
@@ -126,6 +144,7 @@ METRICS: tuple[Metric, ...] = (
         (
             Sample((Column("percpu.v1", "cpuacct.usage_percpu", NSEC),)),
             Sample((_cpu_v2("cpu.stat:usage_usec", USEC), _cpu_v1("cpuacct.usage", NSEC)), labels=(("cpu", "total"),)),
+            Sample((_zone("nsec_user"),), labels=(("cpu", "total"),), plus=(_zone("nsec_sys"),)),
         ),
     ),
     counter(
@@ -134,6 +153,7 @@ METRICS: tuple[Metric, ...] = (
         "container_cpu",
         _cpu_v2("cpu.stat:user_usec", USEC),
         _cpu_v1("cpuacct.stat:user", USER_HZ),
+        _zone("nsec_user"),
     ),
     counter(
         "container_cpu_system_seconds_total",
@@ -141,6 +161,7 @@ METRICS: tuple[Metric, ...] = (
         "container_cpu",
         _cpu_v2("cpu.stat:system_usec", USEC),
         _cpu_v1("cpuacct.stat:system", USER_HZ),
+        _zone("nsec_sys"),
     ),
     _limited(
         "container_cpu_cfs_periods_total",
@@ -180,13 +201,13 @@ METRICS: tuple[Metric, ...] = (
         "container_memory_rss",
         "Anonymous and swap cache memory, in bytes.",
         "container_memory",
-        *_memory("memory.stat:anon", "memory.stat:total_rss"),
+        *_memory("memory.stat:anon", "memory.stat:total_rss", "rss"),
     ),
     gauge(
         "container_memory_swap",
         "Swap in use, in bytes.",
         "container_memory",
-        *_memory("memory.swap.current", "memory.stat:total_swap"),
+        *_memory("memory.swap.current", "memory.stat:total_swap", "swap"),
     ),
     gauge(
         "container_memory_mapped_file",
@@ -205,12 +226,13 @@ METRICS: tuple[Metric, ...] = (
         "Times that the memory limit was hit.",
         "container_memory",
         Column("events.v1", "memory.failcnt"),
+        Column("kstat.memcap", "nover"),
     ),
     gauge(
         "container_memory_usage_bytes",
         "Memory in use, in bytes, all of it, whenever it was last accessed.",
         "container_memory",
-        *_memory("memory.current", "memory.usage_in_bytes"),
+        *_memory("memory.current", "memory.usage_in_bytes", "rss"),
     ),
     gauge(
         "container_memory_max_usage_bytes",
@@ -376,14 +398,24 @@ METRICS: tuple[Metric, ...] = (
             _blkio_operation("Total", None),
         ),
     ),
-    _network("container_network_receive_bytes_total", "Bytes received.", "receive_bytes"),
-    _network("container_network_receive_packets_total", "Packets received.", "receive_packets"),
-    _network("container_network_receive_packets_dropped_total", "Received packets that were dropped.", "receive_drop"),
-    _network("container_network_receive_errors_total", "Errors while receiving.", "receive_errs"),
-    _network("container_network_transmit_bytes_total", "Bytes sent.", "transmit_bytes"),
-    _network("container_network_transmit_packets_total", "Packets sent.", "transmit_packets"),
-    _network("container_network_transmit_packets_dropped_total", "Packets dropped while sending.", "transmit_drop"),
-    _network("container_network_transmit_errors_total", "Errors while sending.", "transmit_errs"),
+    _network("container_network_receive_bytes_total", "Bytes received.", "receive_bytes", "rbytes64"),
+    _network("container_network_receive_packets_total", "Packets received.", "receive_packets", "ipackets64"),
+    _network(
+        "container_network_receive_packets_dropped_total",
+        "Received packets that were dropped.",
+        "receive_drop",
+        "norcvbuf",
+    ),
+    _network("container_network_receive_errors_total", "Errors while receiving.", "receive_errs", "ierrors"),
+    _network("container_network_transmit_bytes_total", "Bytes sent.", "transmit_bytes", "obytes64"),
+    _network("container_network_transmit_packets_total", "Packets sent.", "transmit_packets", "opackets64"),
+    _network(
+        "container_network_transmit_packets_dropped_total",
+        "Packets dropped while sending.",
+        "transmit_drop",
+        "noxmtbuf",
+    ),
+    _network("container_network_transmit_errors_total", "Errors while sending.", "transmit_errs", "oerrors"),
     gauge(
         "container_sockstat_sockets_used", "Sockets in use.", "container_sockstat", Column("sockstat", "sockets:used")
     ),
@@ -467,7 +499,10 @@ METRICS: tuple[Metric, ...] = (
         "The kernel's counters and settings of TCP.",
         "container_advtcp",
         tuple(
-            Sample((Column("advtcp", key, SIGNED),), labels=(("tcp_state", key.partition(":")[2].lower()),))
+            Sample(
+                (Column("advtcp", key, SIGNED), *(Column("kstat.tcp", name) for name in _TCP_STATISTICS.get(key, ()))),
+                labels=(("tcp_state", key.partition(":")[2].lower()),),
+            )
             for key in ADVANCED_TCP_FIELDS
         ),
     ),
@@ -558,13 +593,13 @@ METRICS: tuple[Metric, ...] = (
         "container_spec_memory_limit_bytes",
         "Memory limit, in bytes.",
         "container_memory",
-        *_memory("memory.max", "memory.limit_in_bytes"),
+        *_memory("memory.max", "memory.limit_in_bytes", "physcap"),
     ),
     gauge(
         "container_spec_memory_swap_limit_bytes",
         "Swap limit, in bytes; with version 1 control groups memory and swap together.",
         "container_memory",
-        *_memory("memory.swap.max", "memory.memsw.limit_in_bytes"),
+        *_memory("memory.swap.max", "memory.memsw.limit_in_bytes", "swapcap"),
     ),
     gauge(
         "container_spec_memory_reservation_limit_bytes",

@@ -1,12 +1,16 @@
 """Metrics of the node: names, types, labels and help of node_exporter 1.12, and cAdvisor's machine metrics.
 
 Untyped there is unknown here. The constant label of a line stands in the sample; all others are the row's.
+Columns of kstats are for what node_exporter has on Solaris; there `kernel` is a mode of CPUs, and the cache of ZFS has
+names of its own.
 """
 
 from __future__ import annotations
 
+from pymon.catalogue import node_zfs
 from pymon.catalogue.model import (
     CENTI,
+    FSCALE,
     KIB,
     MILLI,
     NSEC,
@@ -29,10 +33,6 @@ from pymon.catalogue.node_fields import (
     MEMINFO_KIB_FIELDS,
     NETDEV_FIELDS,
     VMSTAT_FIELDS,
-    ZFS_DATASET_FIELDS,
-    ZFS_FIELDS,
-    ZFS_POOL_IO_FIELDS,
-    ZFS_POOL_STATES,
 )
 
 
@@ -54,11 +54,19 @@ _CPU = (
         Kind.COUNTER,
         "Seconds the CPUs spent in each mode.",
         "cpu",
-        _by_label(
-            "node_cpu",
-            "mode",
-            {mode: mode for mode in ("idle", "iowait", "irq", "nice", "softirq", "steal", "system", "user")},
-            USER_HZ,
+        (
+            *_by_label(
+                "node_cpu",
+                "mode",
+                {mode: mode for mode in ("idle", "iowait", "irq", "nice", "softirq", "steal", "system", "user")},
+                USER_HZ,
+            ),
+            *_by_label(
+                "kstat.cpu_sys",
+                "mode",
+                {"cpu_nsec_idle": "idle", "cpu_nsec_kernel": "kernel", "cpu_nsec_user": "user"},
+                NSEC,
+            ),
         ),
     ),
 )
@@ -205,19 +213,26 @@ _FILESYSTEM = (
     _filesystem("size_bytes", "Filesystem size in bytes.", "size"),
 )
 
-_LOADAVG = (
-    gauge("node_load1", "1m load average.", "loadavg", Column("node_loadavg", "load1", CENTI)),
-    gauge("node_load15", "15m load average.", "loadavg", Column("node_loadavg", "load15", CENTI)),
-    gauge("node_load5", "5m load average.", "loadavg", Column("node_loadavg", "load5", CENTI)),
-)
+
+def _load(minutes: int) -> Metric:
+    return gauge(
+        f"node_load{minutes}",
+        f"{minutes}m load average.",
+        "loadavg",
+        Column("node_loadavg", f"load{minutes}", CENTI),
+        Column("kstat.system_misc", f"avenrun_{minutes}min", FSCALE),
+    )
 
 
-def _machine(suffix: str, help: str, key: str, unit: Unit = ONE) -> Metric:
-    return gauge(f"machine_{suffix}", help, "machine", Column("node_machine", key, unit))
+_LOADAVG = (_load(1), _load(15), _load(5))
+
+
+def _machine(suffix: str, help: str, key: str, unit: Unit = ONE, *more: Column) -> Metric:
+    return gauge(f"machine_{suffix}", help, "machine", Column("node_machine", key, unit), *more)
 
 
 _MACHINE = (
-    _machine("cpu_cores", "Number of logical CPU cores.", "cores"),
+    _machine("cpu_cores", "Number of logical CPU cores.", "cores", ONE, Column("kstat.system_misc", "ncpus")),
     _machine("cpu_physical_cores", "Number of physical CPU cores.", "physical_cores"),
     _machine("cpu_sockets", "Number of CPU sockets.", "sockets"),
     _machine("memory_bytes", "Amount of memory installed on the machine.", "MemTotal", KIB),
@@ -262,7 +277,13 @@ _PRESSURE = (
 )
 
 _STAT = (
-    gauge("node_boot_time_seconds", "Node boot time, in unixtime.", "stat", Column("node_stat", "btime")),
+    gauge(
+        "node_boot_time_seconds",
+        "Node boot time, in unixtime.",
+        "stat",
+        Column("node_stat", "btime"),
+        Column("kstat.system_misc", "boot_time"),
+    ),
     counter("node_context_switches_total", "Total number of context switches.", "stat", Column("node_stat", "ctxt")),
     counter("node_forks_total", "Total number of forks.", "stat", Column("node_stat", "processes")),
     counter("node_intr_total", "Total number of interrupts serviced.", "stat", Column("node_stat", "intr")),
@@ -316,49 +337,6 @@ _VMSTAT = tuple(
     for field in VMSTAT_FIELDS
 )
 
-_ZFS_SUBSYSTEMS = {
-    "abdstats": "abd",
-    "arcstats": "arc",
-    "dbufstats": "dbuf",
-    "dmu_tx": "dmu_tx",
-    "dnodestats": "dnode",
-    "fm": "fm",
-    "vdev_cache_stats": "vdev_cache",
-    "vdev_mirror_stats": "vdev_mirror",
-    "xuio_stats": "xuio",
-    "zfetchstats": "zfetch",
-    "zil": "zil",
-}
-_ZFS_SIGNED = frozenset({"memory_available_bytes"})
-
-
-def _zfs(subsystem: str, file: str, table: str, field: str) -> Metric:
-    """Names and helps follow the sysctl that FreeBSD has for the field; no unit is applied, as in node_exporter."""
-    return unknown(
-        f"node_zfs_{subsystem}_{field.replace('-', '_')}",
-        f"kstat.zfs.misc.{file}.{field}",
-        "zfs",
-        Column(table, field, SIGNED if field in _ZFS_SIGNED else ONE),
-    )
-
-
-_ZFS = (
-    *(
-        _zfs(_ZFS_SUBSYSTEMS[file], file, f"node_zfs_{file}", field)
-        for file, fields in ZFS_FIELDS.items()
-        for field in fields
-    ),
-    *(_zfs("zpool", "io", "node_zfs_pool", field) for field in ZFS_POOL_IO_FIELDS),
-    *(_zfs("zpool_dataset", "objset", "node_zfs_dataset", field) for field in ZFS_DATASET_FIELDS),
-    Metric(
-        "node_zfs_zpool_state",
-        Kind.GAUGE,
-        "kstat.zfs.misc.state",
-        "zfs",
-        _by_label("node_zfs_pool_state", "state", {state: state for state in ZFS_POOL_STATES}),
-    ),
-)
-
 NODE: tuple[Metric, ...] = (
     *_CPU,
     *_DISKSTATS,
@@ -372,6 +350,6 @@ NODE: tuple[Metric, ...] = (
     *_TIME,
     *_UNAME,
     *_VMSTAT,
-    *_ZFS,
+    *node_zfs.METRICS,
 )
 """Every family of the node, in the order in which it is written."""

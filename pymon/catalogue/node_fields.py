@@ -14,6 +14,12 @@ INFO_FIELDS = ("info",)
 CPU_FIELDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guest_nice")
 """/proc/stat, the cpuN lines (fs/proc/stat.c), in their order."""
 
+CPU_UTIL_FIELDS = ("idle", "kernel", "user")
+"""Sums of those."""
+
+CPU_INFO_FIELDS = ("model",)
+"""/proc/cpuinfo of x86."""
+
 STAT_FIELDS = ("intr", "ctxt", "btime", "processes", "procs_running", "procs_blocked")
 """/proc/stat, the other lines."""
 

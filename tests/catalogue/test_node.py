@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 
 from pymon._native.renderer import Body
 from pymon._native.table import Table
+from pymon.catalogue.kstat_fields import NODE_EXPORTER_KSTATS, Rows
 from pymon.catalogue.model import Kind
 from pymon.catalogue.node import NODE
 from pymon.exposition.compile import compile_catalogue
@@ -18,7 +19,10 @@ TABLES = {table.name: table for collector in NODE_COLLECTORS for table in collec
 TABLES_OF = {
     collector.name: {table.name for table in collector.make(NodeContext()).tables} for collector in NODE_COLLECTORS
 }
-COLUMNS = [(metric, column) for metric in NODE for sample in metric.samples for column in sample.columns]
+EVERY_COLUMN = [(metric, column) for metric in NODE for sample in metric.samples for column in sample.columns]
+COLUMNS = [(metric, column) for metric, column in EVERY_COLUMN if not column.table.startswith("kstat.")]
+LINUX = [metric for metric in NODE if any(of is metric for of, _ in COLUMNS)]
+KSTAT_TABLES = {kstat.table: kstat for kstat in NODE_EXPORTER_KSTATS}
 
 LINT_OF_NODE_EXPORTER = re.compile(r"node_memory_\S+ metric names should be written in 'snake_case' not 'camelCase'")
 """What promtool says of node_exporter's names too."""
@@ -62,6 +66,34 @@ def test_every_column_of_every_table_has_exactly_one_line():
     assert sorted(published) == sorted((name, key) for name, table in TABLES.items() for key in table.columns)
 
 
+def test_every_column_of_a_kstat_is_in_a_table_of_the_node():
+    of_kstats = [column for _, column in EVERY_COLUMN if column.table.startswith("kstat.")]
+    assert len({(column.table, column.key) for column in of_kstats}) == len(of_kstats) == 29
+    for column in of_kstats:
+        assert KSTAT_TABLES[column.table].rows is Rows.NODE
+        assert column.key in KSTAT_TABLES[column.table].statistics, column
+
+
+def test_on_illumos_the_node_has_the_names_of_node_exporter_on_solaris():
+    cpu = Table("kstat.cpu_sys", KSTAT_TABLES["kstat.cpu_sys"].statistics)
+    row = cpu.add_row([(label, "3") for label in KSTAT_TABLES["kstat.cpu_sys"].labels])
+    for at, mode in enumerate(("idle", "kernel", "user", "dtrace")):
+        cpu.set(row, f"cpu_nsec_{mode}", 10**9 + at)
+    misc = Table("kstat.system_misc", KSTAT_TABLES["kstat.system_misc"].statistics)
+    for key, value in (("avenrun_1min", 1), ("avenrun_5min", 384), ("avenrun_15min", 2**32 - 1), ("boot_time", 7)):
+        misc.set(0 if len(misc) else misc.add_row(), key, value)
+    lines = [line for line in render_text(NODE, (cpu, misc)).decode().splitlines() if line[0] != "#"]
+    assert lines == [
+        'node_cpu_seconds_total{mode="idle",cpu="3"} 1',
+        'node_cpu_seconds_total{mode="kernel",cpu="3"} 1.000000001',
+        'node_cpu_seconds_total{mode="user",cpu="3"} 1.000000002',
+        "node_load1 0.00390625",
+        "node_load15 16777215.99609375",
+        "node_load5 1.5",
+        "node_boot_time_seconds 7",
+    ]
+
+
 def test_kinds_fit_names():
     for metric in NODE:
         assert (metric.kind is Kind.COUNTER) == metric.name.endswith("_total"), metric.name
@@ -71,13 +103,14 @@ def test_kinds_fit_names():
 
 def test_samples_of_a_family_differ_by_a_label():
     for metric in NODE:
-        assert len({sample.labels for sample in metric.samples}) == len(metric.samples), metric.name
+        told_apart = {(sample.labels, sample.columns[0].table.startswith("kstat.")) for sample in metric.samples}
+        assert len(told_apart) == len(metric.samples), metric.name
 
 
 def test_text_is_read_back():
     text = render_text(NODE, filled())
     families = list(text_families(text.decode()))
-    assert len(families) == len(NODE)
+    assert len(families) == len(LINUX)
     assert len(parse(text)) == len(COLUMNS)
     assert sorted(parse(text).values()) != []
 
@@ -85,9 +118,9 @@ def test_text_is_read_back():
 def test_openmetrics_is_read_back():
     text = render_text(NODE, filled(), openmetrics=True).decode()
     families = list(openmetrics_families(text))
-    assert [(family.name, family.type) for family in families] == [openmetrics_family(metric) for metric in NODE]
+    assert [(family.name, family.type) for family in families] == [openmetrics_family(metric) for metric in LINUX]
     names = {sample.name for family in families for sample in family.samples}
-    assert names == {metric.name for metric in NODE}, "no name differs from the text format's"
+    assert names == {metric.name for metric in LINUX}, "no name differs from the text format's"
 
 
 @pytest.mark.parametrize("openmetrics", [False, True], ids=["text", "openmetrics"])
@@ -117,7 +150,7 @@ def test_units():
 
 def cell_of(name):
     """The cell of the family's last sample in the filled tables."""
-    column = next(metric for metric in NODE if metric.name == name).samples[-1].columns[0]
+    column = [column for metric, column in COLUMNS if metric.name == name][-1]
     return next(table.get(0, column.key) for table in filled() if table.name == column.table)
 
 

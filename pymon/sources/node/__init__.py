@@ -8,8 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pymon.sources.node.arcstats import Arcstats
 from pymon.sources.node.clock import Time
 from pymon.sources.node.cpu import Cpu
+from pymon.sources.node.cpu_info import CpuInfo
+from pymon.sources.node.cpu_util import CpuUtil
 from pymon.sources.node.diskstats import Diskstats
 from pymon.sources.node.filesystem import Filesystem
 from pymon.sources.node.loadavg import Loadavg
@@ -20,6 +23,7 @@ from pymon.sources.node.pressure import Pressure
 from pymon.sources.node.source import NodeSource
 from pymon.sources.node.stat import Stat
 from pymon.sources.node.statfs import StatfsProbe
+from pymon.sources.node.time_of_day import TimeOfDay
 from pymon.sources.node.uname import Uname
 from pymon.sources.node.vmstat import Vmstat
 from pymon.sources.node.zfs import Zfs
@@ -65,4 +69,12 @@ NODE_COLLECTORS: tuple[NodeCollector, ...] = (
 )
 """Every collector of the node, in the order of its metrics."""
 
-__all__ = ["NODE_COLLECTORS", "NodeCollector", "NodeContext", "NodeSource"]
+CMON_COLLECTORS: tuple[NodeCollector, ...] = (
+    NodeCollector(CpuInfo.name, lambda node: CpuInfo(node.procfs)),
+    NodeCollector(CpuUtil.name, lambda node: CpuUtil(node.procfs)),
+    NodeCollector(Arcstats.name, lambda node: Arcstats(node.procfs)),
+    NodeCollector(TimeOfDay.name, lambda node: TimeOfDay(node.clock)),
+)
+"""Those of the cmon dialect."""
+
+__all__ = ["CMON_COLLECTORS", "NODE_COLLECTORS", "NodeCollector", "NodeContext", "NodeSource"]

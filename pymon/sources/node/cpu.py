@@ -6,6 +6,7 @@ A line for each CPU that is online, in ticks of USER_HZ (Documentation/filesyste
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
@@ -48,14 +49,12 @@ def steady(before: Ticks | None, now: Ticks) -> Ticks:
     return [new if new is None or old is None or new > old else old for old, new in zip(before, now, strict=True)]
 
 
-class Cpu(NodeSource):
-    """Table node_cpu: a row for each CPU {cpu}, ticks of USER_HZ."""
+class CpuTimes(NodeSource):
+    """A table of one row for each CPU, from its line."""
 
-    name: ClassVar[str] = "cpu"
-
-    def __init__(self, procfs: Path) -> None:
+    def __init__(self, procfs: Path, table: Table) -> None:
         self._file = KernelFile(procfs / "stat")
-        self._table = Table("node_cpu", CPU_FIELDS)
+        self._table = table
         self._before: dict[str, Ticks] = {}
         super().__init__((self._table,), (self._file,))
 
@@ -67,5 +66,21 @@ class Cpu(NodeSource):
         if not cpus:
             self._misread(self._file.path, "lines such as 'cpu0 1295 0 1298 116511 15 0 13 1555 0 0'")
         for cpu, ticks in cpus.items():
-            self._table.fill(self._table.add_row((("cpu", cpu),)), ticks)
+            self._add(cpu, ticks)
         self._before = cpus
+
+    @abstractmethod
+    def _add(self, cpu: str, ticks: Ticks) -> None:
+        """Add the row of a CPU."""
+
+
+class Cpu(CpuTimes):
+    """Table node_cpu: a row for each CPU {cpu}, ticks of USER_HZ."""
+
+    name: ClassVar[str] = "cpu"
+
+    def __init__(self, procfs: Path) -> None:
+        super().__init__(procfs, Table("node_cpu", CPU_FIELDS))
+
+    def _add(self, cpu: str, ticks: Ticks) -> None:
+        self._table.fill(self._table.add_row((("cpu", cpu),)), ticks)

@@ -20,7 +20,7 @@ from pymon.sources.kernel_file import KernelFile
 from pymon.sources.node.kernel_text import complete_lines, text, unsigned
 from pymon.sources.node.source import NodeSource
 
-_VALUE_WORD = 2
+VALUE_WORD = 2
 _DATASET_NAME = b"dataset_name"
 
 
@@ -39,8 +39,8 @@ def parse_dataset_name(data: bytes) -> str | None:
     """The string of the line `dataset_name`, blanks and all."""
     for line in complete_lines(data):
         if line.startswith(_DATASET_NAME):
-            words = line.split(None, _VALUE_WORD)
-            return text(words[_VALUE_WORD]) if len(words) > _VALUE_WORD else None
+            words = line.split(None, VALUE_WORD)
+            return text(words[VALUE_WORD]) if len(words) > VALUE_WORD else None
     return None
 
 
@@ -74,7 +74,7 @@ class Zfs(NodeSource):
         for file, table in self._node:
             # Each release of ZFS has its own set of files.
             data = self._read(file, optional=True)
-            if data is not None and not table.scan_keyed(table.add_row(), data, _VALUE_WORD):
+            if data is not None and not table.scan_keyed(table.add_row(), data, VALUE_WORD):
                 table.clear()
                 self._misread(file.path, "lines of name, type and an integer")
         for pool in pools:
@@ -104,7 +104,7 @@ class Zfs(NodeSource):
             if dataset is None:
                 self._misread(self._root / pool / name, "a line 'dataset_name 7 NAME'")
                 continue
-            self._datasets.scan_keyed(self._datasets.add_row((zpool, ("dataset", dataset))), data, _VALUE_WORD)
+            self._datasets.scan_keyed(self._datasets.add_row((zpool, ("dataset", dataset))), data, VALUE_WORD)
 
     def _objsets(self, pool: str) -> list[str]:
         try:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from pymon.sources.errors import SourceError
-from pymon.sources.node import NODE_COLLECTORS, NodeContext
+from pymon.sources.node import CMON_COLLECTORS, NODE_COLLECTORS, NodeContext
 
 NAMES = [collector.name for collector in NODE_COLLECTORS]
+EVERY = (*NODE_COLLECTORS, *CMON_COLLECTORS)
+EVERY_NAME = [collector.name for collector in EVERY]
 REAL = NodeContext()
 HOSTS = [path.parent for path in sorted(Path(__file__).parents[2].glob("fixtures/*/proc"))]
 GARBAGE = [b"", b"\n", b"x", b"\xff\xfe\x00\n" * 50, b"cpu0 : - 8:1\n" * 3, b" ".join([b"9" * 30] * 20) + b"\n"]
@@ -23,7 +25,7 @@ def test_the_list():
     assert [collector.make(REAL).name for collector in NODE_COLLECTORS] == NAMES
 
 
-@pytest.mark.parametrize("collector", NODE_COLLECTORS, ids=NAMES)
+@pytest.mark.parametrize("collector", EVERY, ids=EVERY_NAME)
 def test_collections_leave_nothing_open(collector):
     def open_files():
         return sum(1 for _ in Path("/proc/self/fd").iterdir())
@@ -42,7 +44,7 @@ def test_collections_leave_nothing_open(collector):
     assert threading.active_count() <= threads + 1
 
 
-@pytest.mark.parametrize("collector", NODE_COLLECTORS, ids=NAMES)
+@pytest.mark.parametrize("collector", EVERY, ids=EVERY_NAME)
 def test_empty_roots(collector, tmp_path):
     source = collector.make(NodeContext(tmp_path, tmp_path, tmp_path))
     error = failure(source)
@@ -55,7 +57,7 @@ def test_empty_roots(collector, tmp_path):
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
-@pytest.mark.parametrize("collector", NODE_COLLECTORS, ids=NAMES)
+@pytest.mark.parametrize("collector", EVERY, ids=EVERY_NAME)
 def test_garbage_in_every_file(collector, garbage, tmp_path):
     """Whatever a file holds, a collection ends with tables or a SourceError, and so does the next one."""
     source = collector.make(NodeContext(tmp_path, tmp_path, tmp_path))
@@ -88,7 +90,7 @@ def test_real_files_cut_short(name, tmp_path):
 
 
 @pytest.mark.parametrize("host", HOSTS, ids=[host.name for host in HOSTS])
-@pytest.mark.parametrize("collector", NODE_COLLECTORS, ids=NAMES)
+@pytest.mark.parametrize("collector", EVERY, ids=EVERY_NAME)
 def test_captured_hosts(host, collector):
     context = NodeContext(
         host / "proc", host / "sys", host, clock=lambda: 10**18, statvfs=lambda path: os.statvfs_result(range(10))
