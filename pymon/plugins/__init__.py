@@ -1,0 +1,1 @@
+"""Metrics of other programs: plugins of operators, and directories of text files."""
