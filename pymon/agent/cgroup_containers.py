@@ -54,6 +54,9 @@ class CgroupContainers:
             self._loop.add_reader(changes, self._registry.refresh)
         self._registry.follow_addresses()
 
+    async def prime(self, seconds: float) -> None:
+        """Nothing is read in the background."""
+
     async def stop(self) -> None:
         """Detach, and stop the threads."""
         if self._loop is not None:

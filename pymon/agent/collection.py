@@ -16,17 +16,21 @@ from pymon._native.renderer import Body, Labels
 from pymon.agent.containers import Gathered
 from pymon.exposition.compile import compile_catalogue
 from pymon.exposition.compression import gzip as gzip_body
+from pymon.exposition.families import write
 from pymon.exposition.negotiation import Format
+from pymon.sources.programs import ProgramSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pymon._native.table import Table
     from pymon.agent.containers import Containers
+    from pymon.agent.guests import Guests
     from pymon.agent.ports import Scope
     from pymon.agent.self_metrics import SelfMetrics
     from pymon.agent.workers import NodeWorker
     from pymon.catalogue.model import Metric
+    from pymon.exposition.families import Family
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +81,7 @@ class _Cycle:
         self.started: float | None = None
         self.open = True
         self.deadline = DEADLINE_SECONDS
+        self.late: set[str] = set()
         self.wishes: dict[_Wish, list[asyncio.Future[LentBody]]] = {}
 
 
@@ -91,11 +96,26 @@ class AgentCollection:
         self_metrics: SelfMetrics,
         *,
         known_collectors: Sequence[str],
+        guests: Guests | None = None,
+        container_labels: bool = True,
     ) -> None:
-        self.collectors = (*(item.name for item in containers.collectors), *(worker.name for worker in workers))
+        """guests: families that are not in the catalogue. container_labels: whether a scrape of one container says in
+        its labels which one it is.
+        """
+        self.collectors = tuple(
+            dict.fromkeys(
+                (
+                    *(item.name for item in containers.collectors),
+                    *(worker.name for worker in workers),
+                    *(guests.collectors if guests else ()),
+                )
+            )
+        )
         self.known_collectors = tuple(known_collectors)
         self._containers = containers
         self._workers = tuple(workers)
+        self._guests = guests
+        self._container_labels = container_labels
         self._self_metrics = self_metrics
         layout = dict(containers.layout)
         for worker in workers:
@@ -106,7 +126,7 @@ class AgentCollection:
         self._cycles: dict[tuple[str, frozenset[str] | None], _Cycle] = {}
         self._bodies: list[Body] = []
         self._warm = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
 
     def ready(self) -> str | None:
         """None once the first collection is done: it opens every file, and takes many times as long as the next."""
@@ -115,12 +135,25 @@ class AgentCollection:
     def start(self) -> None:
         """Attach to the running loop."""
         self._containers.start()
+        if self._guests is not None:
+            self._keep(asyncio.ensure_future(self._guests.start()))
+
+    async def prime(self, seconds: float) -> None:
+        """Run what runs in the background once, and wait for it up to the timeout."""
+        sources = [worker.source for worker in self._workers if isinstance(worker.source, ProgramSource)]
+        await asyncio.gather(
+            self._containers.prime(seconds),
+            *(asyncio.to_thread(source.prime, seconds) for source in sources),
+            *((self._guests.prime(seconds),) if self._guests is not None else ()),
+        )
+
+    def _keep(self, task: asyncio.Future[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def warm_up(self) -> None:
         """Collect once for nobody, so that the first scrape finds everything open."""
-        task = asyncio.ensure_future(self._warm_up())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(asyncio.ensure_future(self._warm_up()))
 
     async def _warm_up(self) -> None:
         try:
@@ -137,6 +170,8 @@ class AgentCollection:
             task.cancel()
         for worker in self._workers:
             worker.close()
+        if self._guests is not None:
+            await self._guests.stop()
         await self._containers.stop()
 
     # A scrape of the node.
@@ -157,8 +192,7 @@ class AgentCollection:
         if cycle is None or not cycle.open or not self._may_join(cycle):
             cycle = self._cycles[key] = _Cycle()
             task = asyncio.ensure_future(self._run(cycle, scope, collectors))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._keep(task)
             task.add_done_callback(lambda _: self._forget(key, cycle))
         if timeout_seconds is not None:
             cycle.deadline = min(cycle.deadline, timeout_seconds * DEADLINE_SHARE)
@@ -184,8 +218,11 @@ class AgentCollection:
                 gathered = await self._collect(cycle, scope, collectors)
                 try:
                     cycle.open = False
+                    families = self._families(cycle, scope, collectors)
                     for wish, futures in cycle.wishes.items():
-                        await self._answer(wish, gathered, [future for future in futures if not future.done()])
+                        await self._answer(
+                            wish, gathered, families, [future for future in futures if not future.done()]
+                        )
                 finally:
                     gathered.give_back()
         except Exception as error:  # noqa: BLE001 - those who wait must hear of it, whatever it is
@@ -196,10 +233,26 @@ class AgentCollection:
         finally:
             cycle.open = False
 
-    async def _answer(self, wish: _Wish, gathered: Gathered, waiting: list[asyncio.Future[LentBody]]) -> None:
+    def _families(self, cycle: _Cycle, scope: Scope, collectors: frozenset[str] | None) -> list[Family]:
+        """What is not in the catalogue."""
+        families = list(self._guests.families(scope, collectors, cycle.late)) if self._guests else []
+        cmon = self._self_metrics.cmon
+        if cmon is not None:
+            if cycle.started is not None:
+                cmon.took(time.monotonic() - cycle.started)
+            families += cmon.families()
+        return families
+
+    async def _answer(
+        self,
+        wish: _Wish,
+        gathered: Gathered,
+        families: Sequence[Family],
+        waiting: list[asyncio.Future[LentBody]],
+    ) -> None:
         if not waiting:
             return
-        lent = await asyncio.to_thread(self._render, wish, gathered, len(waiting))
+        lent = await asyncio.to_thread(self._render, wish, gathered, families, len(waiting))
         for future in waiting:
             if future.done():
                 lent.release()
@@ -219,18 +272,28 @@ class AgentCollection:
         waiting = [future for future in started.values() if future is not None]
         if reading is not None and reading.waiting is not None:
             waiting.append(reading.waiting)
-        if waiting:
-            await asyncio.wait(waiting, timeout=cycle.deadline)
+        try:
+            if waiting:
+                await asyncio.wait(waiting, timeout=cycle.deadline)
+        except asyncio.CancelledError:
+            if reading is not None:
+                reading.finish().give_back()
+            raise
         tables: dict[str, Table] = {}
         for worker, future in started.items():
+            if future is None or not future.done():
+                cycle.late.add(worker.name)
             self._worker_done(worker, future, tables)
         if reading is None:
             return Gathered(tables, Labels(()), (), _nothing)
         gathered = reading.finish()
+        of_workers = {worker.name for worker in started}
         for outcome in gathered.outcomes:
-            self._self_metrics.collected(
-                outcome.collector, outcome.seconds, success=outcome.success, failures=outcome.failures
-            )
+            # A collector that is a worker's too, as the clock is, has been told of.
+            if outcome.collector not in of_workers or not outcome.success:
+                self._self_metrics.collected(
+                    outcome.collector, outcome.seconds, success=outcome.success, failures=outcome.failures
+                )
         if scope == "all":
             self._self_metrics.scrape_error.set(not all(outcome.success for outcome in gathered.outcomes))
         return gathered._replace(tables={**tables, **gathered.tables})
@@ -248,7 +311,7 @@ class AgentCollection:
         if worker.error is None:
             tables |= {table.name: table for table in worker.source.tables}
 
-    def _render(self, wish: _Wish, gathered: Gathered, users: int) -> LentBody:
+    def _render(self, wish: _Wish, gathered: Gathered, families: Sequence[Family], users: int) -> LentBody:
         openmetrics = wish.format.openmetrics
         body = self._bodies.pop() if self._bodies else Body()
         body.clear()
@@ -259,6 +322,8 @@ class AgentCollection:
             openmetrics=openmetrics,
             selected=None if wish.names is None else self._all.select(wish.names),
         )
+        if families:
+            body.append(write(families, openmetrics=openmetrics, names=wish.names))
         body.append(self._self_metrics.render(openmetrics=openmetrics, names=wish.names))
         if openmetrics:
             body.append(_EOF)
@@ -291,12 +356,16 @@ class AgentCollection:
             self._one.renderer.render(
                 body,
                 one.tables,
-                Labels((one.block,)),
+                Labels((one.block if self._container_labels else b"",)),
                 openmetrics=format.openmetrics,
                 selected=None if names is None else self._one.select(names),
             )
         finally:
             one.give_back()
+        if self._guests is not None:
+            families = self._guests.of_container(uuid, collectors, labelled=self._container_labels)
+            if families:
+                body.append(write(families, openmetrics=format.openmetrics, names=names))
         if format.openmetrics:
             body.append(_EOF)
         if not gzip:

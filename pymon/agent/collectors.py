@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pymon.agent.containers import ContainerCollector
 from pymon.agent.options import CollectorOption
 from pymon.sources.node import NODE_COLLECTORS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from pymon.catalogue.model import Metric
 
 _CONTAINER: tuple[tuple[str, bool, str, tuple[str, ...]], ...] = (
     ("container", True, "When containers started and were seen.", ("container",)),
@@ -37,7 +44,43 @@ CONTAINER_COLLECTORS: tuple[ContainerCollector, ...] = tuple(
     ContainerCollector(name, tables) for name, _, _, tables in _CONTAINER
 )
 
+_CMON: dict[str, str] = {
+    "zone_misc": "CPU time and load of containers.",
+    "cpucap": "CPU caps of zones.",
+    "memcap": "Memory of containers and its caps.",
+    "zone_vfs": "File systems of containers.",
+    "tcp": "TCP of containers.",
+    "link": "Interfaces of containers.",
+    "cpu_info": "Model of the CPU.",
+    "cpu_util": "CPU time of the node.",
+    "zpool": "ZFS pools, by zpool(8).",
+    "arcstats": "Cache of ZFS.",
+    "ntp": "The time daemon, by ntpq(8).",
+}
+"""Collectors of the cmon dialect, beside `zfs` and `time`, which the node's have too."""
+
 COLLECTORS: tuple[CollectorOption, ...] = (
     *(CollectorOption(name, default, text) for name, default, text, _ in _CONTAINER),
     *(CollectorOption(item.name, True, f"Node: {item.name}, as node_exporter has it.") for item in NODE_COLLECTORS),
+    *(CollectorOption(name, True, f"Dialect cmon: {text}") for name, text in _CMON.items()),
+    CollectorOption("plugin", True, "Programs of the operator."),
+    CollectorOption("textfile", True, "Metrics in files."),
 )
+
+
+def collectors_of(
+    metrics: Iterable[Metric], tables: Collection[str], node: Collection[str] = ()
+) -> list[ContainerCollector]:
+    """The collectors of metrics that take something from these tables; those of `node` are about the node."""
+    found: dict[str, dict[str, None]] = {}
+    for metric in metrics:
+        for sample in metric.samples:
+            for column in sample.columns:
+                if column.table in tables:
+                    found.setdefault(metric.collector, {})[column.table] = None
+    split = [
+        ContainerCollector(name, tuple(table for table in of_name if (table in node) is about_node), about_node)
+        for name, of_name in found.items()
+        for about_node in (False, True)
+    ]
+    return [item for item in split if item.tables]

@@ -75,6 +75,9 @@ class Containers(Protocol):
     def start(self) -> None:
         """Attach to the running loop."""
 
+    async def prime(self, seconds: float) -> None:
+        """Have what is read in the background at hand, up to the timeout: for who collects once."""
+
     async def stop(self) -> None:
         """Detach, and `close`."""
 

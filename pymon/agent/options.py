@@ -34,6 +34,10 @@ LogLevel = Literal["debug", "info", "warn", "error"]
 LogFormat = Literal["logfmt", "json"]
 
 
+GZ_PLUGINS, VM_PLUGINS = Path("/opt/custom/cmon/gz-plugins"), Path("/opt/custom/cmon/vm-plugins")
+"""Where operators of Triton have their plugins."""
+
+
 class CollectorOption(NamedTuple):
     """A collector that ``--collector.NAME`` and ``--no-collector.NAME`` switch."""
 
@@ -57,7 +61,11 @@ class AgentOptions:
     source: Source
     kstat_library: Path | None
     dialect: Dialect
+    cmon_legacy_values: bool
     collectors: frozenset[str]
+    textfile_directories: tuple[str, ...]
+    plugin_node_directory: Path | None
+    plugin_container_directory: Path | None
     container_patterns: tuple[re.Pattern[str], ...]
     container_all: bool
     container_labels: tuple[str, ...]
@@ -81,6 +89,7 @@ def _not_negative(value: int) -> None:
 
 def option_table(collectors: Sequence[CollectorOption], platform: str = sys.platform) -> tuple[Option, ...]:
     """The agent's options; `platform` (as sys.platform) decides the default dialect."""
+    sunos = platform.startswith("sunos")
     return (
         CONFIG_FILE,
         Option("web.listen-address", ADDRESS, (Address("127.0.0.1", 9164),), "Address to listen on.", repeatable=True),
@@ -96,8 +105,14 @@ def option_table(collectors: Sequence[CollectorOption], platform: str = sys.plat
         Option("source", STR, "auto", "Where statistics of containers come from.",
                choices=("auto", "bpf", "cgroupfs", "kstat")),
         Option("kstat.library", PATH, None, "The libkstat to load, instead of the system's."),
-        Option("dialect", STR, "cmon" if platform.startswith("sunos") else "cadvisor", "Names of the metrics.",
-               choices=("cadvisor", "cmon")),
+        Option("dialect", STR, "cmon" if sunos else "cadvisor", "Names of the metrics.", choices=("cadvisor", "cmon")),
+        Option("cmon.legacy-values", BOOL, False, "In the cmon dialect, the errors of Triton's agent too, for "
+               "those who have dashboards on them."),
+        Option("plugin.node-directory", PATH, GZ_PLUGINS if sunos else None, "Programs that measure the node."),
+        Option("plugin.container-directory", PATH, VM_PLUGINS if sunos else None,
+               "Programs that measure a container, each called for each one."),
+        Option("collector.textfile.directory", STR, (), "Directory of *.prom files, or a pattern of directories.",
+               repeatable=True),
         Option("collector.disable-defaults", BOOL, False, "Only the collectors that are switched on by name."),
         *(Option(f"collector.{name}", BOOL, None, f"{text} {'On' if default else 'Off'} by default.")
           for name, default, text in collectors),
@@ -132,7 +147,11 @@ def agent_options(settings: Settings, collectors: Sequence[CollectorOption]) -> 
         source=settings["source"],
         kstat_library=settings["kstat.library"],
         dialect=settings["dialect"],
+        cmon_legacy_values=settings["cmon.legacy-values"],
         collectors=frozenset(enabled),
+        textfile_directories=settings["collector.textfile.directory"],
+        plugin_node_directory=settings["plugin.node-directory"],
+        plugin_container_directory=settings["plugin.container-directory"],
         container_patterns=settings["container.pattern"],
         container_all=settings["container.all"],
         container_labels=settings["container.label"],

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from pymon.agent.addresses import AddressWatch, Followed
 from pymon.agent.rows import ContainerRows
 from pymon.containers.identity import identify
-from pymon.exposition.compile import label_block
 from pymon.sources.addresses import AddressReader
 from pymon.sources.cgroup import procs_root
 from pymon.sources.tree import CgroupTree, Group, Verdict
@@ -141,15 +140,8 @@ class Registry(ContainerRows):
         )
         if before is not None:  # a start, once told, stays: it is part of what the container is
             container = replace(container, start_seconds=before.start_seconds, addresses=before.addresses)
-        block = label_block(
-            (
-                *zip(self._export.names, self._export.values(container.labels), strict=True),
-                ("id", path),
-                ("image", container.image),
-                ("name", container.name),
-            )
-        )
-        self.place(row, container, block, self._created[row])
+        labels = zip(self._export.names, self._export.values(container.labels), strict=True)
+        self.place(row, container, labels, self._created[row])
         for problem in container.problems if attempt == 0 else ():
             _log.debug("container", extra={"fields": {"path": path, "problem": problem}})
         if details.reason and attempt < len(DESCRIBE_AGAIN_SECONDS):

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from pymon._native.renderer import Labels
 from pymon._native.table import Table
+from pymon.exposition.compile import label_block
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from uuid import UUID
 
     from pymon.containers.identity import Container, NodeIdentity
@@ -32,6 +33,7 @@ class ContainerRows:
         self.node = node
         self.table = Table("container", CONTAINER_COLUMNS)
         self._containers: list[Container | None] = []
+        self._label_pairs: list[tuple[tuple[str, str], ...]] = []
         self._blocks: list[bytes | None] = []
         self._by_uuid: dict[UUID, int] = {}
         self._by_text: dict[str, int] = {}
@@ -39,6 +41,7 @@ class ContainerRows:
         self._generation = 0
         self._epoch = f"{os.getpid():x}{clock_ns():x}"
         self._changed: asyncio.Event | None = None
+        self._on_gone: Callable[[str], None] | None = None
 
     def __len__(self) -> int:
         return len(self._by_uuid)
@@ -64,6 +67,10 @@ class ContainerRows:
         """The label block of a row that has a container."""
         return self._blocks[row] or b""
 
+    def label_pairs(self, row: int) -> tuple[tuple[str, str], ...]:
+        """The labels of a row that has a container."""
+        return self._label_pairs[row]
+
     def labels(self) -> Labels:
         """The label blocks of all rows as they are now."""
         if self._labels is None:
@@ -77,15 +84,22 @@ class ContainerRows:
         more = rows - len(self._containers)
         if more > 0:
             self._containers += [None] * more
+            self._label_pairs += [()] * more
             self._blocks += [None] * more
             self.table.grow(rows)
 
-    def place(self, row: int, container: Container, block: bytes, created_seconds: float) -> None:
-        """Put a container, or what is now known of it, into a row."""
+    def place(self, row: int, container: Container, labels: Iterable[tuple[str, str]], created_seconds: float) -> None:
+        """Put a container, or what is now known of it, into a row. labels: those of the runtime, by exported name."""
         self._forget_uuid(row)
         self._by_uuid[container.uuid] = self._by_text[str(container.uuid)] = row
         self._containers[row] = container
-        self._blocks[row] = block
+        self._label_pairs[row] = (
+            *labels,
+            ("id", container.id),
+            ("image", container.image),
+            ("name", container.name),
+        )
+        self._blocks[row] = label_block(self._label_pairs[row])
         self.table.set(row, "last_seen", 0)
         self.table.set(row, "start_seconds", int(container.start_seconds))
         self.table.set(row, "creation_seconds", int(created_seconds))
@@ -98,8 +112,15 @@ class ContainerRows:
         """Another description of a row's container, with the same UUID and labels. The caller calls `tell`."""
         self._containers[row] = container
 
+    def tell_of_gone(self, listener: Callable[[str], None]) -> None:
+        """Call it from now on with the UUID of each container that goes."""
+        self._on_gone = listener
+
     def vacate(self, row: int) -> None:
         """The row's container has gone."""
+        gone = self._containers[row]
+        if gone is not None and self._on_gone is not None:
+            self._on_gone(str(gone.uuid))
         self._forget_uuid(row)
         self.table.unset(row)
         self._containers[row] = None
@@ -168,4 +189,5 @@ def _document(container: Container) -> dict[str, object]:
         "pod": container.pod,
         "pod_id": container.pod_id,
         "addresses": list(container.addresses),
+        **container.cns,
     }

@@ -49,7 +49,8 @@ async def serve_agent(
     agent = build_agent(options)
     agent.collection.start()
     agent.collection.warm_up()
-    web = AgentWeb(agent.collection, agent.registry, options, live, agent.self_metrics.registry)
+    own = agent.self_metrics
+    web = AgentWeb(agent.collection, agent.registry, options, live, own.registry, own.http)
     try:
         await serve(
             web.server(),

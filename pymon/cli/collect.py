@@ -17,6 +17,9 @@ from pymon.log import setup
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+PRIME_SECONDS = 5.0
+"""What programs and plugins may take: who collects once has no earlier result of theirs."""
+
 
 def run(argv: Sequence[str]) -> int:
     """Collect once. 1 when nothing at all could be collected."""
@@ -42,6 +45,7 @@ def run(argv: Sequence[str]) -> int:
 async def _collect(agent: Agent, *, openmetrics: bool) -> bytes:
     agent.collection.start()
     try:
+        await agent.collection.prime(PRIME_SECONDS)
         lent = await agent.collection.scrape(
             scope="all",
             collectors=None,

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pymon
-from pymon.agent.build import enabled_metrics
+from pymon.agent.build import source_of
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import AgentOptions, load_agent_options
+from pymon.agent.parts import enabled_metrics
+from pymon.cli import doctor_zones
 from pymon.config import ConfigError
 from pymon.sources.cgroup import NUMBERED, TABLES, Hierarchies, find_hierarchies, published
 from pymon.sources.errors import SourceError
+from pymon.sources.node import CMON_COLLECTORS, NODE_COLLECTORS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,16 +49,22 @@ def run(argv: Sequence[str]) -> int:
         description="Show what this machine offers, and where each metric comes from.",
         version=f"pymon {pymon.__version__}",
     )
+    if source_of(options) == "kstat":
+        _write(doctor_zones.machine(options), doctor_zones.metrics(options))
+        return 0
     try:
         hierarchies = find_hierarchies(options.cgroupfs)
     except SourceError as error:
         raise ConfigError(f"path.cgroupfs: {error}") from error
-    width = 22
-    for name, text in _machine(options, hierarchies):
-        sys.stdout.write(f"{name:<{width}}{text}\n")
-    sys.stdout.write("\n")
-    sys.stdout.writelines(_metrics(options, hierarchies))
+    _write(_machine(options, hierarchies), _metrics(options, hierarchies))
     return 0
+
+
+def _write(machine: Iterator[tuple[str, str]], metrics: Iterator[str]) -> None:
+    for name, text in machine:
+        sys.stdout.write(f"{name:<22}{text}\n")
+    sys.stdout.write("\n")
+    sys.stdout.writelines(metrics)
 
 
 def _machine(options: AgentOptions, hierarchies: Hierarchies) -> Iterator[tuple[str, str]]:
@@ -72,12 +81,14 @@ def _machine(options: AgentOptions, hierarchies: Hierarchies) -> Iterator[tuple[
     yield "capabilities", _capabilities(options.procfs)
     found = [name for name, path in _RUNTIMES if (options.rootfs / path).exists()]
     yield "runtimes", ", ".join(found) or "none found; --container.pattern or --container.all says what to measure"
-    yield "kstat", "not on Linux; OpenZFS under /proc/spl/kstat is read as node metrics"
+    yield "kstat", doctor_zones.library_found(options.kstat_library)
+    yield "OpenZFS", _readable(options.procfs / "spl/kstat/zfs/arcstats", "there", "not there")
     yield "source", "cgroupfs: descriptors kept open, one thread for each group of files"
 
 
 def _metrics(options: AgentOptions, hierarchies: Hierarchies) -> Iterator[str]:
-    metrics = [metric for metric in enabled_metrics(options) if metric.name.startswith("container_")]
+    node = {item.name for item in (*NODE_COLLECTORS, *CMON_COLLECTORS)}
+    metrics = [metric for metric in enabled_metrics(options) if metric.collector not in node]
     tables = published(hierarchies, metrics)
     width = max((len(metric.name) for metric in metrics), default=0) + 2
     for metric in metrics:
@@ -89,7 +100,12 @@ def _source(metric: Metric, tables: frozenset[str], hierarchies: Hierarchies) ->
     for column in sample.columns:
         if column.table in tables:
             return f"{_where(column.table)} {column.key}"
-    wanted = sorted({column.table for column in sample.columns})
+    programs = [column for column in sample.columns if column.table in doctor_zones.PROGRAMS]
+    if programs:
+        return f"{doctor_zones.program(doctor_zones.PROGRAMS[programs[0].table])}: {programs[0].key}"
+    wanted = sorted({column.table for column in sample.columns if not column.table.startswith("kstat.")})
+    if not wanted:
+        return "absent: only zones have it"
     return "absent: " + "; ".join(_why_not(table, hierarchies) for table in wanted)
 
 

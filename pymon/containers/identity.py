@@ -26,6 +26,7 @@ from .owner import OwnerRules, Subject
 UUID_LABEL = "pymon.uuid"
 GROUPS_LABEL = "triton.cmon.groups"
 SERVICES_LABEL = "triton.cns.services"
+_CNS_LABELS = {f"triton.cns.{name}": f"cns_{name}" for name in ("status", "disable", "reverse_ptr")}
 
 GROUPS_LIMIT = 100
 """Groups that a container can be in."""
@@ -47,7 +48,7 @@ _NO_PRODUCT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """The node's UUID and its source: machine-id, product_uuid, or boot_id, which lasts until the next boot."""
+    """The node's UUID and its source: machine-id, product_uuid, nodename, or boot_id, which lasts until the next boot."""
 
     uuid: UUID
     source: str
@@ -73,6 +74,11 @@ def node_identity(rootfs: Path | str = "/", sysfs: Path | str = "/sys", procfs: 
     raise UnreadableError(
         sources[0][1], "expected 32 hexadecimal digits, and neither DMI nor the kernel has an identity"
     )
+
+
+def named_identity(nodename: str) -> NodeIdentity:
+    """The identity of a node by its name, where nothing else tells it."""
+    return NodeIdentity(uuid5(_NAMESPACE, f"nodename:{nodename}"), "nodename")
 
 
 def uuid5(namespace: UUID, name: str) -> UUID:
@@ -101,7 +107,8 @@ class Container:
     """A container of this node. Two are equal when UUID and start are: a name or path used again is another one.
 
     id: the cgroup's path. start_seconds: since the epoch. owner: an account, or None for the operator's own.
-    state: running, paused, or the runtime's word. groups, services: of the labels; `services` is verbatim.
+    state: running, paused, or the runtime's word. groups, services: of the labels; `services` is verbatim. cns: of the
+    labels, verbatim, where they are there: cns_status, cns_disable and cns_reverse_ptr.
     labels: all that the runtime has. namespace, pod: "" without one.
     health: healthy, unhealthy, starting, none; "" when not known. problems: one line each, for the log.
     addresses: IP addresses in a network namespace that is not the host's; `identify` knows of none.
@@ -119,6 +126,7 @@ class Container:
     labels: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     services: str = ""
+    cns: Mapping[str, str] = field(default_factory=dict)
     namespace: str = ""
     pod: str = ""
     pod_id: str = ""
@@ -165,6 +173,7 @@ def identify(
         labels=details.labels,
         groups=groups,
         services=details.labels.get(SERVICES_LABEL, ""),
+        cns={key: details.labels[label] for label, key in _CNS_LABELS.items() if label in details.labels},
         namespace=details.namespace,
         pod=details.pod,
         pod_id=match.pod_id,

@@ -334,4 +334,5 @@ def test_unknown_words(command: str, tmp_path: Path) -> None:
     assert str(config) in line
     assert "container.pattern" in refused(command, "--container.pattern=(")
     assert "source" in refused(command, "--source=kstat")
-    assert "dialect" in refused(command, "--dialect=cmon")
+    assert "source" in refused(command, "--source=bpf")
+    assert "kstat.library" in refused(command, "--kstat.library=/lib/libkstat.so.1")

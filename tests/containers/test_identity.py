@@ -161,7 +161,13 @@ class TestContainer:
     details = Details(
         "web",
         "nginx:1",
-        {"triton.cmon.groups": "a,b", "triton.cns.services": "www:443:x,,", "owner": "Alice"},
+        {
+            "triton.cmon.groups": "a,b",
+            "triton.cns.services": "www:443:x,,",
+            "triton.cns.status": "down",
+            "triton.cns.disable": "",
+            "owner": "Alice",
+        },
         1793000000.5,
         "paused",
         "healthy",
@@ -174,6 +180,7 @@ class TestContainer:
         assert container == Container(container.uuid, f"/docker/{A}", "web", "docker", 1793000000.5)
         assert (container.owner, container.state, container.health) == ("alice", "paused", "healthy")
         assert (container.groups, container.services) == (("a", "b"), "www:443:x,,")
+        assert container.cns == {"cns_status": "down", "cns_disable": ""}
         assert (container.namespace, container.pod, container.image) == ("shop", "web-0", "nginx:1")
         assert container.problems == ()
 
