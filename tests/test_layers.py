@@ -30,7 +30,7 @@ MAY_IMPORT = {
                       "aiohttp bcrypt cryptography prometheus_client uvloop yaml"),
     "proxy":         ("_native config directory exposition peer service token_bucket web",
                       "aiohttp cryptography httptools msgspec multidict prometheus_client uvloop"),
-    "dns":           ("_native config directory peer token_bucket",                       "cryptography dns msgspec uvloop"),
+    "dns":           ("_native config directory peer token_bucket",              "cryptography dns msgspec uvloop"),
     "cli":           ("*",                                                       "*"),
     "__main__":      ("cli",                                                     ""),
 }  # fmt: skip

@@ -242,11 +242,13 @@ class _Reading:
         }
         if self._shown is not None:
             tables["container"] = self._shown
+        outcomes = [self._containers.outcome(item, self._reading) for item in self._chosen]
         return Gathered(
             tables,
             self._labels,
-            [self._containers.outcome(item, self._reading) for item in self._chosen],
-            lambda: self._containers.give_back(self._reading, self._container),
+            outcomes,
+            good=all(outcome.success for outcome in outcomes),
+            give_back=lambda: self._containers.give_back(self._reading, self._container),
         )
 
 

@@ -285,7 +285,7 @@ class AgentCollection:
                 cycle.late.add(worker.name)
             self._worker_done(worker, future, tables)
         if reading is None:
-            return Gathered(tables, Labels(()), (), _nothing)
+            return Gathered(tables, Labels(()), (), good=True, give_back=_nothing)
         gathered = reading.finish()
         of_workers = {worker.name for worker in started}
         for outcome in gathered.outcomes:
@@ -295,7 +295,7 @@ class AgentCollection:
                     outcome.collector, outcome.seconds, success=outcome.success, failures=outcome.failures
                 )
         if scope == "all":
-            self._self_metrics.scrape_error.set(not all(outcome.success for outcome in gathered.outcomes))
+            self._self_metrics.scrape_error.set(not gathered.good)
         return gathered._replace(tables={**tables, **gathered.tables})
 
     def _worker_done(self, worker: NodeWorker, future: asyncio.Future[None] | None, tables: dict[str, Table]) -> None:

@@ -33,11 +33,15 @@ class Outcome(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """Tables by name and the label blocks of their parents, lent until `give_back`."""
+    """Tables by name and the label blocks of their parents, lent until `give_back`.
+
+    good: whether the containers could be collected, in time.
+    """
 
     tables: Mapping[str, Table]
     labels: Labels
     outcomes: Sequence[Outcome]
+    good: bool
     give_back: Callable[[], None]
 
 

@@ -55,12 +55,14 @@ class _Collected(NamedTuple):
     """What a call on the thread came to.
 
     changed: what the loop has to tell the registry. failures: of kstats, by reason. problems: of programs, by program.
+    silent: programs that had nothing to say.
     """
 
     changed: Sequence[_Changed]
     seconds: float
     failures: Mapping[str, int]
     problems: Mapping[str, Mapping[str, int]]
+    silent: frozenset[str]
     error: SourceError | None
 
 
@@ -168,7 +170,8 @@ class ZoneContainers:
             self._tell_status(wish)
         changed, self._noted = self._noted, []
         problems = self._programs.take_problems() if wish.collectors else {}
-        return _Collected(changed, time.monotonic() - started, dict(self._reader.failures), problems, error)
+        failures, silent = dict(self._reader.failures), self._programs.silent
+        return _Collected(changed, time.monotonic() - started, failures, problems, silent, error)
 
     def _look_around(self) -> _Collected:
         """Look for zones that came or went, and for configurations that changed."""
@@ -355,7 +358,7 @@ class _Reading:
             if future is not None:
                 self._zones.given_up(future, self._hold)
             late = [Outcome(name, None, success=False, failures={"deadline": 1}) for name in (*self._names, KSTAT)]
-            return Gathered({}, Labels(()), late, _nothing)
+            return Gathered({}, Labels(()), late, good=False, give_back=_nothing)
         try:
             collected: _Collected = future.result()
         except BaseException:
@@ -365,10 +368,13 @@ class _Reading:
         good = collected.error is None
         if collected.error is not None:
             failures[collected.error.reason] = failures.get(collected.error.reason, 0) + 1
-        outcomes = [Outcome(name, collected.seconds, good, collected.problems.get(name, {})) for name in self._names]
+        outcomes = [
+            Outcome(name, collected.seconds, good and name not in collected.silent, collected.problems.get(name, {}))
+            for name in self._names
+        ]
         outcomes.append(Outcome(KSTAT, collected.seconds, good, failures))
         tables, labels = self._zones.gathered(self._wish, collected)
-        return Gathered(tables if good else {}, labels, outcomes, self._hold.set)
+        return Gathered(tables if good else {}, labels, outcomes, good=good, give_back=self._hold.set)
 
 
 def _wish(chosen: Sequence[ContainerCollector]) -> _Wish:

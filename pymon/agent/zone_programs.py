@@ -75,6 +75,11 @@ class ZonePrograms:
         fresh = {name for name, filled_at in self._filled_at.items() if now - filled_at < FRESH_SECONDS}
         self.fill(now, collectors - fresh, rows)
 
+    @property
+    def silent(self) -> frozenset[str]:
+        """Those that had nothing to say when they were last asked."""
+        return frozenset(name for name, filled in self._filled.items() if not filled.available)
+
     def take_problems(self) -> dict[str, dict[str, int]]:
         """By collector and reason, what went wrong since the last time."""
         problems, self._problems = self._problems, {}

@@ -48,7 +48,7 @@ _NO_PRODUCT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """The node's UUID and its source: machine-id, product_uuid, nodename, or boot_id, which lasts until the next boot."""
+    """The node's UUID and its source: machine-id, product_uuid, nodename; boot_id, which lasts until the next boot."""
 
     uuid: UUID
     source: str
