@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import ctypes
+import gc
 import json
 import os
 import random
@@ -22,9 +25,15 @@ from dns.message import make_query
 
 from bench.world import ROOT
 from pymon._native.responder import Responder, Zones
+from pymon.cli.names import Names
+from pymon.directory.model import Account, Quota, Snapshot
+from pymon.dns.options import DnsOptions
 from pymon.dns.records import Records
+from pymon.dns.server import DnsServer
 from pymon.dns.view import Instance, Proxy, View
 from pymon.dns.zone import Zone
+from pymon.proxy.agent_document import decode_inventory
+from pymon.proxy.fleet import Fleet
 
 ORIGIN = "pymon.test."
 ROUNDS = 5
@@ -32,6 +41,7 @@ SECONDS = 4
 QUERIES = 100_000
 CHANGES = 200
 ACCOUNTS = 50
+PER_NODE = 1000
 
 _KNOT = """
 server:
@@ -55,13 +65,12 @@ def instances(count: int) -> list[Instance]:
         Instance(
             uuid=str(UUID(int=chance.getrandbits(128), version=4)),
             alias=f"web-{i}",
-            account=UUID(int=i % ACCOUNTS + 1),
+            account=str(UUID(int=i % ACCOUNTS + 1)),
             account_name=f"account-{i % ACCOUNTS}",
             running=True,
             down=False,
             addresses=(f"10.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255}",),
             services=f"service-{i // ACCOUNTS % 20}:8080",
-            node="",
         )
         for i in range(count)
     ]
@@ -173,42 +182,99 @@ def _query(chance: random.Random, names: list[str]) -> str:
 
 
 def large(count: int) -> dict[str, object]:
-    """Building and changing a large zone, in a process of its own."""
+    """Building and changing a large zone, in a process of its own, as the proxy does it from what agents tell."""
     program = f"from bench.dns import _large; _large({count})"
     said = subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, capture_output=True, text=True).stdout
     result: dict[str, object] = json.loads(said)
     return result
 
 
+def accounts() -> Snapshot:
+    """Whose the containers are."""
+    named = (Account(UUID(int=i + 1), f"account-{i}", False, 0.0, Quota()) for i in range(ACCOUNTS))
+    return Snapshot.of(1, accounts=named)
+
+
+def fleet_of(found: list[Instance], known: Snapshot) -> Fleet:
+    """The same containers as the proxy has them: from JSON as agents write it, of Docker's, on many nodes."""
+    chance = random.Random(4)  # noqa: S311  # the same each time
+    fleet = Fleet()
+    for first in range(0, len(found), PER_NODE):
+        rows = []
+        for one in found[first : first + PER_NODE]:
+            runtime_id = f"{chance.getrandbits(256):064x}"
+            rows.append(
+                {
+                    "uuid": one.uuid, "id": f"/system.slice/docker-{runtime_id}.scope", "name": one.alias,
+                    "runtime": "docker", "runtime_id": runtime_id, "image": "registry.example.com/team/web:1.2.3",
+                    "start": 1_700_000_000.0 + first, "owner": one.account_name, "state": "running",
+                    "health": "healthy", "groups": ["web"], "services": one.services, "namespace": "", "pod": "",
+                    "pod_id": "", "addresses": list(one.addresses),
+                }
+            )  # fmt: skip
+        node = {"uuid": str(UUID(int=first + 1)), "hostname": f"node-{first}"}
+        document = json.dumps({"node": node, "containers": rows}).encode()
+        fleet.replace(f"node-{first}", decode_inventory(document), known, 0.0)
+    return fleet
+
+
+async def _longest_wait(longest: list[float]) -> None:
+    """What a task that wants to run every 10 ms waits for it, seconds; the most so far in a list of one."""
+    while True:
+        begin = time.perf_counter()
+        await asyncio.sleep(0.01)
+        longest[0] = max(longest[0], time.perf_counter() - begin - 0.01)
+
+
 def _large(count: int) -> None:
     before = _rss_bytes()
-    found = instances(count)
+    known = accounts()
+    fleet = fleet_of(instances(count), known)
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # of what made the documents
     given = _rss_bytes()
-    builds = []
+    sys.stdout.write(json.dumps({"containers": count, **asyncio.run(_built(fleet, known, before, given))}))
+
+
+async def _built(fleet: Fleet, known: Snapshot, before: int, given: int) -> dict[str, object]:
+    options = DnsOptions(name_servers=("ns.example.",))
+    server = DnsServer(options)
+    longest = [0.0]
+    watching = asyncio.create_task(_longest_wait(longest))
+    builds, cpu, sizes = [], [], []
     for _ in range(3):
-        begin = time.perf_counter()
-        records, _, zone = zone_of(found)
+        begin, used = time.perf_counter(), time.process_time()
+        names = Names(fleet, lambda: known, server, ORIGIN, options, {"p": ("192.0.2.1",)})
+        await names.build()
         builds.append(time.perf_counter() - begin)
+        cpu.append(time.process_time() - used)
+        sizes.append(_rss_bytes())
+    watching.cancel()
     changes = []
     chance = random.Random(3)  # noqa: S311  # the same each time
+    found = instances(len(fleet))
     for i in range(CHANGES):
-        one = found[chance.randrange(count)]
+        one = found[chance.randrange(len(found))]
         changed = one._replace(addresses=(f"10.200.{i >> 8}.{i & 255}",), alias=f"moved-{i}")
         begin = time.perf_counter()
-        names = records.update([changed])
-        zone.update({name: records.get(name) for name in names})
+        server.update(names.records, names.records.update([changed]))
         changes.append(time.perf_counter() - begin)
     changes.sort()
-    result = {
-        "containers": count,
-        "records": len(zone),
-        "build_seconds": sorted(builds),
+    return {
+        "names": len(names.records.content(ORIGIN)),
+        "records": len(server.zones[ORIGIN]),
+        "build_seconds": builds,
+        "build_cpu_seconds": cpu,
+        "longest_wait_of_the_loop_ms": longest[0] * 1000,
         "change_ms_median": statistics.median(changes) * 1000,
         "change_ms_p99": changes[int(0.99 * CHANGES)] * 1000,
+        "rss_mb_of_the_interpreter": before / 1e6,
         "rss_mb_of_inventory": (given - before) / 1e6,
-        "rss_mb_with_zone": _rss_bytes() / 1e6,
+        "rss_mb_of_zone": (sizes[0] - given) / 1e6,
+        "rss_mb": sizes[0] / 1e6,
+        "rss_mb_without_inventory": (sizes[0] - given + before) / 1e6,
+        "rss_mb_after_three_builds": sizes[-1] / 1e6,
     }
-    sys.stdout.write(json.dumps(result))
 
 
 def _rss_bytes() -> int:

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "log":           ("",                                                        ""),
     "peer":          ("",                                                        ""),
     "token_bucket":  ("",                                                        ""),
+    "services":      ("config",                                                  ""),
     "catalogue":     ("",                                                        ""),
     "sources":       (("_native catalogue.model catalogue.node_fields catalogue.cgroup_fields catalogue.program_fields"
                        " catalogue.kstat_fields"), "inotify_simple"),
@@ -28,9 +29,9 @@ MAY_IMPORT = {
     "service":       ("config peer",                                             "aiohttp bcrypt multidict uvloop"),
     "agent":         ("_native catalogue config containers exposition plugins service sources token_bucket web",
                       "aiohttp bcrypt cryptography prometheus_client uvloop yaml"),
-    "proxy":         ("_native config directory exposition peer service token_bucket web",
+    "proxy":         ("_native config directory exposition peer service services token_bucket web",
                       "aiohttp cryptography httptools msgspec multidict prometheus_client uvloop"),
-    "dns":           ("_native config directory peer token_bucket",              "cryptography dns msgspec uvloop"),
+    "dns":           ("_native config directory peer services token_bucket",     "cryptography dns msgspec uvloop"),
     "cli":           ("*",                                                       "*"),
     "__main__":      ("cli",                                                     ""),
 }  # fmt: skip

@@ -20,6 +20,9 @@ cdef extern from "<netdb.h>" nogil:
                     socklen_t service_len, int flags)
 
 cdef extern from "name.h" nogil:
+    enum:
+        PM_NAME_MAX
+
     ctypedef struct pm_name:
         uint8_t len
         uint8_t labels
@@ -80,6 +83,7 @@ cdef extern from "zone.h" nogil:
         pm_buffer added
         uint64_t removed_count
         uint64_t added_count
+        size_t limit
 
     ctypedef struct pm_snapshot:
         pass

@@ -20,6 +20,7 @@ from pymon._native.dns cimport (
     PM_ANSWER_SEND,
     PM_COUNT_RCODE,
     PM_MESSAGE_MAX,
+    PM_NAME_MAX,
     PM_PUT_CHANGED,
     PM_PUT_FAILED,
     PM_RR_HEAD,
@@ -79,12 +80,19 @@ class HandOver(Exception):
     """A transfer, update, notification or signed query: not for the native part to answer."""
 
 
-cdef int parse_name(pm_name *name, str text) except -1:
-    cdef Py_ssize_t size
+cdef int parse_name(pm_name *name, str text, str suffix="") except -1:
+    cdef char whole[PM_NAME_MAX]
+    cdef Py_ssize_t size, more
     cdef const char *data = PyUnicode_AsUTF8AndSize(text, &size)
+    cdef const char *end = PyUnicode_AsUTF8AndSize(suffix, &more)
+    cdef int parsed = -1
 
-    if pm_name_parse(name, data, size) < 0:
-        raise ValueError(f"{text}: expected an absolute domain name without escapes")
+    if size + more < PM_NAME_MAX:
+        memcpy(whole, data, size)
+        memcpy(whole + size, end, more)
+        parsed = pm_name_parse(name, whole, size + more)
+    if parsed < 0:
+        raise ValueError(f"{text}{suffix}: expected an absolute domain name without escapes")
     return 0
 
 
@@ -175,7 +183,7 @@ cdef class ZoneTable:
             self.recording = 0
         return &self.difference if self.recording else NULL
 
-    cdef int gather(self, str owner, tuple records) except -1:
+    cdef int gather(self, tuple records) except -1:
         cdef uint8_t wire[8192 + 264]
         cdef uint16_t type
         cdef Py_ssize_t size
@@ -215,26 +223,26 @@ cdef class ZoneTable:
         self.gathered = records
         return 0
 
-    cdef bint set(self, str owner, tuple records) except -1:
+    cdef bint set(self, str label, str suffix, tuple records) except -1:
         cdef pm_name name
         cdef const char *refusal
         cdef pm_put put
 
-        parse_name(&name, owner)
+        parse_name(&name, label, suffix)
         try:
-            self.gather(owner, records)
+            self.gather(records)
         except ValueError as error:
-            raise ValueError(f"{owner}: {error}") from None
+            raise ValueError(f"{label}{suffix}: {error}") from None
         refusal = pm_zone_refusal(self.zone, &name)
         if refusal != NULL:
-            raise ValueError(f"{owner}: {refusal.decode()}")
+            raise ValueError(f"{label}{suffix}: {refusal.decode()}")
         put = pm_zone_put(self.zone, &name, self.recorded())
         if put == PM_PUT_FAILED:
             raise MemoryError
         return put == PM_PUT_CHANGED
 
     def record(self, size_t max_bytes):
-        self.recording = max_bytes
+        self.recording = self.difference.limit = max_bytes
         self.difference.removed.len = self.difference.added.len = 0
         self.difference.removed_count = self.difference.added_count = 0
 
@@ -250,17 +258,19 @@ cdef class ZoneTable:
 
     def put(self, str owner not None, tuple records not None):
         self.opened()
-        return self.set(owner, records)
+        return self.set(owner, "", records)
 
-    def put_all(self, items, list problems not None):
+    def put_all(self, groups, list problems not None):
         cdef size_t changed = 0
 
-        for owner, records in items:
+        for labels, suffixes, records in groups:
             self.opened()
-            try:
-                changed += self.set(owner, records)
-            except ValueError as error:
-                problems.append(str(error))
+            for suffix in suffixes:
+                for label in labels:
+                    try:
+                        changed += self.set(label, suffix, records)
+                    except ValueError as error:
+                        problems.append(str(error))
         return changed
 
     def begin(self):

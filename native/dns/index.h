@@ -15,7 +15,7 @@ typedef struct {
 } pm_slot;
 
 typedef struct {
-	uint32_t mask, used, live; /* used: live and emptied ones */
+	uint32_t size, used, live; /* slots, those that were filled, and those that still are */
 	pm_slot slots[];
 } pm_shard;
 
@@ -37,21 +37,31 @@ static inline unsigned pm_index_shard(uint64_t hash)
 	return (unsigned)(hash >> (64 - PM_SHARD_BITS));
 }
 
+/* Where in a table of so many slots the search for a tag begins. */
+static inline uint32_t pm_index_start(uint32_t tag, uint32_t size)
+{
+	return (uint32_t)((uint64_t)tag * size >> 32);
+}
+
 static inline pm_cursor pm_index_find(const pm_index *index, unsigned shard, uint32_t tag)
 {
 	const pm_shard *found = atomic_load_explicit(&index->shards[shard], memory_order_acquire);
 
-	return (pm_cursor){found, tag, found ? found->mask + 1 : 0, tag};
+	uint32_t size = found ? found->size : 0;
+
+	return (pm_cursor){found, pm_index_start(tag, size), size, tag};
 }
 
 /* The next item that may be the one looked for, NULL after the last. */
 static inline void *pm_cursor_next(pm_cursor *cursor)
 {
 	while (cursor->left) {
-		const pm_slot *slot = &cursor->shard->slots[cursor->at++ & cursor->shard->mask];
+		const pm_slot *slot = &cursor->shard->slots[cursor->at];
 		void *item = atomic_load_explicit(&slot->item, memory_order_acquire);
 
 		cursor->left--;
+		if (++cursor->at == cursor->shard->size)
+			cursor->at = 0;
 		if (item == NULL)
 			return NULL;
 		if (slot->tag == cursor->tag && item != &pm_emptied)

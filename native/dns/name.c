@@ -2,11 +2,16 @@
 
 #include <string.h>
 
+static uint8_t lowered(uint8_t sign)
+{
+	return (uint8_t)(sign + ((uint8_t)(sign - 'A') < 26 ? 32 : 0));
+}
+
 static void lower(uint8_t *out, const uint8_t *in, size_t len)
 {
 	/* Lengths of labels are below 'A' and stay. */
 	for (size_t i = 0; i < len; i++)
-		out[i] = (uint8_t)(in[i] + ((uint8_t)(in[i] - 'A') < 26 ? 32 : 0));
+		out[i] = lowered(in[i]);
 }
 
 int pm_name_read(pm_name *name, const uint8_t *data, size_t len)
@@ -41,7 +46,7 @@ static int is_plain(unsigned char sign)
 
 int pm_name_parse(pm_name *name, const char *text, size_t len)
 {
-	uint8_t wire[PM_NAME_MAX];
+	unsigned labels = 0;
 	size_t start = 0;
 
 	if (len == 1 && text[0] == '.')
@@ -54,16 +59,20 @@ int pm_name_parse(pm_name *name, const char *text, size_t len)
 		if (sign == '.') {
 			if (i == start || i - start > PM_LABEL_MAX)
 				return -1;
-			wire[start] = (uint8_t)(i - start);
+			name->wire[start] = (uint8_t)(i - start);
+			name->at[labels++] = (uint8_t)start;
 			start = i + 1;
 		} else if (!is_plain(sign)) {
 			return -1;
 		} else {
-			wire[i + 1] = sign;
+			name->wire[i + 1] = lowered(sign);
 		}
 	}
-	wire[len] = 0;
-	return pm_name_read(name, wire, len + 1) < 0 ? -1 : 0;
+	name->wire[len] = 0;
+	name->at[labels] = (uint8_t)len;
+	name->labels = (uint8_t)labels;
+	name->len = (uint8_t)(len + 1);
+	return 0;
 }
 
 static uint64_t fold(uint64_t a, uint64_t b)

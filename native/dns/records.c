@@ -13,6 +13,7 @@ void pm_builder_free(pm_builder *builder)
 void pm_builder_clear(pm_builder *builder)
 {
 	builder->count = 0;
+	builder->made = 0;
 	builder->rdata.len = 0;
 }
 
@@ -29,6 +30,7 @@ int pm_builder_add(pm_builder *builder, uint16_t type, uint32_t ttl, const uint8
 	}
 	if (builder->rdata.len + len > UINT32_MAX / 2)
 		return -1;
+	builder->made = 0;
 	builder->records[builder->count++] =
 		(struct pm_gathered){ttl, (uint32_t)builder->rdata.len, (uint32_t)len, type};
 	if (pm_buffer_append(&builder->rdata, (const char *)rdata, len) < 0) {
@@ -116,6 +118,7 @@ pm_records *pm_pool_take(pm_pool *pool, pm_epoch *epoch, pm_builder *builder)
 
 	if (made == NULL)
 		return NULL;
+	builder->made = 1;
 	made->hash = pm_name_hash((const uint8_t *)made->set, made->size, pool->key[0], pool->key);
 	shard = pm_index_shard(made->hash);
 	cursor = pm_index_find(&pool->index, shard, (uint32_t)made->hash);

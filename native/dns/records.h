@@ -34,6 +34,7 @@ typedef struct {
 		uint16_t type;
 	} *records;
 	uint32_t count, cap;
+	int made; /* since the last was gathered, a block was made of them */
 	pm_buffer rdata, block;
 } pm_builder;
 

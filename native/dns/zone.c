@@ -9,11 +9,14 @@
 static pm_node *new_node(pm_node *parent, const uint8_t *label, uint64_t hash, uint32_t mark)
 {
 	size_t len = label ? label[0] : 0;
-	pm_node *node = calloc(1, sizeof(*node) + len);
+	size_t size = offsetof(pm_node, label) + len;
+	pm_node *node = malloc(size > sizeof(*node) ? size : sizeof(*node));
 
 	if (node == NULL)
 		return NULL;
 	node->parent = parent;
+	atomic_init(&node->records, NULL);
+	atomic_init(&node->children, 0);
 	node->tag = (uint32_t)hash;
 	node->shard = (uint8_t)pm_index_shard(hash);
 	node->mark = mark;
@@ -153,6 +156,8 @@ pm_zone *pm_zones_add(pm_zones *zones, const pm_name *name)
 
 static void drop_records(pm_zone *zone, pm_records *block)
 {
+	if (block == zone->taken)
+		zone->taken = NULL;
 	pm_pool_drop(&zone->zones->pool, &zone->zones->epoch, block);
 }
 
@@ -297,7 +302,8 @@ static int differ(pm_difference *difference, const pm_node *node, const pm_recor
 static int record_difference(pm_difference *difference, const pm_node *node, const pm_records *old,
 			     const pm_records *new)
 {
-	if (difference == NULL)
+	if (difference == NULL ||
+	    (difference->limit && difference->removed.len + difference->added.len > difference->limit))
 		return 0;
 	if (old && new)
 		return differ(difference, node, old, new);
@@ -396,26 +402,35 @@ const char *pm_zone_refusal(const pm_zone *zone, const pm_name *name)
 	return NULL;
 }
 
+/* The block of what the builder has, with a reference for the caller: names that have the same share it. */
+static pm_records *take(pm_zone *zone)
+{
+	if (zone->builder.made && zone->taken)
+		zone->taken->refs++;
+	else
+		zone->taken = pm_pool_take(&zone->zones->pool, &zone->zones->epoch, &zone->builder);
+	return zone->taken;
+}
+
 pm_put pm_zone_put(pm_zone *zone, const pm_name *name, pm_difference *difference)
 {
-	pm_zones *zones = zone->zones;
 	uint64_t hashes[PM_LABELS_MAX + 1];
 	pm_records *block = NULL;
 	pm_node *node;
 
-	pm_name_hashes(name, zones->key, hashes);
+	pm_name_hashes(name, zone->zones->key, hashes);
 	node = find(zone, name, 0, hashes[0]);
 	if (zone->builder.count == 0) {
 		if (node == NULL || atomic_load(&node->records) == NULL)
 			return PM_PUT_SAME;
 		return change(zone, node, NULL, difference) < 0 ? PM_PUT_FAILED : PM_PUT_CHANGED;
 	}
-	block = pm_pool_take(&zones->pool, &zones->epoch, &zone->builder);
+	block = take(zone);
 	if (block == NULL)
 		return PM_PUT_FAILED;
 	if (node && atomic_load(&node->records) == block) {
 		node->mark = zone->mark;
-		drop_records(zone, block);
+		block->refs--;
 		return PM_PUT_SAME;
 	}
 	if (node == NULL)

@@ -35,6 +35,7 @@ typedef struct pm_zone {
 	size_t records; /* without SOA */
 	uint32_t mark;
 	pm_builder builder;
+	pm_records *taken; /* the last block made of what the builder has; a name in the zone has it */
 } pm_zone;
 
 typedef struct {
@@ -72,6 +73,7 @@ const pm_records *pm_zone_records(const pm_zone *zone, const pm_name *name);
 typedef struct {
 	pm_buffer removed, added;
 	uint64_t removed_count, added_count;
+	size_t limit; /* octets after which nothing more is added; 0: none */
 } pm_difference;
 
 typedef enum {

@@ -3,7 +3,7 @@
 One thread at a time changes zones (the GIL sees to it); answers are given meanwhile.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from typing_extensions import Buffer
@@ -45,8 +45,14 @@ class ZoneTable:
         Equal ones count once; of differing TTLs in a set the least holds. No SOA, no NS below the zone's name, no
         wildcard, no DNAME, no record above 8192 octets, no CNAME beside others.
         """
-    def put_all(self, items: Iterable[tuple[str, tuple[tuple[str, int, str], ...]]], problems: list[str]) -> int:
-        """The same for many names; the number of names changed. What cannot be is left as it is, its line appended."""
+    def put_all(
+        self,
+        groups: Iterable[tuple[Collection[str], Collection[str], tuple[tuple[str, int, str], ...]]],
+        problems: list[str],
+    ) -> int:
+        """The same for many names: each of the first, with each of the second behind it, has the records. The number of
+        names changed. What cannot be is left as it is, its line appended.
+        """
     def begin(self) -> None:
         """Forget which names were put."""
     def sweep(self) -> int:

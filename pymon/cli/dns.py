@@ -13,17 +13,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import dns.tsig
+
 from pymon._native.responder import Zones
-from pymon.cli.dns_check import differences
+from pymon.cli.dns_check import AnswerError, differences, excess
 from pymon.cli.names import view
 from pymon.cli.verbs import Call, Verb, run_verb
-from pymon.config import INT, STR, Address, ConfigError, Option, shown
+from pymon.config import INT, STR, ConfigError, Option, shown
 from pymon.directory.data_dir import DIRECTORY_FILE
 from pymon.directory.directory import open_directory
 from pymon.directory.live import LiveDirectory
 from pymon.directory.model import Snapshot, UnavailableError
 from pymon.directory.presence import Addresses, present
-from pymon.dns.options import DnsOptions, dns_options, parse_secondary, typed
+from pymon.dns.options import DnsOptions, Primary, Secondary, dns_options, parse_secondary, typed
 from pymon.dns.records import Records
 from pymon.dns.zone import Zone
 from pymon.proxy.build import DIRECTORY_COPY, INVENTORY_FOLDER
@@ -32,7 +34,7 @@ from pymon.proxy.inventory import restore
 from pymon.proxy.inventory_store import InventoryStore
 from pymon.proxy.options import option_table
 
-_SERVER = "ADDRESS or ADDRESS:PORT"
+_SERVER = "ADDRESS or ADDRESS:PORT, and the name of a key after a space if need be"
 _VERBS_OWN = {"data-dir", "directory"}
 
 
@@ -57,28 +59,51 @@ def _show(call: Call) -> int:
 
 
 def _check(call: Call) -> int:
-    servers = [parse_server(text) for text in call.settings["server"]]
+    options = typed(call.settings)
+    servers = [(server.address, _key(server, options)) for server in map(parse_server, call.settings["server"])]
     if not servers:
         raise ConfigError(f"expected --server {_SERVER}")
     records = _records(call)
     names = _sample(records, call.settings["sample"])
-    found = 0
-    for server in servers:
-        for line in differences(server, records, names):
-            found += 1
-            print(line)
-    return 1 if found else 0
+    primaries = {primary.address for primary in options.primaries}
+    status = 0
+    for address, key in servers:
+        try:
+            for line in differences(address, records, names, registered=address in primaries):
+                status = 1
+                print(line)
+        except AnswerError as error:
+            status = 1
+            print(f"{address} does not answer: {error}")
+            continue
+        for origin in records.origins:
+            try:
+                for line in excess(address, key, origin, records, options.register_owner):
+                    status = 1
+                    print(line)
+            except AnswerError as error:
+                _say(f"{address} gives no transfer of {origin}, so names in excess are not seen: {error}")
+    return status
 
 
-def parse_server(text: str) -> Address:
-    """The address of a server, with port 53 where it has none. ValueError says what was expected."""
+def parse_server(text: str) -> Secondary:
+    """The address of a server, with port 53 where it has none, and a key. ValueError says what was expected."""
     try:
-        server = parse_secondary(text)
+        return parse_secondary(text)
     except ValueError:
         raise ValueError(_SERVER) from None
-    if server.key is not None:
-        raise ValueError(_SERVER)
-    return server.address
+
+
+def _key(server: Secondary, options: DnsOptions) -> dns.tsig.Key | None:
+    """What transfers from a server are signed with: the key that it is named with, there or in the configuration."""
+    known: list[Primary | Secondary] = [server, *options.primaries, *options.secondaries]
+    name = next((one.key for one in known if one.address == server.address and one.key is not None), None)
+    if name is None:
+        return None
+    key = (options.keys or {}).get(name)
+    if key is None:
+        raise ConfigError(f"--server: expected a key of dns.tsig-key-file, got {name}")
+    return key
 
 
 def _check_server(text: str) -> None:
@@ -171,8 +196,9 @@ _OPTIONS = (*(option for option in option_table() if option.name not in _VERBS_O
 
 VERBS = (
     Verb("show", "[ZONE]", "print all zones, or one, as a master file", _show, _OPTIONS),
-    Verb("check", "", "print how answers of servers differ from what they should be", _check, (
-        Option("server", STR, (), f"Server to ask, {_SERVER}.", repeatable=True, check=_check_server),
+    Verb("check", "", "print how what servers have differs from what they should have", _check, (
+        Option("server", STR, (), f"Server to ask, {_SERVER}: transfers are signed with it, and show names in excess.",
+               repeatable=True, check=_check_server),
         Option("sample", INT, 1000, "Names to ask for, chosen at random. 0: all.", check=_check_sample),
         *_OPTIONS,
     )),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
 
@@ -17,8 +18,11 @@ import dns.rdataclass
 import dns.rdataset
 import dns.rdatatype
 import dns.rdtypes.ANY.SOA
+import dns.tsig
+import dns.xfr
 
 from pymon.config import Address
+from pymon.dns import inbound, registration
 from pymon.dns.records import Record, Records
 
 BATCH = 64
@@ -27,6 +31,13 @@ BATCH = 64
 ANSWER_SECONDS = 5.0
 _ATTEMPTS = 3
 
+_OF_SIGNING = frozenset(("RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "DNSKEY", "CDS", "CDNSKEY", "ZONEMD"))
+"""What a server that signs a zone adds to it."""
+
+
+class AnswerError(Exception):
+    """A server does not say what it was asked; why, in one line."""
+
 
 class _Question(NamedTuple):
     name: str
@@ -34,26 +45,55 @@ class _Question(NamedTuple):
     expected: dns.rdataset.Rdataset | None
 
 
-def differences(server: Address, records: Records, names: Sequence[str]) -> Iterator[str]:
+def differences(server: Address, records: Records, names: Sequence[str], *, registered: bool = False) -> Iterator[str]:
     """One line for each answer of a server that is another than it should be, the SOA's serial aside.
 
-    The zones' SOA records are asked for over UDP, all else over TCP. A server that does not answer is one line.
+    The zones' SOA records are asked for over UDP, all else over TCP. registered: the records are registered there, and
+    SOA and NS are of whoever runs it. Raises AnswerError.
     """
     try:
         for origin in records.origins:
             query = dns.message.make_query(origin, "SOA", flags=0)
             answer, _ = dns.query.udp_with_fallback(query, server.host, ANSWER_SECONDS, server.port)
             (question,) = (one for one in _questions(origin, records.get(origin)) if one.type == "SOA")
-            yield from _compared(server, question, answer)
+            if not registered:
+                yield from _compared(server, question, answer)
+        asked = (name for name in names if not (registered and name in records.origins))
         questions = (
-            question for name in names for question in _questions(name, records.get(name)) if question.type != "SOA"
+            question for name in asked for question in _questions(name, records.get(name)) if question.type != "SOA"
         )
         while batch := list(islice(questions, BATCH * BATCH)):
             for question, answer in zip(batch, _ask(server, batch), strict=True):
                 yield from _compared(server, question, answer)
     except (OSError, EOFError, dns.exception.DNSException) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        yield f"{server} does not answer: {text}"
+        raise _failure(error) from None
+
+
+def excess(server: Address, key: dns.tsig.Key | None, origin: str, records: Records, owner: str) -> Iterator[str]:
+    """One line for each name that a server has in a zone and should not. Raises AnswerError when it gives no transfer.
+
+    Where names are marked as registered those count that are ours: others may have names beside them.
+    """
+    try:
+        with closing(inbound.transfer((server.host, server.port), origin, key)) as transfer:
+            there = [(name, record) for name, record in transfer if record.type not in _OF_SIGNING]
+    except dns.xfr.TransferError as error:
+        raise AnswerError(dns.rcode.to_text(error.rcode)) from None
+    except (OSError, EOFError, dns.exception.DNSException) as error:
+        raise _failure(error) from None
+    found = registration.sort_out(origin, owner, there)
+    if not found.ours and not found.term:
+        found.ours.clear()
+        for name, record in there:
+            found.ours[name] = (*found.ours.get(name, ()), record)
+    for name in sorted(found.ours):
+        if not records.get(name):
+            got = ", ".join(f"{record.type} {record.data}" for record in found.ours[name])
+            yield f"{server}: {name}: expected nothing, got {got}"
+
+
+def _failure(error: Exception) -> AnswerError:
+    return AnswerError(" ".join(str(error).split()) or type(error).__name__)
 
 
 def _questions(name: str, records: Sequence[Record]) -> list[_Question]:

@@ -12,6 +12,7 @@ import logging
 import math
 import secrets
 import socket
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from pymon.config import ConfigError
@@ -23,7 +24,8 @@ from pymon.dns.view import Instance, Proxy, View
 from pymon.proxy.build import FIRST_ANSWER_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from uuid import UUID
 
     from pymon.config import Listen
     from pymon.directory.model import Snapshot
@@ -34,28 +36,47 @@ if TYPE_CHECKING:
     from pymon.proxy.self_metrics import SelfMetrics
 
 LOOK_SECONDS = 0.2
+LOOK_CONTAINERS = 20
+"""Taken over at a time: each can be in services of many others."""
+
 TELL_SECONDS = 60.0
 """Between two looks at what is not in DNS as asked for, which costs more than a change does."""
 
 PROBLEMS_LOGGED = 10
 
+_UP = (None, "up")
+_SHOWN = (None, "false")
+
 _log = logging.getLogger(__name__)
 
 
-def instance(place: Place, accounts: Snapshot) -> Instance:
+class Owners(dict["UUID | None", "tuple[str | None, str]"]):
+    """UUID and name of each account as DNS needs them, by UUID; None and "" for one that is not there."""
+
+    def __init__(self, accounts: Snapshot) -> None:
+        self._accounts = accounts.accounts
+
+    def __missing__(self, uuid: UUID | None) -> tuple[str | None, str]:
+        account = self._accounts.get(uuid) if uuid is not None else None
+        found = self[uuid] = (None, "") if account is None else (str(account.uuid), account.name)
+        return found
+
+
+def instance(place: Place, owners: Owners) -> Instance:
     """A container as DNS needs it."""
     container = place.container
-    account = accounts.accounts.get(place.owner) if place.owner is not None else None
+    account, account_name = owners[place.owner]
     return Instance(
-        uuid=container.uuid,
-        alias=container.name,
-        account=account.uuid if account is not None else None,
-        account_name=account.name if account is not None else "",
-        running=container.state != "stopped",
-        down=container.health == "unhealthy",
-        addresses=container.addresses,
-        services=container.services,
-        node=place.node.uuid,
+        container.uuid,
+        container.name,
+        account,
+        account_name,
+        container.state != "stopped",
+        container.health == "unhealthy" or container.cns_status not in _UP,
+        container.addresses,
+        container.services,
+        container.cns_disable not in _SHOWN,
+        container.cns_reverse_ptr or "",
     )
 
 
@@ -68,9 +89,10 @@ def view(
     options: DnsOptions,
 ) -> View:
     """All that is known, as DNS needs it."""
+    owners = Owners(accounts)
     return View(
         zone=zone,
-        instances=[instance(place, accounts) for place in places],
+        instances=(instance(place, owners) for place in places),
         nodes=nodes,
         proxies=tuple(Proxy(name, addresses) for name, addresses in sorted(proxies.items())),
         reverse=options.reverse,
@@ -79,7 +101,12 @@ def view(
 
 
 class Names:
-    """Keeps the zones of a server in step with a fleet. `changed` is told the names whose records have changed."""
+    """Keeps the zones of a server in step with a fleet. `changed` is told the names whose records have changed.
+
+    Nothing is published before `build`, which comes first of all.
+    """
+
+    records: Records
 
     def __init__(
         self,
@@ -98,12 +125,21 @@ class Names:
         self._journal = fleet.follow()
         self._nodes = frozenset(node.uuid for node in fleet.nodes())
         self._problems: frozenset[str] = frozenset()
-        places = [place for uuid in self._journal if (place := fleet.last(uuid)) is not None]
-        self._journal.clear()
         self._known = accounts()
-        self.records = Records(view(places, self._nodes, self._known, proxies, zone, options))
-        server.publish(self.records)
+        self._view: Callable[[Iterable[Place]], View] = lambda places: view(
+            places, self._nodes, self._known, proxies, zone, options
+        )
+
+    async def build(self) -> None:
+        """Publish all that is known now. Other tasks go on meanwhile; what they change is for the next look."""
+        places = self._fleet.all()
+        self._journal.clear()
+        await asyncio.to_thread(self._build, places)
         self._tell()
+
+    def _build(self, places: list[Place]) -> None:
+        self.records = Records(self._view(places))
+        self._server.publish(self.records)
 
     def set_proxies(self, proxies: Mapping[str, tuple[str, ...]]) -> None:
         """Other proxies are alive."""
@@ -115,12 +151,17 @@ class Names:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                self.look()
+                await self.catch_up()
             except Exception:  # noqa: BLE001  # the names of others must go on changing
                 _log.exception("internal error: names")
 
-    def look(self) -> None:
-        """Take over what has changed since the last look."""
+    async def catch_up(self) -> None:
+        """Take over all that has changed; other tasks have their turns where that is much."""
+        while self.look():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    def look(self) -> bool:
+        """Take over what has changed since the last look, of so many containers at most; whether there are more."""
         if self._untold and asyncio.get_running_loop().time() > self._tell_at:
             self._tell()
         nodes = frozenset(node.uuid for node in self._fleet.nodes())
@@ -129,18 +170,19 @@ class Names:
             self._journal.update(self._renamed(self._known, accounts))
             self._known = accounts
         if not self._journal and nodes == self._nodes:
-            return
+            return False
         self._nodes = nodes
-        uuids = tuple(self._journal)
-        self._journal.clear()
-        changed, removed = [], []
+        uuids = tuple(islice(self._journal, LOOK_CONTAINERS))
+        self._journal.difference_update(uuids)
+        changed, removed, owners = [], [], Owners(accounts)
         for uuid in uuids:
             place = self._fleet.last(uuid)
             if place is None:
                 removed.append(uuid)
             else:
-                changed.append(instance(place, accounts))
+                changed.append(instance(place, owners))
         self._publish(self.records.update(changed, removed, nodes=nodes))
+        return bool(self._journal)
 
     def _renamed(self, before: Snapshot, now: Snapshot) -> Iterator[str]:
         """Containers of the accounts that have another name: nothing else about them has changed."""
@@ -150,7 +192,7 @@ class Names:
                 for place in (*self._fleet.owned(uuid), *self._fleet.stopped(uuid)):
                     yield place.container.uuid
 
-    def _publish(self, names: set[str]) -> None:
+    def _publish(self, names: Collection[str]) -> None:
         if names:
             self._untold = True
             self._server.update(self.records, names)
@@ -192,6 +234,7 @@ async def serve_names(
     await _settled(proxy, stop, FIRST_ANSWER_SECONDS)
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     names = Names(proxy.fleet, lambda: proxy.live.snapshot, server, options.zone, dns, {name: own})
+    await names.build()
     presence = Presence(options.directory, name, own, names.set_proxies)
     registrar = _registrar(names, options, dns, name) if dns.primaries else None
     if registrar is not None:
@@ -227,7 +270,7 @@ async def _settled(proxy: ProxyParts, stop: asyncio.Event, seconds: float) -> No
 
 async def _register(proxy: ProxyParts, names: Names, registrar: Registrar, stop: asyncio.Event) -> None:
     await _settled(proxy, stop, math.inf)
-    names.look()
+    await names.catch_up()
     registrar.start()
 
 

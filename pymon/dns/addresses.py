@@ -47,7 +47,8 @@ def published(addresses: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, .
     """
     if len(addresses) == 1:  # as nearly all have
         address = packed(addresses[0])
-        if address is not None and _of_a_host(address) and shown_address(address) == addresses[0]:
+        # There is one way only to write an IPv4 address.
+        if address is not None and len(address) == _IPV4_BYTES and _of_a_host(address):
             return addresses, ()
     found = {text: address for text in addresses if (address := packed(text)) is not None and _of_a_host(address)}
     refused = [text for text in addresses if text not in found]

@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
-from pymon.dns.services import NONE, Services
-from pymon.dns.view import Instance
-
-
-class Entry:
-    """An instance as it is in DNS. account: None when only its ``.cmon`` name is. alias: a label, empty without one.
-
-    services: those it takes part in now.
-    """
-
-    __slots__ = ("account", "addresses", "alias", "instance", "services")
-
-    def __init__(
-        self,
-        instance: Instance,
-        account: Account | None = None,
-        alias: str = "",
-        addresses: tuple[str, ...] = (),
-        services: Services = NONE,
-    ) -> None:
-        self.instance = instance
-        self.account = account
-        self.alias = alias
-        self.addresses = addresses
-        self.services = services
+from pymon.dns.entry import Entry
+from pymon.dns.names import label
 
 
 def _rank(entry: Entry) -> tuple[bool, str]:
     """Of several that claim a name the least has it: one that runs, and of these the one with the smaller UUID."""
-    return not entry.instance.running, entry.instance.uuid
+    return not entry.running, entry.uuid
 
 
 def _uuid(entry: Entry) -> str:
-    return entry.instance.uuid
+    return entry.uuid
 
 
 class Claims(dict[str, Entry]):
@@ -81,7 +59,7 @@ class Claims(dict[str, Entry]):
         """Those that run and do not have a name they claim: the name, each of them, and who has it."""
         for name, (holder, *others) in self.rivals.items():
             for entry in others:
-                if entry.instance.running:
+                if entry.running:
                     yield name, entry, holder
 
 
@@ -89,14 +67,16 @@ class Account:
     """An account with instances in DNS. All its names are there under each of its labels.
 
     uuid: its text. size: instances. names: how many of them say that it is called so. labels: its UUID, then the names
-    it has. inst, svc: what follows a name under each label. services: who takes part, by UUID.
+    it has. inst, svc: what follows a name under each label. members: what follows a UUID in a location. services: who
+    takes part, by UUID.
     """
 
-    __slots__ = ("aliases", "inst", "labels", "names", "services", "shortest", "size", "svc", "uuid")
+    __slots__ = ("aliases", "inst", "labels", "members", "names", "services", "shortest", "size", "svc", "uuid")
 
     def __init__(self, uuid: str, zone: str) -> None:
         self.uuid = uuid
         self.size = 0
+        self.members = f".inst.{uuid}.{zone}"
         self.names: dict[str, int] = {}
         self.aliases = Claims()
         self.services: dict[str, list[Entry]] = {}
@@ -109,17 +89,32 @@ class Account:
         self.svc = tuple(f".svc.{label}.{zone}" for label in labels)
         self.shortest = min(self.inst, key=lambda suffix: (len(suffix), suffix))
 
+    def sort(self) -> None:
+        """Bring all services into the order that `join` and `leave` keep."""
+        for members in self.services.values():
+            members.sort(key=_uuid)
+
     def join(self, label: str, entry: Entry) -> None:
         """An instance takes part in a service."""
-        members = self.services.setdefault(label, [])
-        if members and members[-1].instance.uuid > entry.instance.uuid:
-            insort(members, entry, key=_uuid)
-        else:
-            members.append(entry)
+        insort(self.services.setdefault(label, []), entry, key=_uuid)
 
     def leave(self, label: str, entry: Entry) -> None:
         """It no longer does."""
         members = self.services[label]
-        del members[bisect_left(members, entry.instance.uuid, key=_uuid)]
+        del members[bisect_left(members, entry.uuid, key=_uuid)]
         if not members:
             del self.services[label]
+
+
+@lru_cache(4096)
+def account_label(name: str) -> str:
+    """The label of an account's name; empty when it cannot have one."""
+    try:
+        return label(name)
+    except ValueError:
+        return ""
+
+
+def least(accounts: Iterable[Account]) -> Account | None:
+    """Of several that claim a name, who has it; None of none."""
+    return min(accounts, key=lambda account: account.uuid, default=None)

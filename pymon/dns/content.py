@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator
+from collections.abc import Callable, Collection, ItemsView, Iterator
+from itertools import islice
 from typing import TypeAlias
 
 from pymon.dns.rrsets import Content, Record
 
-Walk: TypeAlias = Callable[[], Iterator[tuple[str, tuple[Record, ...]]]]
+Group: TypeAlias = tuple[Collection[str], Collection[str], tuple[Record, ...]]
+"""Names that have the same records: each of the first with each of the second behind it."""
+
+WHOLE = ("",)
+"""Behind names that are whole."""
+
+Walk: TypeAlias = Callable[[], Iterator[Group]]
 
 
 class LiveContent(Content):
-    """The content as it is now. get: the records of a name, none when it is not there; walk: all names with theirs."""
+    """The content as it is now. get: the records of a name, none when it is not there; walk: all names with theirs, the
+    zone's own first. Names that change during a walk are seen as they were or are at one moment of it.
+    """
 
     def __init__(self, get: Callable[[str], tuple[Record, ...]], walk: Walk, size: Callable[[], int]) -> None:
         self._get = get
@@ -25,7 +34,7 @@ class LiveContent(Content):
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name, _ in self._walk())
+        return (name for name, _ in self.items())
 
     def __len__(self) -> int:
         return self._size()
@@ -34,6 +43,10 @@ class LiveContent(Content):
         """In one walk, as each look-up would make its records anew."""
         return _Items(self, self._walk)
 
+    def groups(self) -> Iterator[Group]:
+        """All names but the zone's own, those with the same records together."""
+        return islice(self._walk(), 1, None)
+
 
 class _Items(ItemsView[str, tuple[Record, ...]]):
     def __init__(self, content: Content, walk: Walk) -> None:
@@ -41,4 +54,14 @@ class _Items(ItemsView[str, tuple[Record, ...]]):
         self._walk = walk
 
     def __iter__(self) -> Iterator[tuple[str, tuple[Record, ...]]]:
-        return self._walk()
+        for labels, suffixes, records in self._walk():
+            for suffix in suffixes:
+                for label in labels:
+                    yield label + suffix, records
+
+
+def groups(content: Content, origin: str) -> Iterator[Group]:
+    """The same of any content of a zone with this name."""
+    if isinstance(content, LiveContent):
+        return content.groups()
+    return (((name,), WHOLE, records) for name, records in content.items() if name != origin)

@@ -20,6 +20,7 @@ import dns.tsig
 import dns.xfr
 
 from pymon.config import Address
+from pymon.dns import inbound
 from pymon.dns.rrsets import Record
 
 ANSWER_SECONDS = 5.0
@@ -28,8 +29,6 @@ UDP_SECONDS = 1.5
 
 UDP_BYTES = 1232
 """What passes everywhere without fragments."""
-
-TRANSFER_SECONDS = 300.0
 
 _MAX_BYTES = 65_535
 
@@ -93,20 +92,11 @@ class Peer:
     def transfer(self, origin: str) -> Generator[tuple[str, Record], None, None]:
         """All records of a zone by AXFR. Raises ExchangeError; to be closed where it is not read to its end."""
         try:
-            ip, port = self._resolved(socket.SOCK_STREAM)[1][:2]
-            messages = dns.query.xfr(
-                str(ip), origin, port=int(port), relativize=False, timeout=ANSWER_SECONDS, lifetime=TRANSFER_SECONDS,
-                keyring=self._keyring, keyname=self.key.name, keyalgorithm=self.key.algorithm,
-            )  # fmt: skip
-            last = None
-            with closing(messages):
-                for last in messages:
-                    for rrset in last.answer:
-                        name = rrset.name.to_text().lower()
-                        for record in _records(rrset):
-                            yield name, record
-            if last is None or not last.had_tsig:
-                raise ExchangeError("bad_signature", "expected a signed transfer, its end is not signed")
+            address = self._resolved(socket.SOCK_STREAM)[1]
+            with closing(inbound.transfer(address, origin, self.key)) as records:
+                yield from records
+        except inbound.UnsignedError:
+            raise ExchangeError("bad_signature", "expected a signed transfer, its end is not signed") from None
         except dns.xfr.TransferError as error:
             if error.rcode in _NO_TRANSFER:
                 raise TransferRefusedError("refused", f"transfer: {dns.rcode.to_text(error.rcode)}") from None
@@ -140,20 +130,8 @@ class Peer:
         deadline = time.monotonic() + ANSWER_SECONDS
         with socket.create_connection((self._address.host, self._address.port), ANSWER_SECONDS) as connection:
             connection.sendall(len(wire).to_bytes(2, "big") + wire)
-            size = int.from_bytes(_received(connection, 2, deadline), "big")
-            return _received(connection, size, deadline)
-
-
-def _received(connection: socket.socket, size: int, deadline: float) -> bytes:
-    """So many octets. Raises TimeoutError, EOFError."""
-    data = b""
-    while len(data) < size:
-        connection.settimeout(max(0.001, deadline - time.monotonic()))
-        part = connection.recv(size - len(data))
-        if not part:
-            raise EOFError
-        data += part
-    return data
+            size = int.from_bytes(inbound.received(connection, 2, deadline), "big")
+            return inbound.received(connection, size, deadline)
 
 
 def failed(rcode: int, what: str) -> ExchangeError:

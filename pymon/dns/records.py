@@ -8,22 +8,22 @@ Below the forward zone, with every name of an account both under its UUID and un
     ALIAS.inst.ACCOUNT   A AAAA TXT     the same
     SERVICE.svc.ACCOUNT  A AAAA SRV     those of them that run and are not marked down
 
-In the reverse zones an address is a PTR to the shortest name of its container. Where two claim a name, the one that
-runs has it, then the one with the smaller UUID; of two accounts the one with the smaller UUID. Nothing is lost by
-losing: the name with the UUID is always there.
+In the reverse zones an address is a PTR to the shortest name of its container, or to the name it asks for. Where two
+claim a name, the one that runs has it, then the one with the smaller UUID; of two accounts the one with the smaller
+UUID. Nothing is lost by losing: the name with the UUID is always there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from uuid import UUID
+from collections.abc import Collection, Iterable, Iterator
 
-from pymon.dns import rrsets, services
-from pymon.dns.addresses import ReverseZones, published
-from pymon.dns.claims import Account, Claims, Entry
-from pymon.dns.content import LiveContent
-from pymon.dns.names import absolute, forward_zone, inside, label
+from pymon.dns import rrsets
+from pymon.dns.addresses import ReverseZones
+from pymon.dns.claims import Account, Claims, account_label, least
+from pymon.dns.content import WHOLE, Group, LiveContent
+from pymon.dns.entry import Entry, made
+from pymon.dns.names import absolute, forward_zone, inside
+from pymon.dns.problems import of_account
 from pymon.dns.rrsets import Content, Record
 from pymon.dns.view import Instance, Problem, Proxy, View
 
@@ -57,14 +57,19 @@ class Records:
         self._nodes: frozenset[str] = frozenset()
         self._proxies: tuple[Proxy, ...] = ()
         self._proxy_records: tuple[Record, ...] = ()
-        self._accounts: dict[UUID, Account] = {}
+        self._accounts: dict[str, Account] = {}
         self._claimants: dict[str, dict[Account, int]] = {}  # of labels of accounts that are no UUIDs
         self._labels: dict[str, Account] = {}
         self._pointers = {origin: Claims() for origin in self._reverse.origins}
         self._refused: dict[str, tuple[str, ...]] = {}
+        self._changes = 0  # of entries
         self._last: tuple[list[Entry], tuple[Record, ...]] | None = None
-        self._before: dict[str, tuple[Record, ...]] | None = None  # names that may change, as they were
+        self._kept: tuple[list[Entry], rrsets.Service] | None = None
+        # Names that may change, as they were; None at first.
+        self._before: dict[str, tuple[Record, ...] | rrsets.Service] | None = None
         self.update(view.instances, nodes=view.nodes, proxies=view.proxies)
+        for account in self._accounts.values():
+            account.sort()
         self._before = {}
 
     # What others ask.
@@ -109,11 +114,11 @@ class Records:
         if not self._proxy_records:
             found.append(Problem("", f"no proxy with an address is alive for {self._cmon}"))
         for account in self._accounts.values():
-            found += self._problems_of(account)
+            found += of_account(account, self._labels)
         for claims in self._pointers.values():
             for name, entry, holder in claims.losers():
-                text = f"{name} is the address of {holder.instance.uuid} too, which has the PTR record"
-                found.append(Problem(entry.instance.uuid, text))
+                text = f"{name} is the address of {holder.uuid} too, which has the PTR record"
+                found.append(Problem(entry.uuid, text))
         return found
 
     # What changes them.
@@ -125,22 +130,30 @@ class Records:
         *,
         nodes: Iterable[str] | None = None,
         proxies: tuple[Proxy, ...] | None = None,
-    ) -> set[str]:
+    ) -> Collection[str]:
         """Instances that are new or have changed, UUIDs of those that are gone, and all nodes and proxies where these
-        have changed: the names whose records have.
+        have changed: the names whose records have, each once, those of one service beside one another.
         """
         for uuid in removed:
+            self._refused.pop(uuid, None)
             entry = self._entries.get(uuid)
             if entry is not None:
                 self._withdraw(entry)
-        # In the order of their UUIDs they come last in the lists that are kept in this order.
-        for instance in sorted(changed, key=_uuid):
-            entry = self._entries.get(instance.uuid)
-            if entry is not None:
-                if entry.instance == instance:
+        found: dict[str, Entry] = {}
+        for instance in changed:
+            entry, problems = made(instance)
+            found[entry.uuid] = entry
+            if problems:
+                self._refused[entry.uuid] = problems
+            else:
+                self._refused.pop(entry.uuid, None)
+        for entry in found.values():
+            before = self._entries.get(entry.uuid)
+            if before is not None:
+                if before == entry:
                     continue
-                self._withdraw(entry)
-            self._enter(instance)
+                self._withdraw(before)
+            self._enter(entry)
         if nodes is not None:
             now = frozenset(nodes)
             self._touch(uuid + self._below_cmon for uuid in now ^ self._nodes)
@@ -150,9 +163,24 @@ class Records:
             self._proxies = proxies
             self._proxy_records = rrsets.proxies(proxies)[0]
         if not self._before:
-            return set()
-        before, self._before = self._before, {}
-        return {name for name, was in before.items() if self.get(name) != was}
+            return {}.keys()
+        touched, self._before = self._before, {}
+        return dict.fromkeys(self._differ(touched)).keys()
+
+    def _differ(self, touched: dict[str, tuple[Record, ...] | rrsets.Service]) -> Iterator[str]:
+        """Those of the names whose records are no longer what they were."""
+        service: rrsets.Service | None = None
+        records: tuple[Record, ...] = ()
+        for name, was in touched.items():
+            if not isinstance(was, rrsets.Service):
+                before = was
+            elif was is service:  # under another label of its account
+                before = records
+            else:
+                service, before = was, was.records()
+                records = before
+            if self.get(name) != before:
+                yield name
 
     def _touch(self, names: Iterable[str]) -> None:
         """Remember names as they are, before something that may change them."""
@@ -160,76 +188,75 @@ class Records:
         if before is not None:
             for name in names:
                 if name not in before:
-                    before[name] = self.get(name)
+                    before[name] = self._service(name) or self.get(name)
 
-    def _enter(self, instance: Instance) -> None:
-        entry = self._entry(instance)
-        account = entry.account
-        if account is not None:
-            self._call(account, instance.account_name, 1)
-            account.size += 1
-        self._touch_entry(entry)
-        self._entries[instance.uuid] = entry
-        self._last = None
+    def _service(self, name: str) -> rrsets.Service | None:
+        """The service that has a name. To keep it takes less than to keep its records."""
+        label, _, rest = name.partition(".svc.")
+        account = self._labels.get(rest.removesuffix(self._suffix)) if rest else None
+        members = account.services.get(label) if account is not None else None
+        if account is None or members is None:
+            return None
+        if self._kept is None or self._kept[0] is not members:
+            self._kept = members, rrsets.Service(label, tuple(members), account.members)
+        return self._kept[1]
+
+    def _enter(self, entry: Entry) -> None:
+        account = self._joined(entry) if entry.account else None
+        if self._before is not None:
+            self._touch_entry(entry, account)
+        self._entries[entry.uuid] = entry
+        self._last = self._kept = None
+        self._changes += 1
         if account is None:
             return
         if entry.alias:
             account.aliases.add(entry.alias, entry)
-        for name in entry.services.labels:
-            account.join(name, entry)
-        for origin, name in self._reverse.places(entry.addresses):
-            self._pointers[origin].add(name, entry)
+        for service in entry.services.labels:
+            if self._before is None:
+                account.services.setdefault(service, []).append(entry)
+            else:
+                account.join(service, entry)
+        if self._pointers:
+            for origin, pointer in self._reverse.places(entry.addresses):
+                self._pointers[origin].add(pointer, entry)
+
+    def _joined(self, entry: Entry) -> Account:
+        """The account of an instance, which has one more."""
+        account = self._accounts.get(entry.account)
+        if account is None:
+            account = self._accounts[entry.account] = self._labels[entry.account] = Account(entry.account, self.zone)
+        name = entry.account_name
+        if name in account.names:
+            account.names[name] += 1
+        else:
+            self._call(account, name, 1)
+        account.size += 1
+        return account
 
     def _withdraw(self, entry: Entry) -> None:
-        self._touch_entry(entry)
-        uuid = entry.instance.uuid
-        del self._entries[uuid]
-        self._last = None
-        self._refused.pop(uuid, None)
-        account = entry.account
+        account = self._accounts.get(entry.account)
+        if self._before is not None:
+            self._touch_entry(entry, account)
+        del self._entries[entry.uuid]
+        self._last = self._kept = None
+        self._changes += 1
         if account is None:
             return
         if entry.alias:
             account.aliases.remove(entry.alias, entry)
-        for name in entry.services.labels:
-            account.leave(name, entry)
-        for origin, name in self._reverse.places(entry.addresses):
-            self._pointers[origin].remove(name, entry)
+        for service in entry.services.labels:
+            account.leave(service, entry)
+        for origin, pointer in self._reverse.places(entry.addresses):
+            self._pointers[origin].remove(pointer, entry)
         account.size -= 1
-        self._call(account, entry.instance.account_name, -1)
-        if not account.size and entry.instance.account is not None:
-            del self._accounts[entry.instance.account]
-            del self._labels[account.uuid]
+        self._call(account, entry.account_name, -1)
+        if not account.size:
+            del self._accounts[account.uuid], self._labels[account.uuid]
 
-    def _entry(self, instance: Instance) -> Entry:
-        """What of an instance goes into DNS."""
-        if instance.account is None or not instance.addresses:
-            return Entry(instance)
-        addresses, problems = published(instance.addresses)
-        asked = services.parse(instance.services)
-        problems += asked.problems
-        alias = ""
-        if instance.alias and instance.alias != instance.uuid:
-            try:
-                alias = label(instance.alias)
-            except ValueError as error:
-                problems += (f"alias {error}",)
-        if problems:
-            self._refused[instance.uuid] = problems
-        if not addresses:
-            return Entry(instance)
-        account = self._accounts.get(instance.account)
-        if account is None:
-            account = self._accounts[instance.account] = Account(str(instance.account), self.zone)
-            self._labels[account.uuid] = account
-        active = instance.running and not instance.down
-        return Entry(instance, account, alias, addresses, asked if active else services.NONE)
-
-    def _touch_entry(self, entry: Entry) -> None:
+    def _touch_entry(self, entry: Entry, account: Account | None) -> None:
         """All names that an instance has or claims."""
-        if self._before is None:
-            return
-        uuid, account = entry.instance.uuid, entry.account
+        uuid = entry.uuid
         self._touch((uuid + self._below_cmon,))
         if account is None:
             return
@@ -249,16 +276,16 @@ class Records:
             del account.names[name]
         if bool(count) == bool(count + by):
             return
-        made = _account_label(name)
+        made = account_label(name)
         if not made:
             return
         claimants = self._claimants.setdefault(made, {})
-        before = _least(claimants)
+        before = least(claimants)
         after = dict(claimants)
         after[account] = after.get(account, 0) + by
         if not after[account]:
             del after[account]
-        holder = _least(after)
+        holder = least(after)
         if holder is not before:
             parties = [party for party in (before, holder) if party is not None]
             self._touch_accounts(parties, made)
@@ -279,9 +306,10 @@ class Records:
         for account in accounts:
             self._touch(name + svc for name in account.services)
             self._touch(name + inst for name in account.aliases)
+        labels = {account.uuid for account in accounts}
         for entry in self._entries.values():
-            if entry.account in accounts:
-                self._touch((entry.instance.uuid + inst,))
+            if entry.account in labels:
+                self._touch((entry.uuid + inst,))
                 self._touch(name for _, name in self._reverse.places(entry.addresses))
 
     # The records.
@@ -293,12 +321,12 @@ class Records:
     def _owned(self, account: Account, kind: str, name: str) -> tuple[Record, ...]:
         if kind == "inst":
             entry = account.aliases.get(name) or self._entries.get(name)
-            return rrsets.instance(entry) if entry is not None and entry.account is account else ()
+            return rrsets.instance(entry) if entry is not None and entry.account == account.uuid else ()
         members = account.services.get(name) if kind == "svc" else None
         if members is None:
             return ()
         if self._last is None or self._last[0] is not members:  # the same under another label comes next
-            self._last = members, rrsets.service(name, members)[0]
+            self._last = members, rrsets.service(name, members, account.members)[0]
         return self._last[1]
 
     def _pointer(self, name: str) -> tuple[Record, ...]:
@@ -307,63 +335,46 @@ class Records:
         return self._pointer_to(entry) if entry is not None else ()
 
     def _pointer_to(self, entry: Entry) -> tuple[Record, ...]:
-        name, account = entry.instance.uuid, entry.account
-        if account is None:
-            return ()
-        if len(entry.alias) <= len(name) and account.aliases.get(entry.alias) is entry:
-            name = entry.alias
-        return (Record("PTR", rrsets.TTL_SECONDS, name + account.shortest),)
+        return (Record("PTR", rrsets.TTL_SECONDS, entry.pointer or self._shortest(entry)),)
 
-    def _problems_of(self, account: Account) -> Iterator[Problem]:
-        for name in account.names:
-            made = _account_label(name)
-            if made and self._labels[made] is not account:
-                text = f"account name {name} is {made} in DNS, which is the account {self._labels[made].uuid}"
-                yield Problem(account.uuid, text)
-            elif name and not made:
-                try:
-                    label(name)
-                except ValueError as error:
-                    yield Problem(account.uuid, f"account name {error}")
-        for alias, entry, holder in account.aliases.losers():
-            yield Problem(entry.instance.uuid, f"alias {alias} is in DNS for {holder.instance.uuid}")
-        for name, members in account.services.items():
-            if len(members) > 1 and not rrsets.service(name, members)[1]:
-                most = f"at most {rrsets.MAX_RECORDS} records of a type are in DNS"
-                text = f"service {name} has {len(members)} instances, {most}"
-                yield Problem(account.uuid, text)
+    def _shortest(self, entry: Entry) -> str:
+        """The shortest name that an instance has."""
+        account = self._accounts[entry.account]
+        has_alias = len(entry.alias) <= len(entry.uuid) and account.aliases.get(entry.alias) is entry
+        return (entry.alias if has_alias else entry.uuid) + account.shortest
 
     # Whole zones.
 
-    def _walk(self, origin: str) -> Iterator[tuple[str, tuple[Record, ...]]]:
-        """All names of a zone with their records. Names of one instance share theirs."""
-        yield origin, self._apex()
+    def _walk(self, origin: str) -> Iterator[Group]:
+        """All names of a zone with their records, its own first. What is there may change meanwhile: each part of it is
+        looked up when its turn comes.
+        """
+        yield (origin,), WHOLE, self._apex()
         if origin != self.zone:
-            for name, entry in self._pointers[origin].items():
-                yield name, self._pointer_to(entry)
+            pointers = self._pointers[origin]
+            for name in tuple(pointers):
+                entry = pointers.get(name)
+                if entry is not None:
+                    yield (name,), WHOLE, self._pointer_to(entry)
             return
         if self._proxy_records:
-            yield self._cmon, self._proxy_records
-        below_cmon, cname, entries = self._below_cmon, self._cname, self._entries
-        for uuid in self._nodes:
-            if uuid not in entries:
-                yield uuid + below_cmon, cname
-        for uuid, entry in entries.items():
-            yield uuid + below_cmon, cname
-            account = entry.account
-            if account is None:
+            yield (self._cmon,), WHOLE, self._proxy_records
+        yield self._nodes.difference(self._entries), (self._below_cmon,), self._cname
+        yield tuple(self._entries), (self._below_cmon,), self._cname
+        entries, accounts, changes = self._entries, self._accounts, self._changes
+        for known in tuple(entries.values()):
+            entry = known if self._changes == changes else entries.get(known.uuid)
+            account = accounts.get(entry.account) if entry is not None else None
+            if entry is None or account is None:
                 continue
-            made = rrsets.instance(entry)
-            alias = entry.alias if entry.alias and account.aliases[entry.alias] is entry else ""
-            for suffix in account.inst:
-                yield uuid + suffix, made
-                if alias:
-                    yield alias + suffix, made
-        for account in self._accounts.values():
-            for name, members in account.services.items():
-                made = rrsets.service(name, members)[0]
-                for suffix in account.svc:
-                    yield name + suffix, made
+            uuid, alias, aliases = entry.uuid, entry.alias, account.aliases
+            has_alias = alias and (alias not in aliases.rivals or aliases[alias] is entry)
+            yield (uuid, alias) if has_alias else (uuid,), account.inst, rrsets.instance(entry)
+        for account in tuple(accounts.values()):
+            for name in tuple(account.services):
+                members = account.services.get(name)
+                if members:
+                    yield (name,), account.svc, rrsets.service(name, members, account.members)[0]
 
     def _size(self, origin: str) -> int:
         """The number of names in a zone."""
@@ -375,20 +386,3 @@ class Records:
         )
         nodes = sum(uuid not in self._entries for uuid in self._nodes)
         return 1 + bool(self._proxy_records) + nodes + len(self._entries) + owned
-
-
-def _uuid(instance: Instance) -> str:
-    return instance.uuid
-
-
-@lru_cache(4096)
-def _account_label(name: str) -> str:
-    """The label of an account's name; empty when it cannot have one."""
-    try:
-        return label(name)
-    except ValueError:
-        return ""
-
-
-def _least(accounts: Iterable[Account]) -> Account | None:
-    return min(accounts, key=lambda account: account.uuid, default=None)

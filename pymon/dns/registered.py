@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
+from itertools import chain
 
 import dns.rcode
 
@@ -56,7 +57,7 @@ class RegisteredZone:
             if rcode != dns.rcode.NOERROR:
                 raise failed(rcode, f"update of {self.origin}")
             self.claimed = True
-        found = self._read({*wanted, *self.ours, *also} - {self.origin})
+        found = self._read(chain(wanted, self.ours, also))
         self._check_term(found.term)
         self.ours = found.ours
         self.refused = {}
@@ -100,7 +101,7 @@ class RegisteredZone:
         except TransferRefusedError:
             self.by_transfer = False
             ours = {}
-            for name in names:
+            for name in {*names} - {self.origin}:
                 self._go_on()
                 records_there = self._look(name)
                 if records_there is not None:

@@ -15,10 +15,10 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import dns.tsig
 
@@ -49,6 +49,9 @@ _REST = 20.0
 _MAX_RECENT = 20_000
 _STOP_SECONDS = 10.0
 _CONTENT_SECONDS = 30.0
+_PART_SECONDS = 0.005
+
+_Copy: TypeAlias = tuple[dict[str, Rrsets], list[str]]
 
 _is_owner = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?").fullmatch
 
@@ -86,7 +89,8 @@ class Registrar:
 
     owner: whose the names are, a label in lower case that no other installation uses in these zones and that all
     proxies of this one share. holder: this proxy, for people; it is made unique. directory: its URL. content: what a
-    zone should have, asked on the loop that calls `start`. Raises ConfigError when the owner is no label.
+    zone should have, asked on the loop that calls `start`, in parts between which it may change. Raises ConfigError
+    when the owner is no label.
     """
 
     def __init__(
@@ -183,6 +187,7 @@ class _Worker:
         self._stopping = False
         self._retry = RETRY_SECONDS[0]
         self._inbox: dict[str, dict[str, Rrsets]] = {zone: {} for zone in server.zones}
+        self._copied: set[str] = set()  # zones whose content is being copied
         self._recent: dict[str, float] = {}
         peer = Peer(server.address, server.key)
         now = time.monotonic()
@@ -212,13 +217,16 @@ class _Worker:
         now = time.monotonic()
         found = [(name, zone) for name in names if (zone := self._zone_of(name)) is not None]
         self._remember([name for name, _ in found], now)
-        if self._lease.standing() is Standing.LOST:
+        lost = self._lease.standing() is Standing.LOST
+        records = [
+            (zone, name, self._content(zone).get(name, ())) for name, zone in found if not lost or zone in self._copied
+        ]
+        if not records:
             return
-        records = [(zone, name, self._content(zone).get(name, ())) for name, zone in found]
         with self._condition:
             for zone, name, wanted in records:
                 self._inbox[zone][name] = wanted
-            self._woken = self._woken or bool(records)
+            self._woken = True
             self._condition.notify()
 
     def status(self) -> list[ZoneStatus]:
@@ -248,16 +256,32 @@ class _Worker:
                 break
             del self._recent[oldest]
 
-    def _copy(self, origin: str, future: Future[tuple[dict[str, Rrsets], list[str]]]) -> None:
-        """The whole content of this moment, and what may have been there a moment ago."""
+    def _copy(self, origin: str, future: Future[_Copy]) -> None:
+        """The whole content, in parts so that others have their turns, and what may have been there a moment ago. What
+        changes meanwhile comes into the inbox.
+        """
         if not future.set_running_or_notify_cancel():
             return
+        with self._condition:
+            self._inbox[origin].clear()
+        self._copied.add(origin)
+        self._copy_part(origin, iter(self._content(origin).items()), {}, future)
+
+    def _copy_part(
+        self, origin: str, left: Iterator[tuple[str, Rrsets]], copy: dict[str, Rrsets], future: Future[_Copy]
+    ) -> None:
+        until = time.monotonic() + _PART_SECONDS
         try:
-            content = dict(self._content(origin).items())
-            with self._condition:
-                self._inbox[origin].clear()
-            future.set_result((content, [name for name in self._recent if inside(name, origin)]))
+            for name, records in left:
+                copy[name] = records
+                if time.monotonic() > until and self._loop is not None:
+                    if not self._stopping:  # else nobody waits for it
+                        self._loop.call_soon(self._copy_part, origin, left, copy, future)
+                    return
+            self._copied.discard(origin)
+            future.set_result((copy, [name for name in self._recent if inside(name, origin)]))
         except Exception as error:  # noqa: BLE001  # it is raised where it was asked for
+            self._copied.discard(origin)
             future.set_exception(error)
 
     # --- in the thread ---------------------------------------------------------------------------
@@ -295,6 +319,9 @@ class _Worker:
         now = time.monotonic()
         if not zone.synced or now >= zone.reconcile_at:
             content, recent = self._ask_content(origin)
+            with self._condition:
+                changes, self._inbox[origin] = self._inbox[origin], {}
+            content |= changes
             began = time.monotonic()
             zone.registered.reconcile(content, recent)
             took = time.monotonic() - began
@@ -330,10 +357,10 @@ class _Worker:
         if self._stopping or self._lease.standing() is Standing.LOST:
             raise _StopError
 
-    def _ask_content(self, origin: str) -> tuple[dict[str, Rrsets], list[str]]:
+    def _ask_content(self, origin: str) -> _Copy:
         """From the loop, where the records change."""
         assert self._loop is not None  # noqa: S101  # set by start, which starts the thread
-        future: Future[tuple[dict[str, Rrsets], list[str]]] = Future()
+        future: Future[_Copy] = Future()
         try:
             self._loop.call_soon_threadsafe(self._copy, origin, future)
         except RuntimeError:  # the loop is closed

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 import dns.name
@@ -135,11 +136,13 @@ def plan(
     *,
     names: Iterable[str] | None = None,
 ) -> Plan:
-    """The differences between what is wanted in a zone and what the server has, of all names or of some."""
-    considered = {*wanted, *ours} if names is None else names
+    """The differences between what is wanted in a zone and what the server has, of all names or of some. A name may be
+    wanted to have nothing.
+    """
+    considered = chain((name for name in ours if name not in wanted), wanted) if names is None else names
     found = Plan([], [], [])
     foreign = frozenset(others)
-    for name in sorted(considered, key=lambda name: (name in wanted, name)):
+    for name in considered:
         if name == origin or not inside(name, origin):
             continue
         has = ours.get(name)

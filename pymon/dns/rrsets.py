@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from typing import NamedTuple
 
 from pymon.config import shown
 from pymon.dns.addresses import packed, shown_address
-from pymon.dns.claims import Entry
+from pymon.dns.entry import Entry
 from pymon.dns.view import Proxy
 
 TTL_SECONDS = 30
@@ -30,6 +30,8 @@ class Record(NamedTuple):
     data: str
 
 
+_new = tuple.__new__  # a tuple's own does not go through Python code
+
 Content = Mapping[str, tuple[Record, ...]]
 """What is in a zone, by absolute name in lower case."""
 
@@ -43,12 +45,15 @@ def apex(zone: str, servers: tuple[str, ...]) -> tuple[Record, ...]:
 
 def instance(entry: Entry) -> tuple[Record, ...]:
     """Addresses of an instance, and its UUID as text."""
-    text = Record("TXT", TTL_SECONDS, f'"{entry.instance.uuid}"')
-    return (*(Record("AAAA" if ":" in data else "A", TTL_SECONDS, data) for data in entry.addresses), text)
+    text = _record("TXT", f'"{entry.uuid}"')
+    if len(entry.addresses) == 1:  # as nearly all have
+        data = entry.addresses[0]
+        return _record("AAAA" if ":" in data else "A", data), text
+    return (*(_record("AAAA" if ":" in data else "A", data) for data in entry.addresses), text)
 
 
-def service(label: str, members: list[Entry]) -> tuple[tuple[Record, ...], bool]:
-    """Addresses and locations of a service (RFC 2782), and whether these are all."""
+def service(label: str, members: Sequence[Entry], inst: str) -> tuple[tuple[Record, ...], bool]:
+    """Addresses and locations of a service (RFC 2782), and whether these are all. inst: what follows the UUIDs."""
     ipv4: dict[str, None] = {}
     ipv6: dict[str, None] = {}
     locations: list[str] = []
@@ -56,10 +61,33 @@ def service(label: str, members: list[Entry]) -> tuple[tuple[Record, ...], bool]
         for address in entry.addresses:
             (ipv6 if ":" in address else ipv4)[address] = None
         for name, port, priority, weight in entry.services.services:
-            if name == label and port is not None and entry.account is not None:
-                locations.append(f"{priority} {weight} {port} {entry.instance.uuid}{entry.account.inst[0]}")
+            if name == label and port is not None:
+                locations.append(f"{priority} {weight} {port} {entry.uuid}{inst}")
     made = (*_made("A", ipv4), *_made("AAAA", ipv6), *_made("SRV", locations))
     return made, max(len(members), len(ipv4), len(ipv6), len(locations)) <= MAX_RECORDS
+
+
+class Service(NamedTuple):
+    """What the records of a service are made of, at one moment."""
+
+    label: str
+    members: tuple[Entry, ...]
+    inst: str
+
+    def records(self) -> tuple[Record, ...]:
+        """Its records then."""
+        return service(self.label, self.members, self.inst)[0]
+
+
+def is_large(members: list[Entry]) -> bool:
+    """Whether a service of these may have more records of a type than are in DNS."""
+    if len(members) > MAX_RECORDS:
+        return True
+    addresses = services = 0
+    for entry in members:
+        addresses += len(entry.addresses)
+        services += len(entry.services.services)
+    return max(addresses, services) > MAX_RECORDS
 
 
 def proxies(alive: tuple[Proxy, ...]) -> tuple[tuple[Record, ...], list[str]]:
@@ -80,5 +108,9 @@ def proxies(alive: tuple[Proxy, ...]) -> tuple[tuple[Record, ...], list[str]]:
     return (*_made("A", ipv4), *_made("AAAA", ipv6)), problems
 
 
+def _record(type: str, data: str) -> Record:
+    return _new(Record, (type, TTL_SECONDS, data))
+
+
 def _made(type: str, data: Iterable[str]) -> Iterator[Record]:
-    return map(Record, repeat(type), repeat(TTL_SECONDS), islice(data, MAX_RECORDS))
+    return map(_record, repeat(type), islice(data, MAX_RECORDS))

@@ -87,7 +87,7 @@ class DnsServer:
     # The zones.
 
     def publish(self, records: Records) -> None:
-        """Make these the whole content of all zones, and tell of those that changed."""
+        """Make these the whole content of all zones, and tell of those that changed. Before `start` in any thread."""
         for origin in set(self.zones) - set(records.origins):
             self.zones.pop(origin).close()
         for origin in records.origins:
@@ -221,9 +221,9 @@ class DnsServer:
             Family("counter", "pymon_dns_notifies", "What secondaries were told (NOTIFY), by outcome.", ("outcome",),
                    lambda: _labelled(self._notified)),
             Family("gauge", "pymon_dns_zone_serial", "Serial of each zone.", ("zone",),
-                   lambda: {(origin,): zone.serial for origin, zone in self.zones.items()}),
+                   lambda: {(origin,): zone.serial for origin, zone in tuple(self.zones.items())}),
             Family("gauge", "pymon_dns_zone_records", "Records of each zone.", ("zone",),
-                   lambda: {(origin,): len(zone) for origin, zone in self.zones.items()}),
+                   lambda: {(origin,): len(zone) for origin, zone in tuple(self.zones.items())}),
         )  # fmt: skip
 
     def _counts(self) -> tuple[dict[str, int], dict[str, int]]:

@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
-from uuid import UUID
 
 
 class Instance(NamedTuple):
     """A container.
 
-    alias: the name its runtime has for it. account: the owner, None without one. down: marked as not to be used.
-    addresses: in any order; those it had last when it does not run. services: its ``triton.cns.services`` label.
-    node: where it is.
+    alias: the name its runtime has for it. account: UUID of the owner, None without one. down: marked as not to be
+    used. addresses: in any order; those it had last when it does not run. services: its ``triton.cns.services`` label.
+    hidden: it has no name but the one in ``.cmon``. reverse_ptr: the host name in its PTR records, where that is none
+    of its own.
     """
 
     uuid: str
     alias: str
-    account: UUID | None
+    account: str | None
     account_name: str
     running: bool
     down: bool
     addresses: tuple[str, ...]
     services: str
-    node: str
+    hidden: bool = False
+    reverse_ptr: str = ""
 
 
 class Proxy(NamedTuple):

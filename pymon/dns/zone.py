@@ -10,7 +10,7 @@ import re
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,7 +21,8 @@ import dns.rdataclass
 import dns.rdatatype
 
 from pymon._native.responder import Zones, ZoneTable
-from pymon.dns.records import Record
+from pymon.dns.content import WHOLE, groups
+from pymon.dns.rrsets import Content, Record
 
 HISTORY_BYTES = 4 << 20
 """Of changes kept for IXFR; a secondary that needs more transfers the whole zone."""
@@ -89,17 +90,17 @@ class Zone:
         """How many records there are."""
         return self._table.record_count + bool(self.serial)
 
-    def replace(self, content: Mapping[str, tuple[Record, ...]]) -> list[str]:
+    def replace(self, content: Content) -> list[str]:
         """Make this the whole content; the serial grows if that changes anything. One line for each name whose records
         cannot be served: what it had before is gone. A content without SOA leaves the one there is.
         """
-        return self._change(content.items(), whole=True)
+        return self._change(content, whole=True)
 
-    def update(self, changes: Mapping[str, tuple[Record, ...]]) -> list[str]:
+    def update(self, changes: Content) -> list[str]:
         """Make these the records of these names, none removing it; the serial grows if that changes anything. One line
         for each name whose records cannot be served: it stays as it was.
         """
-        return self._change(changes.items(), whole=False)
+        return self._change(changes, whole=False)
 
     def get(self, name: str) -> tuple[Record, ...]:
         """The records of a name, by type and data; SOA first. ValueError: no absolute name."""
@@ -135,19 +136,19 @@ class Zone:
             for name, record in parse_records(part, self.origin):
                 yield _line(name, record)
 
-    def _change(self, items: Iterable[tuple[str, tuple[Record, ...]]], *, whole: bool) -> list[str]:
+    def _change(self, content: Content, *, whole: bool) -> list[str]:
         table = self._table
         problems: list[str] = []
-        apex: list[tuple[Record, ...]] = []
         table.record(HISTORY_BYTES if self.serial else 0)
         if whole:
             table.begin()
-        changed = table.put_all(_below(items, self.origin, apex), problems)
+        changed = table.put_all(groups(content, self.origin), problems)
         soa = self._soa
-        for records in apex:
+        records = content.get(self.origin)
+        if records is not None:
             given = [record for record in records if record.type == "SOA"]
             rest = tuple(record for record in records if record.type != "SOA")
-            changed += table.put_all([(self.origin, rest)], problems)
+            changed += table.put_all([((self.origin,), WHOLE, rest)], problems)
             if len(given) == 1:
                 soa = given[0]
             else:
@@ -212,17 +213,6 @@ def parse_records(wire: bytes, origin: str) -> Iterator[tuple[str, Record]]:
             _record(kind, ttl, wire[at : at + size]),
         )
         at += size
-
-
-def _below(
-    items: Iterable[tuple[str, tuple[Record, ...]]], origin: str, apex: list[tuple[Record, ...]]
-) -> Iterator[tuple[str, tuple[Record, ...]]]:
-    """All but the records of the zone's own name, which go to `apex`."""
-    for item in items:
-        if item[0] == origin:
-            apex.append(item[1])
-        else:
-            yield item
 
 
 def _parts(

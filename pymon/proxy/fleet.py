@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from pymon.proxy.agent_document import Container, Inventory, checked
+from pymon.proxy.agent_document import Container, Inventory, checked, share
 
 if TYPE_CHECKING:
     from pymon.directory.model import Snapshot
@@ -127,6 +127,10 @@ class Fleet:
         """Where a container runs, or ran when it stopped lately."""
         return self._places.get(uuid) or self._stopped.by_uuid.get(uuid)
 
+    def all(self) -> list[Place]:
+        """All that runs and, where they do not run elsewhere, those that stopped lately."""
+        return list({**self._running.by_uuid, **self._stopped.by_uuid, **self._running.by_uuid}.values())
+
     def follow(self) -> set[str]:
         """A set that takes the UUIDs of the containers that change from now on; who asked empties it. For one only."""
         self._running.journal = self._stopped.journal = journal = set(self._places) | set(self._stopped.by_uuid)
@@ -187,6 +191,7 @@ class Fleet:
             if known == container:
                 after[uuid] = known  # so that the other one's memory is free again
             else:
+                share(container)
                 changed.append(uuid)
         gone = before.keys() - after.keys()
         node.containers = after

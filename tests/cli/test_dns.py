@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from uuid import UUID
@@ -19,9 +20,11 @@ from pymon import cli
 from pymon.cli import dns_check
 from pymon.config import Address
 from pymon.directory.directory import open_directory
-from pymon.dns.options import DnsOptions
+from pymon.dns.options import DnsOptions, Source
 from pymon.dns.records import Record, Records
+from pymon.dns.registration import mark, marker, term, term_name
 from pymon.dns.server import DnsServer
+from pymon.dns.tsig import load_keys
 from pymon.dns.view import Instance, Proxy, View
 
 ZONE = "pymon.internal"
@@ -97,7 +100,7 @@ def known(count: int = 2) -> Records:
 
     def instance(number: int, *, running: bool) -> Instance:
         address = f"198.18.0.{number}"
-        return Instance(uuid_of(number), f"web-{number}", ALICE, "alice", running, False, (address,), "www:80", NODE)
+        return Instance(uuid_of(number), f"web-{number}", str(ALICE), "alice", running, False, (address,), "www:80")
 
     instances = [instance(number, running=True) for number in range(1, count + 1)]
     if count < STOPPED:
@@ -183,6 +186,8 @@ def test_no_directory_is_one_line(data: Path, pymon: Run) -> None:
     assert said.count("\n") == 1
 
 
+SERVER = "ADDRESS or ADDRESS:PORT, and the name of a key after a space if need be"
+
 # --- check ---------------------------------------------------------------------------------------
 
 
@@ -194,8 +199,11 @@ async def compared(server: DnsServer, pymon: Run, *flags: str) -> tuple[int, str
         await server.stop()
 
 
-def served(records: Records) -> DnsServer:
-    server = DnsServer(DnsOptions(listen_addresses=(Address("127.0.0.1", 0),)))
+OPEN = DnsOptions(listen_addresses=(Address("127.0.0.1", 0),), transfer_from=(Source(ip_network("127.0.0.0/8"), None),))
+
+
+def served(records: Records, options: DnsOptions = OPEN) -> DnsServer:
+    server = DnsServer(options)
     server.publish(records)
     return server
 
@@ -221,7 +229,8 @@ async def test_each_difference_is_a_line(pymon: Run) -> None:
     ) == []  # fmt: skip
     server.zones.pop(f"{REVERSE}.").close()
     status, text, said = await compared(server, pymon, "--sample=0")
-    assert (status, said) == (1, "")
+    assert status == 1
+    assert f"gives no transfer of {REVERSE}., so names in excess are not seen: REFUSED" in said
     where = str(server.addresses[0])
     lines = {line.removeprefix(f"{where}: ") for line in text.splitlines()}
     assert lines >= {
@@ -241,6 +250,60 @@ async def test_many_names_take_many_batches(data: Path, pymon: Run) -> None:
     assert await compared(served(known(199)), pymon, "--sample=0") == (0, "", "")
 
 
+KEY_FILE = 'key "transfer" { algorithm hmac-sha256; secret "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="; };'
+
+
+@pytest.mark.usefixtures("data")
+@pytest.mark.parametrize("how", ["unsigned", "named", "configured"])
+async def test_names_in_excess_are_seen_by_transfer(pymon: Run, tmp_path: Path, how: str) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(KEY_FILE)
+    options = OPEN if how == "unsigned" else replace(OPEN, keys=load_keys(keys))
+    server = served(known(), options)
+    zone = server.zones[f"{ZONE}."]
+    assert zone.update({f"old.inst.alice.{ZONE}.": (Record("A", 30, "198.18.9.9"), Record("TXT", 30, '"x"'))}) == []
+    await server.start()
+    where = str(server.addresses[0])
+    flags = {
+        "unsigned": (f"--server={where}",),
+        "named": (f"--server={where} transfer", f"--dns.tsig-key-file={keys}"),
+        "configured": (f"--server={where}", f"--dns.tsig-key-file={keys}", f"--dns.secondary={where} transfer"),
+    }[how]
+    try:
+        answer = await asyncio.to_thread(pymon, "check", *flags)
+    finally:
+        await server.stop()
+    line = f'{where}: old.inst.alice.{ZONE}.: expected nothing, got A 198.18.9.9, TXT "x"'
+    assert answer == (1, f"{line}\n", "")
+
+
+@pytest.mark.usefixtures("data")
+async def test_of_a_zone_that_is_registered_only_names_that_are_ours_are_in_excess(pymon: Run) -> None:
+    server = served(known())
+    old, other = f"old.inst.alice.{ZONE}.", f"www.{ZONE}."
+    ours = {
+        marker(old): (Record("TXT", 30, mark("pymon")),),
+        term_name("pymon", f"{ZONE}."): (Record("TXT", 30, term("pymon", "p")),),
+    }
+    address = (Record("A", 30, "198.18.9.9"),)
+    assert server.zones[f"{ZONE}."].update({**ours, old: address, other: address}) == []
+    line = f"{old}: expected nothing, got A 198.18.9.9"
+    status, text, said = await compared(server, pymon)
+    assert (status, text, said) == (1, f"{server.addresses[0]}: {line}\n", "")
+
+
+@pytest.mark.usefixtures("data")
+async def test_a_server_that_gives_no_transfer_is_said(pymon: Run) -> None:
+    server = served(known(), replace(OPEN, transfer_from=()))
+    status, text, said = await compared(server, pymon)
+    where = server.addresses[0]
+    assert (status, text) == (0, "")
+    assert said.splitlines() == [
+        f"pymon: {where} gives no transfer of {origin}, so names in excess are not seen: REFUSED"
+        for origin in (f"{ZONE}.", f"{REVERSE}.")
+    ]
+
+
 @pytest.mark.usefixtures("data")
 def test_a_server_that_does_not_answer_is_a_line(pymon: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dns_check, "ANSWER_SECONDS", 0.2)
@@ -254,9 +317,9 @@ def test_a_server_that_does_not_answer_is_a_line(pymon: Run, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        ((), "expected --server ADDRESS or ADDRESS:PORT"),
-        (("--server=example.com",), "--server: expected ADDRESS or ADDRESS:PORT, got 'example.com'"),
-        (("--server=127.0.0.1 key.",), "--server: expected ADDRESS or ADDRESS:PORT, got '127.0.0.1 key.'"),
+        ((), f"expected --server {SERVER}"),
+        (("--server=example.com",), f"--server: expected {SERVER}, got 'example.com'"),
+        (("--server=127.0.0.1 key.",), "--server: expected a key of dns.tsig-key-file, got key."),
         (("--server=127.0.0.1", "--sample=-1"), "--sample: expected 0 or more, got '-1'"),
     ],
 )

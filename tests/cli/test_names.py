@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
 from ipaddress import ip_network
 from uuid import UUID
 
@@ -53,11 +53,12 @@ def container(
     services: str = "www:80",
     start: float = 100.0,
     addresses: tuple[str, ...] | None = None,
+    **cns: str | None,
 ) -> Container:
     where = (f"198.18.0.{number}",) if addresses is None else addresses
     return Container(
         uuid_of(number), f"/{number}", name, "docker", "", "nginx", start, owner, state, health, (), services, "", "",
-        "", where,
+        "", where, **cns,
     )  # fmt: skip
 
 
@@ -72,6 +73,14 @@ class World:
         self.replace("n1", *containers)
         self.server = DnsServer(options)
         self.names = Names(self.fleet, lambda: self.accounts, self.server, ZONE, OPTIONS, PROXIES, self._tell)
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, *containers: Container, options: DnsOptions = OPTIONS) -> AsyncIterator[World]:
+        """One that is closed in the end."""
+        with closing(cls(*containers, options=options)) as made:
+            await made.names.build()
+            yield made
 
     def _tell(self, names) -> None:
         self.told.append(set(names))
@@ -114,7 +123,7 @@ class World:
         assert self.served() == self.fresh()
         return set().union(*self.told)
 
-    def of(self, name: str) -> set[str]:
+    def data(self, name: str) -> set[str]:
         """Type and data of the records of a name in the zone."""
         found = (line.split("\t") for line in self.served())
         return {f"{kind} {data}" for owner, _, _, kind, data in found if owner == f"{name}.{ZONE}."}
@@ -126,14 +135,14 @@ class World:
 
 @pytest.fixture
 async def world() -> Iterator[World]:
-    with closing(World(container(1), container(2, "bob", name="db"))) as made:
+    async with World.of(container(1), container(2, "bob", name="db")) as made:
         yield made
 
 
 async def test_what_is_there_at_the_start_is_served(world: World) -> None:
     assert world.served() == world.fresh()
-    assert world.of("web.inst.alice") == {"A 198.18.0.1", f'TXT "{uuid_of(1)}"'}
-    assert world.of("cmon") == {"A 192.0.2.1"}
+    assert world.data("web.inst.alice") == {"A 198.18.0.1", f'TXT "{uuid_of(1)}"'}
+    assert world.data("cmon") == {"A 192.0.2.1"}
     assert world.look() == set(), "nothing has changed"
 
 
@@ -142,73 +151,91 @@ async def test_a_container_that_appears_stops_and_is_forgotten(world: World) -> 
     told = world.look()
     assert f"new.inst.alice.{ZONE}." in told
     assert "3.0.18.198.in-addr.arpa." in told or any("18.198" in name for name in told)
-    assert world.of("new.inst.alice")
-    assert world.of("www.svc.alice") >= {"A 198.18.0.1", "A 198.18.0.3"}
+    assert world.data("new.inst.alice")
+    assert world.data("www.svc.alice") >= {"A 198.18.0.1", "A 198.18.0.3"}
     world.replace("n1", container(1), container(2, "bob", name="db"))
     world.look()
-    assert world.of("new.inst.alice"), "it has stopped"
-    assert "A 198.18.0.3" not in world.of("www.svc.alice")
+    assert world.data("new.inst.alice"), "it has stopped"
+    assert "A 198.18.0.3" not in world.data("www.svc.alice")
     world.fleet.expire(1000.0 + 2 * 86400)
     world.look()
-    assert not world.of("new.inst.alice")
-    assert not world.of(f"{uuid_of(3)}.cmon")
+    assert not world.data("new.inst.alice")
+    assert not world.data(f"{uuid_of(3)}.cmon")
 
 
 async def test_a_container_that_moves_to_another_node(world: World) -> None:
     world.replace("n2", container(1, start=200.0, addresses=("198.18.1.1",)))
     world.look()
-    assert "A 198.18.1.1" in world.of("web.inst.alice")
+    assert "A 198.18.1.1" in world.data("web.inst.alice")
     world.replace("n1", container(2, "bob", name="db"))
     world.look()
-    assert world.of("web.inst.alice") == {"A 198.18.1.1", f'TXT "{uuid_of(1)}"'}
+    assert world.data("web.inst.alice") == {"A 198.18.1.1", f'TXT "{uuid_of(1)}"'}
     world.fleet.forget("n2")
     world.look()
-    assert not world.of("web.inst.alice")
-    assert not world.of(f"{UUID(int=ord('2'))}.cmon"), "the node"
+    assert not world.data("web.inst.alice")
+    assert not world.data(f"{UUID(int=ord('2'))}.cmon"), "the node"
 
 
 async def test_an_unhealthy_container_leaves_its_service(world: World) -> None:
     world.replace("n1", container(1, health="unhealthy"), container(2, "bob", name="db"))
     world.look()
-    assert not world.of("www.svc.alice")
-    assert world.of("web.inst.alice")
+    assert not world.data("www.svc.alice")
+    assert world.data("web.inst.alice")
+
+
+async def test_labels_take_a_container_out_of_its_service_or_all_but_one_of_its_names(world: World) -> None:
+    uuid, address = uuid_of(1), "1.0.18.198.in-addr.arpa."
+    for status, inside in (("down", False), ("", False), ("up", True)):
+        world.replace("n1", container(1, cns_status=status))
+        world.look()
+        assert bool(world.data("www.svc.alice")) is inside
+        assert world.data("web.inst.alice")
+    for disable, shown in (("true", False), ("", False), ("false", True)):
+        world.replace("n1", container(1, cns_disable=disable))
+        world.look()
+        assert bool(world.data("web.inst.alice")) is bool(world.data("www.svc.alice")) is shown
+        assert world.data(f"{uuid}.cmon") == {f"CNAME cmon.{ZONE}."}
+        assert bool(world.names.records.get(address)) is shown
+    world.replace("n1", container(1, cns_reverse_ptr="mail.example.net"))
+    world.look()
+    assert [record.data for record in world.names.records.get(address)] == ["mail.example.net."]
 
 
 async def test_another_owner_and_an_account_that_is_deleted(world: World) -> None:
     world.replace("n1", container(1, "bob"), container(2, "bob", name="db"))
     world.look()
-    assert not world.of("web.inst.alice")
-    assert world.of("web.inst.bob") == world.of(f"web.inst.{BOB}") != set()
+    assert not world.data("web.inst.alice")
+    assert world.data("web.inst.bob") == world.data(f"web.inst.{BOB}") != set()
     world.set_accounts(accounts(alice="alice"))
     world.look()
-    assert not world.of("web.inst.bob")
-    assert world.of(f"{uuid_of(1)}.cmon") == {f"CNAME cmon.{ZONE}."}, "nobody's"
+    assert not world.data("web.inst.bob")
+    assert world.data(f"{uuid_of(1)}.cmon") == {f"CNAME cmon.{ZONE}."}, "nobody's"
     world.set_accounts(BOTH)
     world.look()
-    assert world.of("web.inst.bob")
+    assert world.data("web.inst.bob")
 
 
 async def test_an_account_of_another_name_whose_containers_say_its_uuid(world: World) -> None:
     world.replace("n1", container(1, str(ALICE)))
     world.look()
-    assert world.of("web.inst.alice")
+    assert world.data("web.inst.alice")
     world.set_accounts(accounts(alice="carol", bob="bob"))
     world.look()
-    assert world.of("web.inst.carol")
-    assert not world.of("web.inst.alice")
+    assert world.data("web.inst.carol")
+    assert not world.data("web.inst.alice")
 
 
 async def test_proxies_that_come_and_go(world: World) -> None:
     world.set_proxies({**PROXIES, "p2": ("192.0.2.2", "2001:db8::2")})
-    assert world.of("cmon") == {"A 192.0.2.1", "A 192.0.2.2", "AAAA 2001:db8::2"}
+    assert world.data("cmon") == {"A 192.0.2.1", "A 192.0.2.2", "AAAA 2001:db8::2"}
     assert world.told == [{f"cmon.{ZONE}."}]
     world.set_proxies({"p2": ("192.0.2.2",)})
-    assert world.of("cmon") == {"A 192.0.2.2"}
+    assert world.data("cmon") == {"A 192.0.2.2"}
     assert world.served() == world.fresh()
 
 
 async def test_what_is_not_in_dns_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    with closing(World(container(1), container(2))) as world:
+    async with World.of(container(1), container(2)) as world:
         (line,) = [record.message for record in caplog.records]
         assert "alias web" in line
         world.names._tell()
@@ -216,7 +243,7 @@ async def test_what_is_not_in_dns_is_said_once(caplog: pytest.LogCaptureFixture)
 
 
 async def test_what_came_just_after_it_was_said_is_said_later(caplog: pytest.LogCaptureFixture) -> None:
-    with closing(World(container(1))) as world:
+    async with World.of(container(1)) as world:
         world.replace("n1", container(1), container(2))
         world.look()
         assert not caplog.records
@@ -226,7 +253,7 @@ async def test_what_came_just_after_it_was_said_is_said_later(caplog: pytest.Log
 
 
 async def test_the_server_answers_what_was_published_last() -> None:
-    with closing(World(options=DnsOptions(listen_addresses=(Address("127.0.0.1", 0),)))) as world:
+    async with World.of(options=DnsOptions(listen_addresses=(Address("127.0.0.1", 0),))) as world:
         await world.server.start()
         following = asyncio.create_task(world.names.run())
         try:
@@ -256,6 +283,9 @@ CONTAINERS = st.builds(
     addresses=st.lists(
         st.sampled_from(["198.18.0.1", "198.18.0.2", "2001:db8::1", "10.0.0.1", "127.0.0.1"]), max_size=2, unique=True
     ).map(tuple),
+    cns_status=st.sampled_from([None, None, "down"]),
+    cns_disable=st.sampled_from([None, None, "true"]),
+    cns_reverse_ptr=st.sampled_from([None, None, "mail.example.net"]),
 )
 NODES = st.sampled_from(["n1", "n2", "n3"])
 STEPS = st.one_of(
@@ -279,7 +309,7 @@ STEPS = st.one_of(
 
 
 async def run(steps: list[tuple]) -> None:
-    with closing(World()) as world:
+    async with World.of() as world:
         for step in steps:
             match step:
                 case ("replace", node, found):

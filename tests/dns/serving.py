@@ -29,7 +29,7 @@ from pymon.dns.view import Instance, Proxy, View
 ZONE = "pymon.internal"
 ORIGIN = f"{ZONE}."
 REVERSE = "10.in-addr.arpa."
-ACCOUNT = UUID("11111111-1111-4111-8111-111111111111")
+ACCOUNT = "11111111-1111-4111-8111-111111111111"
 KEY = dns.tsig.Key("transfer.example.", b"0123456789abcdef0123456789abcdef", "hmac-sha256.")
 OTHER_KEY = dns.tsig.Key("other.example.", b"fedcba9876543210fedcba9876543210", "hmac-sha512.")
 KEYS = {KEY.name: KEY, OTHER_KEY.name: OTHER_KEY}
@@ -48,9 +48,7 @@ def uuid_of(number: int) -> str:
 
 def instance(number: int, *, last: int = 0, running: bool = True) -> Instance:
     address = str(ipaddress.ip_address(0x0A000001 + number + (last << 16)))
-    return Instance(
-        uuid_of(number), f"web-{number}", ACCOUNT, "alice", running, False, (address,), "web:8080", "node-1"
-    )
+    return Instance(uuid_of(number), f"web-{number}", ACCOUNT, "alice", running, False, (address,), "web:8080")
 
 
 def view(count: int = 3) -> View:

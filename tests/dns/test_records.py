@@ -10,13 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pymon.dns.addresses import packed, shown_address
 from pymon.dns.names import label
 from pymon.dns.records import Record, Records, records
 from pymon.dns.rrsets import MAX_RECORDS
 from pymon.dns.view import Instance, Problem, Proxy, View
 
 ZONE = "cmon.example.com."
-ALICE, BOB = UUID(int=0xA11CE), UUID(int=0xB0B)
+ALICE, BOB = str(UUID(int=0xA11CE)), str(UUID(int=0xB0B))
 PROXY = Proxy("front-1", ("192.0.2.1", "2001:db8::1"))
 TEN = ip_network("10.0.0.0/8")
 
@@ -26,7 +27,7 @@ def uuid(number):
 
 
 def container(number, **fields):
-    made = Instance(uuid(number), f"web-{number}", ALICE, "alice", True, False, (f"10.0.0.{number}",), "", uuid(99))
+    made = Instance(uuid(number), f"web-{number}", ALICE, "alice", True, False, (f"10.0.0.{number}",), "")
     return made._replace(**fields)
 
 
@@ -105,6 +106,22 @@ def test_what_does_not_run_or_is_down_is_in_no_service_and_keeps_its_names(field
     assert f"web.svc.alice.{ZONE}" not in forward(container(1, services="web:80", **fields))
 
 
+def test_a_hidden_container_has_its_cmon_name_only():
+    content = records(view(container(1, services="web", hidden=True, reverse_ptr="mail.example.net")))
+    assert set(content[ZONE]) == {ZONE, f"cmon.{ZONE}", f"{uuid(1)}.cmon.{ZONE}"}
+    assert set(content["10.in-addr.arpa."]) == {"10.in-addr.arpa."}
+
+
+def test_ptr_records_say_what_the_container_asks_for():
+    asked = container(1, reverse_ptr="Mail.example.net")
+    content = records(view(asked))
+    assert data(content["10.in-addr.arpa."], "1.0.0.10.in-addr.arpa.", "PTR") == ["mail.example.net."]
+    assert f"web-1.inst.alice.{ZONE}" in content[ZONE]
+    refused = Records(view(asked._replace(reverse_ptr="mail..example")))
+    assert refused.get("1.0.0.10.in-addr.arpa.") == (Record("PTR", 30, f"web-1.inst.alice.{ZONE}"),)
+    assert [problem.text[:25] for problem in refused.problems()] == ["reverse_ptr: expected a h"]
+
+
 def test_an_alias_of_two_is_that_of_the_one_that_runs_then_of_the_smaller_uuid():
     name = f"web.inst.alice.{ZONE}"
     one, two, three = (container(number, alias="Web") for number in (1, 2, 3))
@@ -148,13 +165,13 @@ def test_a_name_of_two_accounts_is_that_of_the_smaller_uuid_and_nothing_is_mixed
     assert data(content, f"web.inst.{ALICE}.{ZONE}", "A") == ["10.0.0.1"]
     assert f"{uuid(1)}.inst.a-b.{ZONE}" not in content
     assert problems(mine, theirs) == [
-        Problem(str(ALICE), f"account name a.b is a-b in DNS, which is the account {BOB}"),
+        Problem(ALICE, f"account name a.b is a-b in DNS, which is the account {BOB}"),
     ]
 
 
 def test_nobody_is_called_by_the_uuid_of_another():
     content = forward(
-        container(1, alias=uuid(2), account_name=str(BOB).replace("-", "_")),
+        container(1, alias=uuid(2), account_name=BOB.replace("-", "_")),
         container(2, account=BOB, account_name="bob"),
     )
     assert data(content, f"{uuid(2)}.inst.{BOB}.{ZONE}", "A") == ["10.0.0.2"]
@@ -179,7 +196,7 @@ def test_what_is_left_out_is_reported():
         (uuid(3), "service 'web:0': expected a port from 1 to 65535"),
         (uuid(4), "20 addresses, 16 are in DNS"),
         ("", "proxy front-2: expected an address that reaches "),
-        (str(BOB), "account name '\\u65e5' has no letter or digit of "),
+        (BOB, "account name '\\u65e5' has no letter or digit of "),
         (uuid(5), f"2.0.0.10.in-addr.arpa. is the address of {uuid(2)}"[:48]),
     ]
 
@@ -192,7 +209,7 @@ def test_a_service_of_many_has_as_many_records_as_servers_take():
     name = f"web.svc.{ALICE}.{ZONE}"
     assert len(data(content, name, "A")) == len(data(content, name, "SRV")) == MAX_RECORDS
     assert problems(*many) == [
-        Problem(str(ALICE), "service web has 300 instances, at most 100 records of a type are in DNS"),
+        Problem(ALICE, "service web has 300 instances, at most 100 records of a type are in DNS"),
     ]
 
 
@@ -247,7 +264,7 @@ def test_a_name_is_in_one_zone():
 
 nasty = st.one_of(
     st.sampled_from(["web", "Web", "web_", "-", "", "caf\u00e9", "x" * 63, "y" * 300, "a.b", "a b", "@", "*", "cmon"]),
-    st.sampled_from([uuid(1), uuid(2).upper(), 'q"\\', ";", "xn--a", "\u65e5\u672c", "a\nb", "\0", "1.2", str(ALICE)]),
+    st.sampled_from([uuid(1), uuid(2).upper(), 'q"\\', ";", "xn--a", "\u65e5\u672c", "a\nb", "\0", "1.2", ALICE]),
     st.text(max_size=70),
 )
 asked_services = st.one_of(
@@ -261,13 +278,14 @@ instances = st.builds(
     Instance,
     uuid=st.integers(1, 6).map(uuid),
     alias=nasty,
-    account=st.sampled_from([None, ALICE, BOB, UUID(int=7)]),
+    account=st.sampled_from([None, ALICE, BOB, str(UUID(int=7))]),
     account_name=st.one_of(st.sampled_from(["a.b", "a_b", "A-B", "bob"]), nasty),
     running=st.booleans(),
     down=st.booleans(),
     addresses=st.lists(some_addresses, max_size=4).map(tuple),
     services=asked_services,
-    node=st.just(uuid(99)),
+    hidden=st.sampled_from([False, False, False, True]),
+    reverse_ptr=st.sampled_from(["", "", "Mail.example.net", "a_b", "-", f"web.inst.alice.{ZONE}", "x." * 130]),
 )
 rivals = st.builds(
     container,
@@ -310,6 +328,10 @@ views = st.builds(
     st.just(prefixes),
     st.sampled_from([(), ("ns1.example.net",)]),
 )
+
+
+def canonical(addresses):
+    return {shown_address(found) for text in addresses if (found := packed(text)) is not None}
 
 
 def label_of(text):
@@ -383,7 +405,11 @@ def test_names_are_right_whoever_else_is_there(asked):
             for record in found:
                 if record.type == "PTR":
                     address = dns.reversename.to_address(dns.name.from_text(name))
-                    assert address in [other.data for other in contents[ZONE][record.data]]
+                    holders = [other for other in latest.values() if address in canonical(other.addresses)]
+                    asked_names = {other.reverse_ptr.lower().removesuffix(".") + "." for other in holders}
+                    assert record.data in asked_names or address in [
+                        other.data for other in contents[ZONE][record.data]
+                    ]
                 if record.type == "SRV":
                     assert origin == ZONE
                     assert record.data.split()[3] in contents[ZONE]

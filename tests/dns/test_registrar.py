@@ -1,3 +1,7 @@
+import asyncio
+import random
+from uuid import UUID
+
 import dns.message
 import dns.name
 import dns.rcode
@@ -9,15 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymon.config import ConfigError
-from pymon.dns import registration
+from pymon.config import Address, ConfigError
+from pymon.directory.lease import Standing
+from pymon.dns import registrar, registration
 from pymon.dns.exchange import ExchangeError, TransferRefusedError
+from pymon.dns.records import Records
 from pymon.dns.registered import RegisteredZone
 from pymon.dns.registrar import Registrar
 from pymon.dns.registration import BATCH_CHANGES, batches, mark, marker, plan, sort_out, term, term_name, update
 from pymon.dns.rrsets import Record
+from pymon.dns.view import Instance, Proxy, View
 
 ZONE = "pymon.test."
+ACCOUNT = str(UUID(int=7))
 KEY = dns.tsig.Key("k.", b"0" * 32, "hmac-sha256")
 NAMES = [f"{name}.{ZONE}" for name in ("a", "b", "a.b", "c", "x.y.z")]
 DATA = {
@@ -331,3 +339,42 @@ def test_names_that_went_while_nobody_looked_are_asked_for_where_they_are_known(
     assert set(later.ours) == set(many(2))
     assert peer.model.at(f"n2.{ZONE}") == set()
     assert peer.model.at(f"n3.{ZONE}") != set()
+
+
+class Lease:
+    def __init__(self):
+        self.now = Standing.LOST
+
+    def standing(self):
+        return self.now
+
+
+@pytest.mark.parametrize("standing", list(Standing))
+async def test_what_changes_while_the_content_is_copied_is_not_lost(standing, monkeypatch):
+    monkeypatch.setattr(registrar, "_PART_SECONDS", -1.0)
+    records = Records(
+        View(ZONE, [Instance(str(UUID(int=n)), f"web{n}", ACCOUNT, "a", True, False, (f"10.0.0.{n}",), "s:80")
+                    for n in range(1, 30)], proxies=(Proxy("p", ("192.0.2.1",)),))
+    )  # fmt: skip
+    lease = Lease()
+    lease.now = standing
+    server = registrar.Server(Address("127.0.0.1", 9), KEY, records.origins)
+    worker = registrar._Worker(server, "o", "p", lease, records.content)
+    worker._loop = asyncio.get_running_loop()
+    asked = asyncio.create_task(asyncio.to_thread(worker._ask_content, ZONE))
+    chance = random.Random(1)  # noqa: S311  # the same each time
+    changes, begun = 0, False
+    while not asked.done():
+        begun = begun or bool(worker._copied)
+        if not begun or worker._copied:  # of what comes later a proxy that does not register remembers nothing
+            changes += begun
+            number = chance.randrange(1, 40)
+            gone = [str(UUID(int=number))] if chance.random() < 0.3 else []
+            one = Instance(str(UUID(int=number)), f"web{chance.randrange(30)}", ACCOUNT, "a", True, False,
+                           (f"10.0.1.{number}",), chance.choice(["s:80", "t", ""]))  # fmt: skip
+            worker.changed(tuple(records.update([] if gone else [one], gone)))
+        await asyncio.sleep(0)
+    copy, _ = asked.result()
+    assert changes > 20
+    copy |= worker._inbox[ZONE]
+    assert {name: there for name, there in copy.items() if there} == dict(records.content(ZONE).items())

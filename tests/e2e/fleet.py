@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -38,8 +38,9 @@ class Container:
         services: str = "",
         image: str = "example/image:1",
         started_at: float = 0.0,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
-        """uuid_: claimed by a label, else a new one. account: "" for nobody's. started_at: else now."""
+        """uuid_: claimed by a label, else a new one. account: "" for nobody's. started_at: else now. labels: more."""
         self.node = node
         self.name = name
         self.uuid = uuid_ or str(uuid.uuid4())
@@ -51,6 +52,7 @@ class Container:
         self._folder = node.root / "var/lib/docker/containers" / runtime_id
         self._folder.mkdir(parents=True)
         labels = {
+            **(labels or {}),
             "pymon.uuid": self.uuid,
             "triton.cmon.groups": ",".join(groups),
             "triton.cns.services": services,

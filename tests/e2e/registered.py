@@ -17,7 +17,7 @@ from tests.e2e.primaries import Primary
 ZONE = "pymon.test."
 REVERSE = "10.in-addr.arpa."
 OWNER = "site-1"
-ACCOUNT = UUID(int=7)
+ACCOUNT = str(UUID(int=7))
 
 FOREIGN = {
     ZONE: 'www A 192.0.2.1\nweb1.inst.alice A 192.0.2.9\n_pymon.web2.inst.alice TXT "heritage=pymon,owner=other"\n'
@@ -30,7 +30,7 @@ THEIRS = {f"web1.inst.alice.{ZONE}", f"web2.inst.alice.{ZONE}", f"cmon.{ZONE}"}
 
 def instance(number: int, **changes: Any) -> Instance:
     address = f"10.0.{number >> 8}.{number & 255}"
-    made = Instance(str(UUID(int=number)), f"web{number}", ACCOUNT, "alice", True, False, (address,), "web:80", "n")
+    made = Instance(str(UUID(int=number)), f"web{number}", ACCOUNT, "alice", True, False, (address,), "web:80")
     return made._replace(**changes)
 
 

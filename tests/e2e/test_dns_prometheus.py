@@ -123,6 +123,7 @@ def estate(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
             f"--web.listen-address={OUTSIDE}:{PORT}",
             f"--dns.listen-address={OUTSIDE}:53",
             f"--dns.proxy-address={OUTSIDE}",
+            f"--dns.transfer-from={OUTSIDE}",
             REVERSE,
         )
         proxy = close.enter_context(Proxy(site, *flags))
@@ -183,6 +184,23 @@ def test_names_answer_what_is_asked_of_them(estate: Estate, nodes: list[Node]) -
         "dns", "check", f"--server={OUTSIDE}", "--sample=0", "--dns.reverse=198.18.0.0/16"
     )
     assert checked == ""
+
+
+def test_labels_take_a_container_out(estate: Estate, nodes: list[Node]) -> None:
+    for number, (name, labels) in enumerate(
+        {
+            "up": {"triton.cns.status": "up", "triton.cns.reverse_ptr": "mail.example.net"},
+            "down": {"triton.cns.status": "down"},
+            "hidden": {"triton.cns.disable": "true"},
+        }.items()
+    ):
+        container = nodes[number].container(name, "alice", services="labelled", labels=labels)
+        estate.attach(container, 105 + number)
+        until("its cmon name", lambda uuid=container.uuid: dig(OUTSIDE, f"{uuid}.cmon.{ZONE}"))
+    until("addresses", lambda: dig(OUTSIDE, f"down.inst.alice.{ZONE}") and dig(OUTSIDE, f"up.inst.alice.{ZONE}"))
+    assert dig(OUTSIDE, f"labelled.svc.alice.{ZONE}") == dig(OUTSIDE, f"up.inst.alice.{ZONE}") == ["198.18.105.2"]
+    assert dig(OUTSIDE, "-x", "198.18.105.2") == ["mail.example.net."]
+    assert dig(OUTSIDE, f"hidden.inst.alice.{ZONE}") == []
 
 
 def taken(begun: float, right: Callable[[], bool]) -> float:

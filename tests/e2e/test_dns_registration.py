@@ -17,9 +17,11 @@ import pytest
 
 from pymon.directory import sqlite
 from pymon.directory.lease import LEASE_SECONDS
+from pymon.dns import inbound
 from pymon.dns import registrar as registrar_module
 from pymon.dns.records import Records
 from pymon.dns.registrar import Registrar, Server
+from pymon.dns.registration import sort_out
 from pymon.dns.view import Proxy
 from tests.e2e import primaries
 from tests.e2e.primaries import Primary, started
@@ -256,3 +258,47 @@ async def test_two_thousand_names_at_once(kind: str, tmp_path: Path, directory: 
             assert registrar.failures() == {}
             registrar.changed(records.update(removed=[instance(number).uuid for number in range(1, 335)]))
             await settled(primary, records)
+
+
+async def longest_wait(found: list[float]) -> None:
+    """Keep in a list of one what a task that wants to run every 10 ms waits for it at most."""
+    while True:
+        began = time.monotonic()
+        await asyncio.sleep(0.01)
+        found[0] = max(found[0], time.monotonic() - began)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+async def test_a_hundred_thousand_names_are_registered_while_others_have_their_turns(
+    tmp_path: Path, directory: str
+) -> None:
+    many = [instance(number, services=f"s{number // 100}:80") for number in range(1, 20_001)]
+    records = Records(view(0)._replace(instances=many, reverse=()))
+    content = dict(records.content(ZONE).items())
+    assert len(content) > 100_000
+    waits = [0.0]
+    watching = asyncio.create_task(longest_wait(waits))
+    with started("bind", tmp_path, {ZONE: ""}) as primary:
+        for changes in (True, False):
+            async with registering(primary, records, directory) as registrar:
+                began = time.monotonic()
+                await eventually(
+                    "all is there",
+                    lambda: registrar.status() and registrar.status()[0].names == len(content) - 1,
+                    seconds=600,
+                )
+                sent = sum(registrar.updates().values())
+                said = f"{len(content)} names, {sent} messages: {time.monotonic() - began:.1f} s"
+                sys.stdout.write(f"{said}, the loop waits {waits[0] * 1000:.0f} ms\n")
+                assert bool(sent) is changes
+                assert registrar.failures() == {}
+        with contextlib.closing(
+            inbound.transfer((primary.address.host, primary.address.port), ZONE, primaries.PYMON)
+        ) as transfer:
+            found = sort_out(ZONE, OWNER, await asyncio.to_thread(list, transfer))
+    assert {name: set(there) for name, there in found.ours.items()} == {
+        name: set(wanted) for name, wanted in content.items() if name != ZONE
+    }
+    watching.cancel()
+    assert waits[0] < 2

@@ -117,7 +117,8 @@ class World:
         zone.begin()
         zone.put("a.z.", (("A", 30, "10.0.0.1"), ("MX", 30, "1 ."), ("TXT", 30, '"a"')))
         problems = []
-        zone.put_all([("b.c.z.", (("A", 30, "10.0.0.1"),)), ("elsewhere.", (("A", 30, "10.0.0.1"),))], problems)
+        address = (("A", 30, "10.0.0.1"),)
+        zone.put_all([(("b.c.z.", "elsewhere."), ("",), address), (("d", "e"), (".z.", ".c.z."), address)], problems)
         zone.set_soa(30, SOA_DATA)
         snapshot = zone.snapshot()
         zone.put("b.c.z.", ())

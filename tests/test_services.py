@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymon.dns.services import MAX_CHARACTERS, MAX_SERVICES, Service, Services, parse
+from pymon.services import MAX_CHARACTERS, MAX_SERVICES, Service, Services, parse
 
 
 @pytest.mark.parametrize(
