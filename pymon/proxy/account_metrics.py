@@ -19,6 +19,7 @@ from pymon.proxy.aggregate import Adder, By, InvalidPartError, Merger, Part
 from pymon.proxy.relay import Ask
 from pymon.proxy.upstream import UpstreamError
 from pymon.service.answer import Refusal, Reply
+from pymon.services import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -138,11 +139,6 @@ def _by(query: str) -> By | None:
     raise Refusal(400, f"by: expected one of {', '.join(get_args(By))}, got {shown(', '.join(values))}")
 
 
-def _service_names(services: str) -> tuple[str, ...]:
-    """Names in a ``triton.cns.services`` label: ``web:8080,db:port=5432:priority=10``."""
-    return tuple(dict.fromkeys(name for item in services.split(",") if (name := item.partition(":")[0].strip())))
-
-
 def _exposition(places: Iterable[Place], fetched: _Fetched, by: By | None, *, gzip: bool) -> bytes:
     """One body of all parts. A part that is not in order counts as failed."""
     whole = Merger() if by is None else Adder(by)
@@ -152,7 +148,7 @@ def _exposition(places: Iterable[Place], fetched: _Fetched, by: By | None, *, gz
         body = bodies.get(container.uuid)
         if body is None:
             continue
-        services = _service_names(container.services)
+        services = parse(container.services).labels
         try:
             whole.add(Part(container.uuid, place.node.name, body, services, tuple(container.groups)))
         except InvalidPartError as error:

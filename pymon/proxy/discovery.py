@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import parse_qsl
 from zlib import crc32
 
@@ -17,13 +17,14 @@ import msgspec
 
 from pymon.config import nearest, shown
 from pymon.proxy.fleet import NodeView
+from pymon.services import parse
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from pymon.proxy.fleet import Place
 
-Role = Literal["container", "node"]
+Role = Literal["container", "node", "app"]
 Via = Literal["name", "path"]
 
 PARAMETERS = frozenset(("groups", "shard", "shards", "role", "stopped", "via"))
@@ -73,16 +74,20 @@ def parse_query(query: str, allowed: Collection[str] = PARAMETERS) -> Query:
     shards = _number("shards", values.get("shards", "1"), 1, MAX_SHARDS)
     if ("shard" in values) != ("shards" in values):
         raise QueryError("shard" if "shards" in values else "shards", "expected both shard and shards")
-    role = values.get("role", "container")
-    if role == "app":
-        raise QueryError("role", "app is not available")
+    role: Role = "container"
+    for known in get_args(Role):
+        if _choice("role", values.get("role", role), get_args(Role)) == known:
+            role = known
+    via = _choice("via", values.get("via", "name"), ("name", "path"))
+    if role == "app" and via == "path":
+        raise QueryError("via", "expected name with role=app, whose targets are the containers themselves")
     return Query(
         groups=_groups(values["groups"]) if "groups" in values else frozenset(),
         shard=_number("shard", values.get("shard", "0"), 0, shards - 1),
         shards=shards,
-        role="node" if _choice("role", role, ("container", "node")) == "node" else "container",
+        role=role,
         stopped=_choice("stopped", values.get("stopped", "false"), ("true", "false")) == "true",
-        via="path" if _choice("via", values.get("via", "name"), ("name", "path")) == "path" else "name",
+        via="path" if via == "path" else "name",
     )
 
 
@@ -176,8 +181,8 @@ class _Labels(
         **{
             name: f"__meta_triton_{name}"
             for name in (
-                "machine_id machine_alias machine_brand machine_image machine_state server_id groups owner_id".split()
-            )
+                "machine_id machine_alias machine_brand machine_image machine_state server_id groups owner_id service"
+            ).split()
         },
     },
 ):
@@ -189,6 +194,7 @@ class _Labels(
     server_id: str = ""
     groups: str = ""
     owner_id: str = ""
+    service: str = ""
     metrics_path: str = ""
     instance: str = ""
 
@@ -225,6 +231,33 @@ def http_sd(
             name = proxy
         targets.append(_Target((name,), labels))
     targets.sort(key=lambda target: target.labels.machine_id)
+    return msgspec.json.encode(targets)
+
+
+def http_sd_apps(places: Iterable[Place], query: Query) -> bytes:
+    """The JSON of ``/v1/sd?role=app``: what runs in the containers, for whoever is in their network.
+
+    A target for each service with a port that `triton.cns.services` names, at the container's first address, with the
+    labels of the container and the service's name.
+    """
+    owners = _Owners()
+    targets = []
+    for place in places:
+        container = place.container
+        if not container.addresses or container.state != "running":
+            continue
+        if query.groups and query.groups.isdisjoint(container.groups):
+            continue
+        if query.shards > 1 and shard_of(container.uuid, query.shards) != query.shard:
+            continue
+        address = container.addresses[0]
+        host = f"[{address}]" if ":" in address else address
+        for service in parse(container.services).services:
+            if service.port is not None:
+                labels = _place_labels(place, owners)
+                labels.service = service.label
+                targets.append(_Target((f"{host}:{service.port}",), labels))
+    targets.sort(key=lambda target: (target.labels.machine_id, target.targets))
     return msgspec.json.encode(targets)
 
 

@@ -96,7 +96,7 @@ class DiscoveryCache:
         return await self._reply(("nodes",), principal.account, self._fleet.nodes, discovery.discover_nodes, request)
 
     async def http_sd(self, principal: Principal, query: str, request: web.BaseRequest) -> Reply:
-        """``/v1/sd``: containers, or nodes for operators, as http_sd reads them."""
+        """``/v1/sd``: containers, what runs in them, or nodes for operators, as http_sd reads them."""
         asked = _parsed(query, discovery.PARAMETERS)
         if asked.role == "node" and decide(principal, Resource(Kind.SD_NODE), "GET") is not Decision.ALLOW:
             raise Refusal(404, "not found")
@@ -106,6 +106,8 @@ class DiscoveryCache:
             return self._fleet.nodes() if asked.role == "node" else self._places(principal, stopped=asked.stopped)
 
         def make(things: list[Any]) -> bytes:
+            if asked.role == "app":
+                return discovery.http_sd_apps(things, asked)
             return discovery.http_sd(things, asked, zone=self._zone, port=self._port(), proxy=proxy)
 
         key = ("sd", principal.account, principal.operator, asked, proxy)

@@ -26,6 +26,7 @@ from pymon.proxy.discovery import (
     discover,
     discover_nodes,
     http_sd,
+    http_sd_apps,
     is_address,
     parse_query,
     shard_of,
@@ -165,6 +166,27 @@ def test_http_sd_of_nodes() -> None:
     ]
 
 
+def test_http_sd_of_what_runs_in_containers() -> None:
+    places = [
+        place(1, services="web:8080,db:port=5432:weight=3,alone", addresses=("192.0.2.7", "2001:db8::7")),
+        place(2, services="web:9090", addresses=("2001:db8::8",), groups=("a",)),
+        place(3, services="web:1"),
+        place(4, services="web:2", addresses=("192.0.2.9",), state="stopped"),
+        place(5, services="WEB:70000,;", addresses=("192.0.2.10",)),
+    ]
+    found = json.loads(http_sd_apps(places, parse_query("role=app")))
+    assert [(target["targets"], target["labels"]["__meta_triton_service"]) for target in found] == [
+        (["192.0.2.7:5432"], "db"),
+        (["192.0.2.7:8080"], "web"),
+        (["[2001:db8::8]:9090"], "web"),
+    ]
+    assert found[0]["labels"]["__meta_triton_machine_id"] == uuid_of(1)
+    assert found[0]["labels"]["__meta_triton_owner_id"] == str(ALICE)
+    assert len(json.loads(http_sd_apps(places, parse_query("role=app&groups=a")))) == 1
+    shards = [json.loads(http_sd_apps(places, parse_query(f"role=app&shards=2&shard={shard}"))) for shard in (0, 1)]
+    assert sorted(map(str, shards[0] + shards[1])) == sorted(map(str, found))
+
+
 def test_targets_by_path_need_no_dns() -> None:
     for things, query, uuid in (([place(1)], "via=path", uuid_of(1)), ([NODE], "via=path&role=node", NODE.uuid)):
         (target,) = sd(things, query)
@@ -233,8 +255,8 @@ def test_a_whole_query() -> None:
         ("shard=0&shards=0", 'invalid "shards": expected a number from 1 to 1000'),
         ("shard=0&shards=1001", 'invalid "shards": expected'), ("shard=0&shards=1e2", 'invalid "shards": expected'),
         ("shard=0&shards=%D9%A1", 'invalid "shards": expected'), ("shard=0&shards=" + "9" * 5000, 'invalid "shards"'),
-        ("role=app", 'invalid "role": app is not available'),
-        ("role=cn", 'invalid "role": expected container or node, got \'cn\''), ("role=", 'invalid "role": expected'),
+        ("role=app&via=path", 'invalid "via": expected name with role=app'),
+        ("role=cn", 'invalid "role": expected container or node or app, got \'cn\''), ("role=", 'invalid "role": expected'),
         ("stopped", 'invalid "stopped": expected true or false'), ("stopped=1", 'invalid "stopped": expected'),
         ("via=dns", 'invalid "via": expected name or path'),
         ("group=a", 'invalid "group": unknown parameter, did you mean groups?'), ("=a", 'invalid "": unknown'),

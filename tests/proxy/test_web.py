@@ -76,7 +76,7 @@ async def test_every_route_answers_each_kind_of_client_by_its_rights_and_by_meth
             "/v1/sd": (200, 200),
             "/v1/sd?role=container": (200, 200),
             "/v1/sd?role=node": (404, 200),
-            "/v1/sd?role=app": (400, 400),
+            "/v1/sd?role=app": (200, 200),
             "/v1/sd?shard=1&shards=2": (200, 200),
             "/v1/sd?shard=2&shards=2": (400, 400),
             "/v1/sd?shard=-1&shards=2": (400, 400),
