@@ -5,6 +5,15 @@
 
 enum { AHEAD = 2, LINE_BYTES = 64, MOST_BYTES = 2816 };
 
+enum { TIMED_TOGETHER = 16 };
+
+/* Reads that share a look at the clock, which costs a tenth of one: each is told its part of the time. */
+typedef struct {
+	uint64_t *timers[TIMED_TOGETHER];
+	uint32_t count;
+	int64_t since_ns;
+} pm_kstat_clock;
+
 /* Columns of a collector in a status table; between them, whether it is from an earlier run: never. */
 enum { AVAILABLE = 0, TIMER_NS = 2 };
 
@@ -20,12 +29,24 @@ static void empty(pm_table *table)
 		memset(table->present, 0, (size_t)table->rows * table->words * sizeof(*table->present));
 }
 
-static void say(pm_table *status, uint32_t row, uint32_t first, int available, int64_t ns)
+static void tell_time(pm_kstat_clock *clock)
+{
+	int64_t now = pm_kstat_now_ns();
+
+	for (uint32_t i = 0; i < clock->count; i++)
+		*clock->timers[i] += (uint64_t)(now - clock->since_ns) / clock->count;
+	clock->count = 0;
+	clock->since_ns = now;
+}
+
+static void say(pm_table *status, uint32_t row, uint32_t first, int available, pm_kstat_clock *clock)
 {
 	uint64_t *cells = &status->cells[(size_t)row * status->columns + first];
 
 	cells[AVAILABLE] |= (uint64_t)available;
-	cells[TIMER_NS] += (uint64_t)ns;
+	clock->timers[clock->count++] = &cells[TIMER_NS];
+	if (clock->count == TIMED_TOGETHER)
+		tell_time(clock);
 }
 
 /* A row of a status table: of each wanted collector, that nothing has come of it. */
@@ -106,8 +127,10 @@ static int read_into(pm_kstat *kstat, const pm_kstat_slot *slot, pm_table *table
 static int is_still_of(pm_kstat *kstat, uint32_t number, const pm_kstat_texts *texts)
 {
 	pm_kstat_slot *slot = &kstat->slots[number];
+	const pm_kstat_zone *zone = &kstat->zones[slot->zone];
 
-	if (texts->zone.len == 0 || pm_kstat_name_hash(texts->zone) == slot->owner)
+	if (texts->zone.len == 0 ||
+	    (texts->zone.len == zone->name_len && memcmp(texts->zone.text, zone->name, zone->name_len) == 0))
 		return 1;
 	pm_kstat_detach(kstat, number);
 	slot->state = SLOT_UNREAD;
@@ -217,7 +240,7 @@ static void look_ahead(const pm_kstat *kstat, uint32_t position)
 
 int pm_kstat_collect(pm_kstat *kstat, const uint8_t *wanted, pm_table *status, pm_table *node_status)
 {
-	int64_t before, after;
+	pm_kstat_clock clock = {.count = 0};
 	int error;
 
 	begin(kstat);
@@ -226,7 +249,7 @@ int pm_kstat_collect(pm_kstat *kstat, const uint8_t *wanted, pm_table *status, p
 		error = start_tables(kstat, wanted, status, node_status);
 	if (error || !is_any(kstat, wanted))
 		return error;
-	before = pm_kstat_now_ns();
+	clock.since_ns = pm_kstat_now_ns();
 	for (uint32_t position = 0; position < kstat->chain_len; position++) {
 		uint32_t number = kstat->slot_of[position], zone;
 		pm_kstat_family *family;
@@ -243,13 +266,12 @@ int pm_kstat_collect(pm_kstat *kstat, const uint8_t *wanted, pm_table *status, p
 			available = read_zone(kstat, number);
 		else
 			continue;
-		after = pm_kstat_now_ns();
 		if (family->rows == PM_KSTAT_NODE)
-			say(node_status, 0, family->status, available, after - before);
+			say(node_status, 0, family->status, available, &clock);
 		else
-			say(status, zone, family->status, available, after - before);
-		before = after;
+			say(status, zone, family->status, available, &clock);
 	}
+	tell_time(&clock);
 	return wanted[0] ? note_boots(kstat) : 0;
 }
 
@@ -257,7 +279,7 @@ static int collect_slot(pm_kstat *kstat, uint32_t number, pm_table *table, pm_ta
 {
 	pm_kstat_slot *slot = &kstat->slots[number];
 	const pm_kstat_family *family = &kstat->families[slot->family];
-	int64_t before = pm_kstat_now_ns();
+	pm_kstat_clock clock = {.since_ns = pm_kstat_now_ns()};
 	uint32_t row = 0;
 	pm_kstat_texts texts;
 	int available;
@@ -277,8 +299,10 @@ static int collect_slot(pm_kstat *kstat, uint32_t number, pm_table *table, pm_ta
 		pm_table_unset_row(table, row);
 		available = 0;
 	}
-	if (status != NULL)
-		say(status, 0, family->status, available, pm_kstat_now_ns() - before);
+	if (status != NULL) {
+		say(status, 0, family->status, available, &clock);
+		tell_time(&clock);
+	}
 	return 0;
 }
 
