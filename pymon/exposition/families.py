@@ -73,6 +73,8 @@ def parse_text(data: bytes) -> list[Family]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ExpositionError(f"line {line}: expected UTF-8, got byte 0x{data[error.start]:02x}") from None
+    if "\0" in text:
+        raise ExpositionError(f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}: expected text, got a NUL")
     lines = text.split("\n")
     if lines.pop():
         raise ExpositionError(f"line {len(lines) + 1}: expected a newline at its end")

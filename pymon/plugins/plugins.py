@@ -342,9 +342,16 @@ def _measure(plugin: Plugin, argument: str, stop: int) -> tuple[Ended, Output | 
 
 def _labelled(family: Family, labels: Labels) -> Family:
     """The family with these labels before its own; one that is called the same becomes exported_<name>."""
-    taken = {name for name, _ in labels}
     samples = []
     for sample in family.samples:
-        own = tuple((f"exported_{name}" if name in taken else name, value) for name, value in sample.labels)
+        taken = {name for name, _ in (*labels, *sample.labels)}
+        own = []
+        for name, value in sample.labels:
+            free = name
+            if any(name == other for other, _ in labels):
+                while free in taken:
+                    free = f"exported_{free}"
+                taken.add(free)
+            own.append((free, value))
         samples.append(sample._replace(labels=(*labels, *own)))
     return family._replace(samples=tuple(samples))

@@ -104,6 +104,7 @@ def test_a_name_that_ends_like_a_histogram_is_its_own_family_without_one():
         (b'{"a"} 1\n', "expected the name of a metric"),
         (b"\xc3\xa4 1\n", "expected the name of a metric"),
         (b'a{b="\xff"} 1\n', "line 1: expected UTF-8, got byte 0xff"),
+        (b'a 1\na{b="\0"} 1\n', "line 2: expected text, got a NUL"),
         (b"a{b} 1\n", "expected label"),
         (b"a{b=1} 1\n", "expected label"),
         (b'a{b="1} 1\n', "expected label"),
@@ -206,7 +207,7 @@ names = st.from_regex(r"[a-z_:][a-z0-9_:]{0,8}", fullmatch=True).filter(
 )
 labels = st.dictionaries(
     st.from_regex(r"[a-z][a-z0-9_]{0,4}", fullmatch=True),
-    st.text(st.characters(exclude_categories=("Cs",)), max_size=8),
+    st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=8),
     max_size=3,
 )
 values = st.one_of(st.integers().map(str), st.floats().map(lambda value: parse_value(repr(value))))

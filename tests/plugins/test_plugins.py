@@ -119,6 +119,14 @@ async def test_a_label_that_the_container_has_is_exported(directories, started):
     assert series(plugins.container(WEB, labelled=False))[-1] == 'plugin_my_value{name="x",z="y"} 1'
 
 
+async def test_a_label_is_never_exported_onto_another(directories, started):
+    script(directories[1], "my.sh", r"""printf 'value{exported_name="a",name="b"}\tgauge\t1\n'""")
+    plugins = await started()
+    await plugins.prime((WEB,), 20)
+    wanted = f'plugin_my_value{{id="{UUID}",name="web",exported_name="a",exported_exported_name="b"}} 1'
+    assert series(plugins.container(WEB, labelled=True))[-1] == wanted
+
+
 async def test_vms_of_plugin_json_says_for_which_containers_a_plugin_is_run(directories, started):
     script(directories[1], "my.sh", GOOD)
     (directories[1] / "plugin.json").write_text(json.dumps({"my.sh": {"vms": [UUID.upper()]}}))
