@@ -71,6 +71,7 @@ def build_agent(options: AgentOptions) -> Agent:
     guests = None
     if plugins or textfile:
         taken = [(metric.name, _KINDS.get(metric.kind, "gauge")) for metric in metrics]
+        taken += [(metric.name, metric.type) for metric in self_metrics.registry.collect()]
         if self_metrics.cmon is not None:
             taken += [(family.name, family.kind) for family in self_metrics.cmon.families()]
         guests = Guests(plugins, textfile, parts.rows, self_metrics, taken=taken, by_name=source == "kstat")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pymon.plugins.textfile import Textfile
 
 PLUGIN, TEXTFILE = "plugin", "textfile"
-_OWN = ("pymon_", "process_", "container_scrape_error")
+_OWN = "pymon_"
 _SUFFIXES = {
     "counter": ("_total", "_created"),
     "gauge": (),

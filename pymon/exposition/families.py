@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
@@ -256,18 +256,15 @@ def _shown(text: str) -> str:
 # --- writing -----------------------------------------------------------------------------------
 
 
-def write(
-    families: Iterable[Family], *, openmetrics: bool, names: frozenset[str] | None = None, taken: Container[str] = ()
-) -> bytes:
+def write(families: Iterable[Family], *, openmetrics: bool, names: frozenset[str] | None = None) -> bytes:
     """The exposition, in OpenMetrics without the end mark.
 
     Families of one name become one: it has the kind and help of the first, families of another kind are left out,
-    and so is a series that was there before. names: the families that are wanted, None is all. taken: families that
-    stand elsewhere in the same exposition; they are left out.
+    and so is a series that was there before. names: the families that are wanted, None is all.
     """
     merged: dict[str, list[Family]] = {}
     for family in families:
-        if family.samples and (names is None or family.name in names) and family.name not in taken:
+        if family.samples and (names is None or family.name in names):
             merged.setdefault(family.name, []).append(family)
     out: list[bytes] = []
     for group in merged.values():

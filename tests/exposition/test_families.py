@@ -148,9 +148,9 @@ def test_families_of_one_name_become_one_and_stand_together():
     )
 
 
-def test_names_narrow_and_taken_names_are_left_out():
+def test_names_narrow():
     families = [gauge(name, ((), "1")) for name in ("a", "b", "c")]
-    assert text(*families, names=frozenset(("a", "c")), taken={"c"}) == "# TYPE a gauge\na 1\n"
+    assert text(*families, names=frozenset("a")) == "# TYPE a gauge\na 1\n"
     assert text(Family("empty", "gauge", "x", ())) == ""
 
 
