@@ -141,6 +141,14 @@ static int32_t place(pm_kstat_family *family, uint32_t i, const kstat_named_t *r
 	return target;
 }
 
+static int is_plain(const pm_kstat_family *family, const pm_kstat_wanted *wanted)
+{
+	uint8_t type = (uint8_t)wanted->key[offsetof(kstat_named_t, data_type)];
+
+	return (type == KSTAT_DATA_INT64 || type == KSTAT_DATA_UINT64) && wanted->target < family->columns &&
+	       family->nothings[wanted->target].count == 0;
+}
+
 /* Remember where everything is, if everything was there. */
 static void remember(pm_kstat_family *family, uint32_t records)
 {
@@ -158,6 +166,7 @@ static void remember(pm_kstat_family *family, uint32_t records)
 		memcpy(wanted->key, family->places[i].key, PM_KSTAT_KEY_BYTES);
 		wanted->record = i;
 		wanted->target = (uint32_t)target;
+		wanted->plain = is_plain(family, wanted);
 		count++;
 	}
 	/* Kstats of the node have other texts, and are few. */
@@ -180,7 +189,10 @@ static int set_remembered(const setting *to, const kstat_named_t *records)
 
 		if (memcmp(wanted->key, record, PM_KSTAT_KEY_BYTES) != 0)
 			return 0;
-		if (target >= family->columns)
+		if (wanted->plain) {
+			to->cells[target] = record->value.ui64;
+			present |= 1ull << target;
+		} else if (target >= family->columns)
 			set_text(to, target, record);
 		else if (cell(to, target, record, &to->cells[target]))
 			present |= 1ull << target;

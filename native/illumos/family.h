@@ -50,7 +50,8 @@ typedef struct {
 typedef struct {
 	char key[PM_KSTAT_KEY_BYTES];
 	uint32_t record;
-	uint32_t target;
+	uint32_t target : 31;
+	uint32_t plain : 1; /* 64 bits that the cell takes as they are */
 } pm_kstat_wanted;
 
 typedef struct {
