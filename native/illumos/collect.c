@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-enum { AHEAD = 2, LINE_BYTES = 64, MOST_BYTES = 2816 };
+enum { AHEAD = 3, LINE_BYTES = 64 };
 
 enum { TIMED_TOGETHER = 16 };
 
@@ -213,12 +213,10 @@ static uint32_t slot_at(const pm_kstat *kstat, uint32_t position)
 	return position < kstat->chain_len ? kstat->slot_of[position] : PM_NONE;
 }
 
-/* Have on their way what the kstats behind this one need: what is known of them, then what that leads to, and where the
- * library will write, which keeps memory for each. */
+/* Have on their way what the kstats behind this one need: what is known of them, then what that leads to. */
 static void look_ahead(const pm_kstat *kstat, uint32_t position)
 {
-	uint32_t far = slot_at(kstat, position + 3 * AHEAD), near = slot_at(kstat, position + 2 * AHEAD);
-	uint32_t next = kstat->reading.direct ? PM_NONE : slot_at(kstat, position + AHEAD);
+	uint32_t far = slot_at(kstat, position + 2 * AHEAD), near = slot_at(kstat, position + AHEAD);
 
 	if (far != PM_NONE)
 		__builtin_prefetch(&kstat->slots[far]);
@@ -230,11 +228,6 @@ static void look_ahead(const pm_kstat *kstat, uint32_t position)
 			prefetch(slot->kstat.header, sizeof(*slot->kstat.header));
 		if (slot->zone != PM_NONE)
 			prefetch_row(family->table, family->rows == PM_KSTAT_ZONE ? slot->zone : slot->row);
-	}
-	if (next != PM_NONE) {
-		const kstat_t *header = kstat->slots[next].kstat.header;
-
-		prefetch(header->ks_data, header->ks_data_size < MOST_BYTES ? header->ks_data_size : MOST_BYTES);
 	}
 }
 

@@ -22,6 +22,7 @@ void pm_kstat_reading_start(pm_kstat_reading *reading, const pm_kstat_library *l
 	memset(reading, 0, sizeof(*reading));
 	reading->library = library;
 	reading->ctl = ctl;
+	reading->lends = 1;
 	pm_kstat_reading_renew(reading);
 	if (library->ioctl == NULL || ctl->kc_kd < 0 || fstat(ctl->kc_kd, &status) < 0 || !S_ISCHR(status.st_mode) ||
 	    isatty(ctl->kc_kd))
@@ -82,14 +83,49 @@ static int read_directly(pm_kstat_reading *reading, pm_kstat_ref kstat, pm_kstat
 	}
 }
 
+/* The library keeps memory for each kstat that comes without any. Lend it ours, which stays in the cache. 1, or 0. */
+static int lend(pm_kstat_reading *reading, kstat_t *kstat)
+{
+	if (!reading->lends || kstat->ks_data != NULL || reserve(reading, kstat->ks_data_size + 1))
+		return 0;
+	kstat->ks_data = reading->buffer;
+	kstat->ks_data_size = reading->cap;
+	return 1;
+}
+
+/* Where ours is too small the library frees it and puts its own in the place. One that puts its own for another reason
+ * is not lent to again. */
+static void take_back(pm_kstat_reading *reading, kstat_t *kstat)
+{
+	if (kstat->ks_data == reading->buffer) {
+		kstat->ks_data = NULL;
+		return;
+	}
+	if (kstat->ks_data_size <= reading->cap) {
+		reading->lends = 0;
+		free(reading->buffer);
+	}
+	reading->buffer = NULL;
+	reading->cap = 0;
+}
+
 static int read_by_library(pm_kstat_reading *reading, kstat_t *kstat, pm_kstat_data *data)
 {
-	if (reading->library->read(reading->ctl, kstat, NULL) == -1)
-		return errno;
+	size_t told = kstat->ks_data_size, most = MAX_DATA_BYTES;
+	int lent = lend(reading, kstat), reason;
+
+	reason = reading->library->read(reading->ctl, kstat, NULL) == -1 ? errno : 0;
 	*data = (pm_kstat_data){kstat->ks_data, kstat->ks_data_size, kstat->ks_ndata, kstat->ks_type};
-	if (kstat->ks_data_size > MAX_DATA_BYTES || (kstat->ks_data == NULL && kstat->ks_ndata > 0))
+	if (lent) {
+		if (kstat->ks_data == reading->buffer)
+			most = reading->cap;
+		take_back(reading, kstat);
+		if (reason)
+			kstat->ks_data_size = told;
+	}
+	if (!reason && (data->size > most || (data->data == NULL && data->count > 0)))
 		return PM_KSTAT_MALFORMED;
-	return 0;
+	return reason;
 }
 
 int pm_kstat_read(pm_kstat_reading *reading, pm_kstat_ref kstat, pm_kstat_data *data)

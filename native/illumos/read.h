@@ -16,7 +16,8 @@ enum {
 typedef struct {
 	const pm_kstat_library *library;
 	kstat_ctl_t *ctl;
-	int direct;	     /* there is a kernel behind the descriptor: read by ioctl, into `buffer` */
+	int direct;	     /* there is a kernel behind the descriptor: read by ioctl */
+	int lends;	     /* the library may be lent `buffer` */
 	int64_t patience_ns; /* left for kstats that answer EAGAIN */
 	char *buffer;
 	size_t cap;

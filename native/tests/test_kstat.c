@@ -9,7 +9,7 @@
 
 #include "check.h"
 
-enum { RECORDS = 4, TEXT_BYTES = 64, NAME_BYTES = 31 };
+enum { RECORDS = 4, TEXT_BYTES = 64, NAME_BYTES = 31, MOST_BYTES = 1 << 20 };
 
 /* A kstat as the kernel has it, and its headers in the library. */
 typedef struct {
@@ -176,12 +176,32 @@ static kid_t read_kstat(kstat_ctl_t *kc, kstat_t *header, void *buffer)
 		errno = ENXIO;
 		return -1;
 	}
-	if (!header->ks_data)
-		header->ks_data = malloc(sizeof(body));
+	if (!header->ks_data || (item->size > header->ks_data_size && item->size <= MOST_BYTES)) {
+		free(header->ks_data);
+		header->ks_data =
+			malloc(item->size > sizeof(body) && item->size <= MOST_BYTES ? item->size : sizeof(body));
+	}
 	header->ks_ndata = item->count;
 	header->ks_data_size = item->size;
 	header->ks_type = item->header.ks_type;
 	return copy_out(item, header->ks_data) ? -1 : kc->kc_chain_id;
+}
+
+/* A library that gives its own memory, whatever comes with the kstat. */
+static kid_t read_into_own(kstat_ctl_t *kc, kstat_t *header, void *buffer)
+{
+	static body own;
+
+	header->ks_data = &own;
+	return read_kstat(kc, header, buffer);
+}
+
+/* It frees nothing that is in its own memory. */
+static int close_chain_of_own(kstat_ctl_t *kc)
+{
+	for (kstat_t *header = kc->kc_chain; header; header = header->ks_next)
+		header->ks_data = NULL;
+	return close_chain(kc);
 }
 
 static int call_ioctl(int descriptor, int request, ...)
@@ -466,6 +486,48 @@ static void churn(const pm_kstat_library *library)
 	stop(reader);
 }
 
+/* More than the reader lends, and less again; the sanitizers look after what becomes of the memory. */
+static void data_that_outgrows_what_is_lent(void)
+{
+	const size_t sizes[] = {sizeof(body), 40000, sizeof(body), 300000, 1000};
+	kernel_kstat *memory;
+	pm_kstat *reader;
+
+	make_zone(1);
+	make_zone(2);
+	memory = find(kernel.last_kid - 2);
+	reader = start(&by_library);
+	CHECK_INT(pm_kstat_open(reader), 0);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		memory->size = sizes[i];
+		memory->body.records[1].value.ui64 = i;
+		collect(reader);
+		CHECK_INT(pm_table_get(&tables[MEMORY], 1, 0), i);
+		CHECK_INT(failures(reader), 0);
+	}
+	for (const kstat_t *header = ctl.kc_chain; header; header = header->ks_next)
+		CHECK((header->ks_data != NULL) == (header->ks_kid == memory->header.ks_kid));
+	stop(reader);
+}
+
+static void a_library_with_memory_of_its_own(void)
+{
+	pm_kstat_library library = by_library;
+	pm_kstat *reader;
+
+	library.read = read_into_own;
+	library.close = close_chain_of_own;
+	make_zone(1);
+	reader = start(&library);
+	CHECK_INT(pm_kstat_open(reader), 0);
+	for (int round = 0; round < 3; round++) {
+		collect(reader);
+		CHECK(pm_table_get(&tables[ZONES], 0, 0) == UINT64_MAX - 1);
+		CHECK_INT(failures(reader), 0);
+	}
+	stop(reader);
+}
+
 static void an_open_that_fails(void)
 {
 	pm_kstat *reader = start(&by_library);
@@ -487,6 +549,8 @@ int main(void)
 		data_that_lies(libraries[i]);
 		churn(libraries[i]);
 	}
+	data_that_outgrows_what_is_lent();
+	a_library_with_memory_of_its_own();
 	an_open_that_fails();
 	return check_result("test_kstat");
 }
