@@ -61,7 +61,17 @@ static inline void pm_fail(pm_context *context, pm_reason reason)
 	context->result->failures[reason]++;
 }
 
+/* entry.c */
+/* A container comes; the path, relative to the roots, is the entry's from here on. */
+void pm_entry_add(pm_context *context, uint32_t row, char *path, int64_t start_ns);
+void pm_entry_remove(pm_context *context, uint32_t row);
+void pm_entry_refresh(pm_context *context, uint32_t row);
+/* Close its files; they are opened again when they are read. */
 void pm_entry_close(pm_context *context, pm_entry *entry);
+
+/* collect.c: fill the tables for rows 0 .. rows-1, or for `row` alone as row 0; `context->result` is being filled. */
+void pm_collect(pm_context *context, pm_table **tables, uint32_t rows, int64_t deadline_ns);
+void pm_collect_row(pm_context *context, pm_table **tables, uint32_t row, int64_t deadline_ns);
 
 /* files.c: read the plan's files of one entry into row `row` of the tables. */
 void pm_collect_files(pm_context *context, pm_entry *entry, uint32_t index, pm_table **tables, uint32_t row);

@@ -7,50 +7,10 @@
 #ifndef PYMON_READER_H
 #define PYMON_READER_H
 
-#include <stdatomic.h>
-
+#include "mailbox.h"
 #include "plan.h"
+#include "reason.h"
 #include "table.h"
-
-typedef enum {
-	PM_REASON_ENOENT,
-	PM_REASON_ENODEV,
-	PM_REASON_EACCES,
-	PM_REASON_EIO,
-	PM_REASON_EOPNOTSUPP,
-	PM_REASON_EMFILE,
-	PM_REASON_ENOMEM,
-	PM_REASON_ESRCH,
-	PM_REASON_ERRNO, /* any other */
-	PM_REASON_EMPTY,
-	PM_REASON_TRUNCATED,
-	PM_REASON_MALFORMED,
-	PM_REASON_DEADLINE,
-	PM_REASON_COUNT,
-} pm_reason;
-
-/* The kernel's name of a reason, in lower case. */
-const char *pm_reason_name(pm_reason reason);
-pm_reason pm_reason_of_errno(int error);
-pm_reason pm_reason_of_scan(pm_scan_result result);
-
-/* Where finished tickets wait; `event` is an eventfd that is readable while there are any. */
-typedef struct pm_mailbox pm_mailbox;
-typedef struct pm_ticket pm_ticket;
-
-pm_mailbox *pm_mailbox_new(void);
-void pm_mailbox_free(pm_mailbox *mailbox);
-int pm_mailbox_event(const pm_mailbox *mailbox);
-/* Take one finished ticket, or NULL. The event is cleared when the last one is taken. */
-pm_ticket *pm_mailbox_take(pm_mailbox *mailbox);
-
-/* A ticket is done when all jobs that were posted under it are. */
-struct pm_ticket {
-	atomic_uint pending;
-	pm_mailbox *mailbox;
-	pm_ticket *next;
-	void *owner;
-};
 
 /* What came of one collection of one reader. */
 typedef struct {
