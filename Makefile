@@ -118,9 +118,20 @@ check: venv native-warnings ## the quick loop: format, lint, types, layers
 native-warnings: packages-build
 	@for source in $(NATIVE_C); do $(CC) $(CFLAGS) -O2 -fsyntax-only "$$source"; done
 
-build/native/% build/native-san/% build/native-tsan/%: native/tests/%.c $(NATIVE_C) $(NATIVE_H) Makefile | packages-build
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(FLAGS) -o $@ $< $(NATIVE_C) -pthread
+# $(call variant,DIRECTORY): the C parts compiled once with its FLAGS, and each test linked with them.
+define variant
+build/$(1)/%.o: %.c $(NATIVE_H) Makefile | packages-build
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS) $$(FLAGS) -c -o $$@ $$<
+
+build/$(1)/parts.a: $(NATIVE_C:%.c=build/$(1)/%.o)
+	@rm -f $$@
+	ar rcs $$@ $$^
+
+build/$(1)/%: native/tests/%.c build/$(1)/parts.a
+	@$$(CC) $$(CFLAGS) $$(FLAGS) -o $$@ $$^ -pthread
+endef
+$(foreach directory,native native-san native-tsan,$(eval $(call variant,$(directory))))
 
 build/fuzz/%: native/tests/%.c $(NATIVE_C) $(NATIVE_H) Makefile
 	@mkdir -p $(@D)
