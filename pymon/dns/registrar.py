@@ -53,6 +53,9 @@ _PART_SECONDS = 0.005
 
 _Copy: TypeAlias = tuple[dict[str, Rrsets], list[str]]
 
+_OF_THE_SERVER = frozenset({"timeout", "unreachable"})
+"""Failures that all its zones have in common; others are of one zone."""
+
 _is_owner = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?").fullmatch
 
 _log = logging.getLogger(__name__)
@@ -154,7 +157,9 @@ class _StopError(Exception):
 
 
 class _Zone:
-    """What a worker keeps beside the state of a zone. Times are monotonic. in_step_at: when it was last right."""
+    """What a worker keeps beside the state of a zone. Times are monotonic. in_step_at: when it was last right.
+    retry_at: nothing is sent before, after a failure.
+    """
 
     def __init__(self, registered: RegisteredZone, now: float) -> None:
         self.registered = registered
@@ -162,6 +167,24 @@ class _Zone:
         self.check_at = now
         self.in_step_at = now
         self.synced = False
+        self.error = ""
+        self.retry_at = now
+        self._pause = RETRY_SECONDS[0]
+
+    def due_at(self) -> float:
+        """When there is something to do though nothing changes."""
+        return max(self.retry_at, min(self.reconcile_at, self.check_at) if self.synced else 0.0)
+
+    def failed(self, error: str, now: float) -> None:
+        """It is to be tried again after a pause."""
+        self.error = error
+        self.retry_at = self.check_at = now + self._pause * random.uniform(0.5, 1.0)  # noqa: S311
+        self._pause = min(2 * self._pause, RETRY_SECONDS[1])
+
+    def works(self) -> None:
+        """It has no failures behind it."""
+        self.error = ""
+        self._pause, self.retry_at = RETRY_SECONDS[0], 0.0
 
 
 class _Worker:
@@ -177,7 +200,6 @@ class _Worker:
     ) -> None:
         self.label = str(server.address)
         self.failures: Counter[tuple[str, ...]] = Counter()
-        self.error = ""
         self._lease = lease
         self._content = content
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -185,7 +207,6 @@ class _Worker:
         self._condition = threading.Condition()
         self._woken = False
         self._stopping = False
-        self._retry = RETRY_SECONDS[0]
         self._inbox: dict[str, dict[str, Rrsets]] = {zone: {} for zone in server.zones}
         self._copied: set[str] = set()  # zones whose content is being copied
         self._recent: dict[str, float] = {}
@@ -235,7 +256,7 @@ class _Worker:
             ZoneStatus(
                 self.label, origin, now - zone.in_step_at, len(zone.registered.ours),
                 frozenset(zone.registered.foreign.copy()), zone.registered.refused.copy(), zone.registered.by_transfer,
-                self.error,
+                zone.error,
             )
             for origin, zone in self._zones.items()
         ]  # fmt: skip
@@ -292,8 +313,6 @@ class _Worker:
                 self._turn()
             except _StopError:
                 self._wait(BATCH_SECONDS, 0.0)
-            except Exception as error:  # noqa: BLE001  # the thread goes on, whatever comes
-                self._failed(error)
             else:
                 self._wait(BATCH_SECONDS, self._next_turn() - time.monotonic())
 
@@ -302,18 +321,23 @@ class _Worker:
         if self._lease.standing() is Standing.LOST:
             for zone in self._zones.values():
                 self._forget(zone)
-            self.error = ""
             return
         for origin, zone in self._zones.items():
+            if time.monotonic() < zone.retry_at:
+                continue
             try:
                 self._work(origin, zone)
-            except BaseException:
+            except _StopError:
                 zone.synced = False
                 raise
-        self._retry = RETRY_SECONDS[0]
-        if self.error:
-            _log.info("registration at %s works again", self.label)
-        self.error = ""
+            except Exception as error:  # noqa: BLE001  # the thread goes on, whatever comes
+                zone.synced = False
+                if self._failed(zone, error):
+                    return
+            else:
+                if zone.error:
+                    _log.info("registration of %s at %s works again", origin, self.label)
+                zone.works()
 
     def _work(self, origin: str, zone: _Zone) -> None:
         now = time.monotonic()
@@ -352,6 +376,7 @@ class _Worker:
         zone.registered.foreign = set()
         zone.registered.refused = {}
         zone.in_step_at = time.monotonic()
+        zone.works()
 
     def _go_on(self) -> None:
         if self._stopping or self._lease.standing() is Standing.LOST:
@@ -374,18 +399,21 @@ class _Worker:
                     future.cancel()
                     raise _StopError from None
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, zone: _Zone, error: Exception) -> bool:
+        """Whether the other zones need not be tried now."""
         reason = error.reason if isinstance(error, ExchangeError) else "internal"
         text = str(error) if isinstance(error, ExchangeError) else f"{type(error).__name__}: {error}"
         self.failures[self.label, reason] += 1
-        if text != self.error:
+        if text not in {one.error for one in self._zones.values()}:
             _log.warning("registration at %s fails: %s", self.label, text, exc_info=reason == "internal")
-        self.error = text
-        pause, self._retry = self._retry, min(2 * self._retry, RETRY_SECONDS[1])
-        self._wait(pause * random.uniform(0.5, 1.0), 0.0)  # noqa: S311
+        of_all = reason in _OF_THE_SERVER
+        now = time.monotonic()
+        for failing in self._zones.values() if of_all else (zone,):
+            failing.failed(text, now)
+        return of_all
 
     def _next_turn(self) -> float:
-        return min((min(zone.reconcile_at, zone.check_at) for zone in self._zones.values()), default=float("inf"))
+        return min((zone.due_at() for zone in self._zones.values()), default=float("inf"))
 
     def _wait(self, at_least: float, at_most: float) -> None:
         """Until something is to do, `at_most` seconds, but never less than `at_least`."""
