@@ -31,6 +31,7 @@ HISTORY_CHANGES = 1000
 
 _POINTER = b"\xc0\x0c"
 _SERIALS = 1 << 32
+_SERIALS_PER_SECOND = 100
 _HEAD = struct.Struct("!HHIH")
 _SRV = struct.Struct("!HHH")
 _NAMES = frozenset((dns.rdatatype.CNAME, dns.rdatatype.NS, dns.rdatatype.PTR))
@@ -44,10 +45,14 @@ def serial_after(first: int, second: int) -> bool:
 
 
 def next_serial(serial: int, now: float) -> int:
-    """The serial that follows: the second it is, where that comes after this one, so serials go on after a restart;
-    else one more. Never 0, which stands for none.
+    """The serial that follows: the hundredth of a second it is, where that comes after this one, so serials go on after
+    a restart; else one more. Never 0, which stands for none.
+
+    In whole seconds a zone that changes more often would be ahead of the clock for as long as it runs, and who knows
+    its serial would take nothing after a restart until the clock is there. It is the same again after 497 days; half of
+    that is far longer than EXPIRE.
     """
-    wanted = int(now) % _SERIALS
+    wanted = int(now * _SERIALS_PER_SECOND) % _SERIALS
     return wanted if wanted and (not serial or serial_after(wanted, serial)) else (serial + 1) % _SERIALS or 1
 
 

@@ -28,7 +28,9 @@ CONTENT = {
 
 
 def ticking(start=1_800_000_000):
-    return itertools.count(start).__next__
+    """A clock that is at this serial first and then at each that follows."""
+    serials = itertools.count(start)
+    return lambda: (next(serials) + 0.5) / 100
 
 
 def served(content=CONTENT, **options):
@@ -75,15 +77,32 @@ def test_the_next_serial_comes_after_and_is_never_zero(serial, now):
 @pytest.mark.parametrize(
     ("serial", "now", "following"),
     [
-        (0, 1_800_000_000.9, 1_800_000_000),
-        (0, 3_000_000_000, 3_000_000_000),
-        (1_800_000_000, 1_800_000_000, 1_800_000_001),
-        (1_900_000_000, 1_800_000_000, 1_900_000_001),
-        (2**32 - 1, 2**31 + 5, 1),
+        (0, 18_000_000.019, 1_800_000_001),
+        (0, 30_000_000, 3_000_000_000),
+        (1_800_000_000, 18_000_000, 1_800_000_001),
+        (1_900_000_000, 18_000_000, 1_900_000_001),
+        (2**32 - 1, 2**31 / 100 + 5, 1),
+        (4_200_000_000, 2**32 / 100 + 1, 100),
     ],
 )
 def test_serials_follow_the_clock_where_that_goes_forward(serial, now, following):
     assert next_serial(serial, now) == following
+
+
+def test_after_many_changes_a_restart_has_a_serial_that_follows():
+    now = 1_800_000_000.0
+
+    def busy():
+        zone = Zone(Zones(), ORIGIN, clock=lambda: now)
+        zone.replace(CONTENT)
+        return zone
+
+    zone = busy()
+    for number in range(500):
+        now += 0.02
+        zone.update({f"u.inst.a.{ORIGIN}": (Record("A", 30, f"10.0.1.{number % 250}"),)})
+    now += 1
+    assert serial_after(busy().serial, zone.serial)
 
 
 def test_what_is_put_is_what_is_there():
