@@ -10,6 +10,7 @@ from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import check_agent_file
 from pymon.agent.options import option_table as agent_options
 from pymon.agent.web_config import KEYS, load_web_config, make_context
+from pymon.cli.names import check_names
 from pymon.config import ConfigError, parse_yaml, read_file
 from pymon.dns.options import dns_options
 from pymon.dns.options import typed as dns_typed
@@ -36,7 +37,8 @@ def check(file: Path) -> None:
             make_context(config.tls, file)
         return
     if keys & _PROXY_KEYS:
-        dns_typed(check_proxy_file(file, dns_options()))
+        settings = check_proxy_file(file, dns_options())
+        check_names(dns_typed(settings), settings["zone"], settings["web.listen-address"])
         return
     web = check_agent_file(file, COLLECTORS)
     if web is not None:

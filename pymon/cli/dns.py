@@ -17,7 +17,7 @@ import dns.tsig
 
 from pymon._native.responder import Zones
 from pymon.cli.dns_check import AnswerError, differences, excess
-from pymon.cli.names import view
+from pymon.cli.names import check_zone, view
 from pymon.cli.verbs import Call, Verb, run_verb
 from pymon.config import INT, STR, ConfigError, Option, shown
 from pymon.directory.data_dir import DIRECTORY_FILE
@@ -148,14 +148,12 @@ class _Known(NamedTuple):
 def _records(call: Call) -> Records:
     logging.basicConfig(format="pymon: %(message)s")
     options = typed(call.settings)
+    check_zone(options, call.settings["zone"])
     known = _known(call, options)
     fleet = _fleet(known.accounts, call.data_dir)
     places = [place for uuid in fleet.follow() if (place := fleet.last(uuid)) is not None]
     nodes = [node.uuid for node in fleet.nodes()]
-    try:
-        return Records(view(places, nodes, known.accounts, known.proxies, call.settings["zone"], options))
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    return Records(view(places, nodes, known.accounts, known.proxies, call.settings["zone"], options))
 
 
 def _known(call: Call, options: DnsOptions) -> _Known:

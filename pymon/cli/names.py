@@ -15,8 +15,9 @@ import socket
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pymon.config import ConfigError
+from pymon.config import ConfigError, shown
 from pymon.directory.presence import Presence
+from pymon.dns.names import absolute, forward_zone, inside
 from pymon.dns.records import Records
 from pymon.dns.registrar import Registrar, Server
 from pymon.dns.server import DnsServer
@@ -24,10 +25,10 @@ from pymon.dns.view import Instance, Proxy, View
 from pymon.proxy.build import FIRST_ANSWER_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
-    from pymon.config import Listen
+    from pymon.config import Address, Listen
     from pymon.directory.model import Snapshot
     from pymon.dns.options import DnsOptions
     from pymon.proxy.build import Proxy as ProxyParts
@@ -216,6 +217,25 @@ def wanted(dns: DnsOptions) -> bool:
     return bool(dns.listen_addresses or dns.primaries)
 
 
+def check_names(dns: DnsOptions, zone: str, listen_addresses: Sequence[Address]) -> None:
+    """Raise ConfigError where what is wanted for DNS cannot be."""
+    if wanted(dns):
+        own_addresses(dns, listen_addresses)
+        check_zone(dns, zone)
+
+
+def check_zone(dns: DnsOptions, zone: str) -> None:
+    """Raise ConfigError where there cannot be such a zone."""
+    try:
+        origin = forward_zone(zone)
+    except ValueError as error:
+        raise ConfigError(f"zone: {error}") from None
+    for name in dns.name_servers:
+        if inside(absolute(name), origin):
+            expected = f"expected a server outside the zone {zone}, which would not have its address"
+            raise ConfigError(f"dns.name-server: {expected}, got {shown(name)}")
+
+
 async def serve_names(
     proxy: ProxyParts,
     options: ProxyOptions,
@@ -230,7 +250,7 @@ async def serve_names(
     """
     server = DnsServer(dns)
     _tell_of(proxy.metrics, server)
-    own = own_addresses(dns, options)
+    own = own_addresses(dns, options.listen_addresses)
     await _settled(proxy, stop, FIRST_ANSWER_SECONDS)
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     names = Names(proxy.fleet, lambda: proxy.live.snapshot, server, options.zone, dns, {name: own})
@@ -315,16 +335,16 @@ def _tell_of_registration(metrics: SelfMetrics, registrar: Registrar) -> None:
     metrics.gauge("pymon_dns_registers", "Whether this proxy is the one that registers.", registrar.leads)
 
 
-def own_addresses(dns: DnsOptions, options: ProxyOptions) -> tuple[str, ...]:
+def own_addresses(dns: DnsOptions, listen_addresses: Sequence[Address]) -> tuple[str, ...]:
     """Addresses under which this proxy is reached, for ``cmon.ZONE``. ConfigError where they are not to be guessed."""
     if dns.proxy_addresses:
         return dns.proxy_addresses
-    found = [address.host for address in options.listen_addresses]
+    found = [address.host for address in listen_addresses]
     with contextlib.suppress(ValueError):
         addresses = [ipaddress.ip_address(host) for host in found]
         if not any(address.is_unspecified for address in addresses):
             return tuple(map(str, addresses))
     raise ConfigError(
         "dns.proxy-address: expected the addresses at which this proxy is reached, as it listens on "
-        + ", ".join(map(str, options.listen_addresses))
+        + ", ".join(map(str, listen_addresses))
     )

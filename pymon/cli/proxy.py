@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 import pymon
-from pymon.cli.names import own_addresses, serve_names, wanted
+from pymon.cli.names import check_names, serve_names, wanted
 from pymon.config import Address
 from pymon.dns.options import DnsOptions, dns_options
 from pymon.dns.options import typed as dns_typed
@@ -39,8 +39,7 @@ def run(argv: Sequence[str]) -> int:
     version = f"pymon {pymon.__version__}"
     options, settings = load_proxy_options(argv, os.environ, os.geteuid(), version=version, more=dns_options())
     dns = dns_typed(settings)
-    if wanted(dns):
-        own_addresses(dns, options)
+    check_names(dns, options.zone, options.listen_addresses)
     setup(options.log_level, options.log_format)
     uvloop.run(_run(options, dns))
     return 0

@@ -22,6 +22,7 @@ from pymon.agent.options import AgentOptions, agent_options
 from pymon.agent.options import option_table as agent_table
 from pymon.cli.agent import serve_agent
 from pymon.cli.cert import issue_client
+from pymon.cli.names import check_zone
 from pymon.cli.new_files import NewFiles
 from pymon.cli.prometheus import http_sd_job, triton_sd_job
 from pymon.cli.proxy import serve_proxy
@@ -152,6 +153,7 @@ def _load(argv: Sequence[str], environ: Mapping[str, str]) -> _Plan:
         description="Run everything on this machine and say where to look.",
         version=f"pymon {pymon.__version__}",
     )
+    check_zone(DnsOptions(), settings["zone"])
     agent = agent_options(settings, COLLECTORS)
     if agent.web_config_file is not None:
         raise ConfigError("web.config.file: expected none, as the proxy here asks the agent without TLS or passwords")

@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-import dns.exception
 import dns.name
 
 from pymon.config import ADDRESS, INT, PATH, STR, Address, ConfigError, Option, Settings
 from pymon.dns.addresses import ReverseZones
+from pymon.dns.names import absolute
 from pymon.dns.tsig import Keys, key_name, load_keys
 
 DNS_PORT = 53
@@ -135,8 +135,8 @@ def _check_address(text: str) -> None:
 
 def _check_name(text: str) -> None:
     try:
-        dns.name.from_text(text)
-    except (dns.exception.DNSException, ValueError):
+        absolute(text)
+    except ValueError:
         raise ValueError("the name of a server such as ns1.example.com") from None
 
 

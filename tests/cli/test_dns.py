@@ -135,6 +135,15 @@ def test_a_zone_that_is_not_there_is_bad_usage(pymon: Run) -> None:
     assert said == f"pymon: expected a zone, {ZONE}. or {REVERSE}., got 'example.com'\n"
 
 
+@pytest.mark.usefixtures("data")
+def test_a_zone_that_cannot_be_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["dns", "show", "--zone=a_b.example"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "pymon: zone: expected a host name such as cmon.example.com, got 'a_b.example'\n",
+    )
+
+
 def test_without_live_proxies_those_of_the_options_count(data: Path, pymon: Run) -> None:
     with open_directory(str(data / "directory.db")) as directory:
         directory.release_lease("proxy p1", '["192.0.2.1"]')

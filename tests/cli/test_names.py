@@ -342,7 +342,7 @@ def test_whatever_happens_it_serves_what_fresh_records_would_be(steps: list[tupl
 def test_the_addresses_of_a_proxy_are_those_it_listens_on_or_was_told() -> None:
     def own(*flags: str, dns: DnsOptions = OPTIONS) -> tuple[str, ...]:
         words = ["--tls.cert-file=c", "--tls.key-file=k", *flags]
-        return own_addresses(dns, load_proxy_options(words, {}, 0)[0])
+        return own_addresses(dns, load_proxy_options(words, {}, 0)[0].listen_addresses)
 
     assert own("--web.listen-address=192.0.2.1:1", "--web.listen-address=[2001:db8::1]:1") == (
         "192.0.2.1", "2001:db8::1",

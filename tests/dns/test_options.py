@@ -81,6 +81,7 @@ def test_sources():
         (["--dns.secondary=x"], "--dns.secondary: expected an IP address, .*, got 'x'"),
         (["--dns.transfer-from=x"], "--dns.transfer-from: expected an IP address or a network .*, got 'x'"),
         (["--dns.name-server=a..b"], r"--dns.name-server: expected the name of a server .*, got 'a\.\.b'"),
+        (["--dns.name-server=a b"], r"--dns.name-server: expected the name of a server .*, got 'a b'"),
         (["--dns.reverse=10.0.0.1/8"], "--dns.reverse: expected a network such as .*, got '10.0.0.1/8'"),
         (["--dns.reverse=10.0.0.0/25"], "dns.reverse: expected an IPv4 prefix of at most 24 bits, got 10.0.0.0/25"),
         (["--dns.responses-per-second=-1"], "--dns.responses-per-second: expected 0 to 1000000, got '-1'"),
