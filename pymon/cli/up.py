@@ -51,6 +51,9 @@ _SERVER_DAYS = 825
 _RENEW = dt.timedelta(days=30)
 _CLIENT_DAYS = 3650
 
+_LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""Where what listens on all addresses is reached from here."""
+
 _SAY = """\
 pymon {version} measures this machine. Stop it with Ctrl-C.
 
@@ -98,7 +101,7 @@ class _Plan:
     def dns(self) -> DnsOptions:
         """The options of the DNS server."""
         try:
-            own = str(ipaddress.ip_address(self.proxy_address.host))
+            own = str(ipaddress.ip_address(_reachable(self.proxy_address).host))
         except ValueError:
             own = "127.0.0.1"
         return DnsOptions(listen_addresses=(self.dns_address,), proxy_addresses=(own,))
@@ -261,7 +264,7 @@ async def _run(plan: _Plan) -> None:
 
 def _reachable(address: Address) -> Address:
     """Where something that listens on an address is reached from here."""
-    return Address("127.0.0.1", address.port) if not address.host else address
+    return Address(_LOOPBACK.get(address.host, address.host), address.port)
 
 
 def _register(directory: Directory, url: str) -> None:

@@ -11,6 +11,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import dns.message
+import dns.query
 import pytest
 
 from tests.e2e.prometheus import Prometheus, require
@@ -154,6 +156,16 @@ def test_accounts_that_are_there_before_the_first_start(tmp_path: Path) -> None:
     assert run_pymon("account", "create", "somebody", f"--data-dir={data}").returncode == 0
     with Up(data) as up:
         assert up.curl("as a tenant").startswith("[")
+
+
+def test_what_listens_on_all_addresses_is_reached_on_loopback(tmp_path: Path) -> None:
+    require("curl")
+    with Up(tmp_path / "data", "--proxy.listen-address=0.0.0.0:0", "--dns.listen-address=0.0.0.0:0") as up:
+        assert up.curl("as a tenant").startswith("[")
+        line = re.search(r"dig @(\S+) -p (\d+) (\S+)$", up.text(), re.MULTILINE)
+        assert line, up.text()
+        answer = dns.query.udp(dns.message.make_query(line[3], "A"), line[1], timeout=10, port=int(line[2]))
+        assert [rdata.to_text() for rdata in answer.answer[0]] == ["127.0.0.1"]
 
 
 @pytest.mark.parametrize(
