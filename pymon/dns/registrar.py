@@ -39,6 +39,11 @@ CHECK_SECONDS = 15.0
 RECONCILE_SECONDS = 900.0
 """Between whole comparisons, longer where these take more than one part in `_REST` of the time."""
 
+REFUSED_SECONDS = 20.0
+"""To the next comparison where names were refused that were not before, then twice as long, as far as the one above: a
+zone that is frozen refuses all names for a while.
+"""
+
 RETRY_SECONDS = (0.5, 30.0)
 """After a failure: the first pause, which doubles, and the longest; each is cut by up to half at random."""
 
@@ -164,6 +169,8 @@ class _Zone:
     def __init__(self, registered: RegisteredZone, now: float) -> None:
         self.registered = registered
         self.reconcile_at = now
+        self.reconcile_took = 0.0
+        self.refused_pause = REFUSED_SECONDS
         self.check_at = now
         self.in_step_at = now
         self.synced = False
@@ -341,6 +348,7 @@ class _Worker:
 
     def _work(self, origin: str, zone: _Zone) -> None:
         now = time.monotonic()
+        refused = frozenset(zone.registered.refused)
         if not zone.synced or now >= zone.reconcile_at:
             content, recent = self._ask_content(origin)
             with self._condition:
@@ -348,9 +356,10 @@ class _Worker:
             content |= changes
             began = time.monotonic()
             zone.registered.reconcile(content, recent)
-            took = time.monotonic() - began
+            zone.reconcile_took = time.monotonic() - began
             self._report(origin, zone.registered)
-            zone.reconcile_at = began + max(RECONCILE_SECONDS, _REST * took) * random.uniform(0.9, 1.1)  # noqa: S311
+            self._reconcile_after(zone, zone.refused_pause if zone.registered.refused else RECONCILE_SECONDS)
+            zone.refused_pause = min(2 * zone.refused_pause, RECONCILE_SECONDS)
             zone.synced = True
         else:
             with self._condition:
@@ -361,8 +370,15 @@ class _Worker:
                 zone.registered.check()
             else:
                 return
+        if zone.registered.refused.keys() - refused:
+            zone.refused_pause = REFUSED_SECONDS
+            self._reconcile_after(zone, min(REFUSED_SECONDS, zone.reconcile_at - now))
         zone.in_step_at = time.monotonic()
         zone.check_at = zone.in_step_at + CHECK_SECONDS
+
+    def _reconcile_after(self, zone: _Zone, seconds: float) -> None:
+        pause = max(seconds, _REST * zone.reconcile_took) * random.uniform(0.9, 1.1)  # noqa: S311
+        zone.reconcile_at = time.monotonic() + pause
 
     def _report(self, origin: str, registered: RegisteredZone) -> None:
         for what, names in (("are somebody else's", registered.foreign), ("are not taken", registered.refused)):

@@ -1,5 +1,7 @@
 import asyncio
+import itertools
 import random
+import time
 from uuid import UUID
 
 import dns.message
@@ -347,6 +349,48 @@ class Lease:
 
     def standing(self):
         return self.now
+
+
+@pytest.mark.parametrize(("refusal", "comparisons"), [("for a while", 3), ("always", 5)])
+async def test_names_that_are_refused_for_a_while_are_there_soon_after(refusal, comparisons, monkeypatch):
+    monkeypatch.setattr(registrar, "REFUSED_SECONDS", 0.2)
+    monkeypatch.setattr(registrar, "_REST", 0.0)
+    reconciled = []
+    reconcile = RegisteredZone.reconcile
+    monkeypatch.setattr(
+        RegisteredZone, "reconcile", lambda zone, *what: reconciled.append(time.monotonic()) or reconcile(zone, *what)
+    )
+    peer = Peer(transfers=True)
+    monkeypatch.setattr(registrar, "Peer", lambda *_: peer)
+    lease, content = Lease(), many(3)
+    lease.now = Standing.HELD
+    worker = registrar._Worker(
+        registrar.Server(Address("127.0.0.1", 9), KEY, (ZONE,)), "o", "p", lease, lambda _: content
+    )
+
+    async def until(condition):
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    worker.start(asyncio.get_running_loop())
+    try:
+        name = f"new.{ZONE}"
+        await until(lambda: len(worker.status()[0].refused) == 0 and worker.status()[0].names == 3)
+        peer.refuses = {name}
+        content[name] = (Record("A", 30, "10.0.0.9"),)
+        worker.changed((name,))
+        await until(lambda: worker.status()[0].refused)
+        await until(lambda: len(reconciled) == comparisons)
+        if refusal == "always":
+            gaps = [after - before for before, after in itertools.pairwise(reconciled[1:])]
+            assert all(after > 1.4 * before for before, after in itertools.pairwise(gaps)), gaps
+            return
+        peer.refuses = set()
+        await until(lambda: peer.model.at(name) == set(content[name]))
+        assert worker.status()[0].refused == {}
+    finally:
+        await worker.stop()
 
 
 @pytest.mark.parametrize("standing", list(Standing))
