@@ -14,7 +14,7 @@ from pymon.dns.registration import Change, Found, Rrsets
 from pymon.dns.rrsets import Record
 
 MAX_REFUSALS = 8
-"""Of names one after the other, before it is the server that refuses and not the names."""
+"""Of names one after the other, before it is asked whether the server refuses everything."""
 
 _PREREQUISITE = frozenset({dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN, dns.rcode.NXRRSET, dns.rcode.YXRRSET})
 _ABOUT_A_RECORD = frozenset({dns.rcode.REFUSED, dns.rcode.FORMERR, dns.rcode.SERVFAIL, dns.rcode.NOTZONE})
@@ -51,11 +51,7 @@ class RegisteredZone:
         also: names that may be there too, for a server that gives no transfers: what it has cannot be asked.
         """
         if not self.claimed:
-            self._go_on()
-            message = registration.claim(self.origin, self._owner, self._holder, self._peer.key)
-            rcode = self._peer.exchange(message).rcode()
-            if rcode != dns.rcode.NOERROR:
-                raise failed(rcode, f"update of {self.origin}")
+            self._claim()
             self.claimed = True
         found = self._read(chain(wanted, self.ours, also))
         self._check_term(found.term)
@@ -80,6 +76,13 @@ class RegisteredZone:
         """Whether the server is there and nobody else has taken over. Raises ExchangeError."""
         self._go_on()
         self._check_term(self._term())
+
+    def _claim(self) -> None:
+        self._go_on()
+        message = registration.claim(self.origin, self._owner, self._holder, self._peer.key)
+        rcode = self._peer.exchange(message).rcode()
+        if rcode != dns.rcode.NOERROR:
+            raise failed(rcode, f"update of {self.origin}")
 
     def _term(self) -> str:
         found = self._peer.query(registration.term_name(self._owner, self.origin), "TXT")
@@ -154,7 +157,9 @@ class RegisteredZone:
             return True
         self._refusals += 1
         if self._refusals > MAX_REFUSALS:
-            raise failed(rcode, f"update of {self.origin}")
+            self._check_term(self._term())
+            self._claim()
+            self._refusals = 0
         self.refused[batch[0].name] = f"the server answers {dns.rcode.to_text(rcode)}"
         return True
 

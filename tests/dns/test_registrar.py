@@ -327,6 +327,9 @@ def test_a_name_that_is_refused_keeps_no_others_out_and_a_server_that_refuses_al
     assert set(zone.ours) == many(50).keys() - peer.refuses
     zone.apply({name: () for name in many(50) if name not in peer.refuses})
     peer.refuses = set(many(50))
+    zone.apply(many(50))
+    assert zone.refused.keys() == peer.refuses
+    peer.refuses |= {term_name("o", ZONE)}
     sent = peer.messages
     with pytest.raises(ExchangeError, match="REFUSED"):
         zone.apply(many(50))

@@ -206,16 +206,20 @@ async def test_a_key_that_may_not(
 
 async def test_names_that_the_server_does_not_take_keep_no_others_out(tmp_path: Path, directory: str) -> None:
     records = Records(view(30))
+    services = ["web", *(f"service-{number}" for number in range(10))]
+    records.update([instance(1, services=",".join(services))])
     with started("bind with a policy", tmp_path, {ZONE: ""}) as primary:
         server = Server(primary.address, primaries.PYMON, (ZONE,))
         registrar = Registrar([server], owner=OWNER, holder="p", directory=directory, content=records.content)
         registrar.start()
         try:
-            refused = {f"web.svc.{label}.{ZONE}" for label in ("alice", "00000000-0000-0000-0000-000000000007")}
+            labels = ("alice", "00000000-0000-0000-0000-000000000007")
+            refused = {f"{service}.svc.{label}.{ZONE}" for label in labels for service in services}
             await eventually(
                 "it is known", lambda: registrar.status() and registrar.status()[0].refused.keys() == refused
             )
             await eventually("the rest is there", lambda: ours(primary, ZONE, {}) == expected(records, ZONE, refused))
+            assert (registrar.status()[0].error, registrar.failures()) == ("", {})
         finally:
             await registrar.stop()
 
