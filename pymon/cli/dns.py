@@ -60,14 +60,15 @@ def _show(call: Call) -> int:
 
 def _check(call: Call) -> int:
     options = typed(call.settings)
-    servers = [(server.address, _key(server, options)) for server in map(parse_server, call.settings["server"])]
+    servers = [(server, _key(server, options)) for server in map(parse_server, call.settings["server"])]
     if not servers:
         raise ConfigError(f"expected --server {_SERVER}")
     records = _records(call)
     names = _sample(records, call.settings["sample"])
     primaries = {primary.address for primary in options.primaries}
     status = 0
-    for address, key in servers:
+    for server, key in servers:
+        address = server.address
         try:
             for line in differences(address, records, names, registered=address in primaries):
                 status = 1
@@ -82,6 +83,8 @@ def _check(call: Call) -> int:
                     status = 1
                     print(line)
             except AnswerError as error:
+                if server.key is not None:
+                    status = 1
                 _say(f"{address} gives no transfer of {origin}, so names in excess are not seen: {error}")
     return status
 

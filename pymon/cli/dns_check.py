@@ -18,6 +18,7 @@ import dns.rdataclass
 import dns.rdataset
 import dns.rdatatype
 import dns.rdtypes.ANY.SOA
+import dns.rrset
 import dns.tsig
 import dns.xfr
 
@@ -46,19 +47,25 @@ class _Question(NamedTuple):
 
 
 def differences(server: Address, records: Records, names: Sequence[str], *, registered: bool = False) -> Iterator[str]:
-    """One line for each answer of a server that is another than it should be, the SOA's serial aside.
+    """One line for each answer of a server that is another than it should be, the SOA's serial aside; one in all for a
+    zone that it does not have.
 
     The zones' SOA records are asked for over UDP, all else over TCP. registered: the records are registered there, and
     SOA and NS are of whoever runs it. Raises AnswerError.
     """
+    absent = set()
     try:
         for origin in records.origins:
             query = dns.message.make_query(origin, "SOA", flags=0)
             answer, _ = dns.query.udp_with_fallback(query, server.host, ANSWER_SECONDS, server.port)
             (question,) = (one for one in _questions(origin, records.get(origin)) if one.type == "SOA")
-            if not registered:
+            if _found(question, answer) is None:
+                absent.add(origin)
+                yield f"{server}: {origin}: expected this zone, got {_got(question, answer)}"
+            elif not registered:
                 yield from _compared(server, question, answer)
-        asked = (name for name in names if not (registered and name in records.origins))
+        left_out = absent | {*records.origins} if registered else absent
+        asked = (name for name in names if name not in left_out and records.origin(name) not in absent)
         questions = (
             question for name in asked for question in _questions(name, records.get(name)) if question.type != "SOA"
         )
@@ -157,18 +164,26 @@ def _read(connection: socket.socket, size: int) -> bytes:
 def _compared(server: Address, question: _Question, answer: dns.message.Message) -> Iterator[str]:
     """The line about an answer, if there is one."""
     name, kind, expected = question
-    found = answer.get_rrset(
-        dns.message.ANSWER, dns.name.from_text(name), dns.rdataclass.IN, dns.rdatatype.from_text(kind)
-    )
-    code = answer.rcode()
-    if code == dns.rcode.NOERROR and _plain(found) == _plain(expected):
+    found = _found(question, answer)
+    if answer.rcode() == dns.rcode.NOERROR and _plain(found) == _plain(expected):
         # An answer of who is no authority has a TTL that runs down.
         same = found is None or expected is None or found.ttl == expected.ttl
         if not same and answer.flags & dns.flags.AA:
             yield f"{server}: {name} {kind}: expected TTL {expected and expected.ttl}, got {found and found.ttl}"
         return
-    got = _shown(found) if code == dns.rcode.NOERROR else dns.rcode.to_text(code)
-    yield f"{server}: {name} {kind}: expected {_shown(expected)}, got {got}"
+    yield f"{server}: {name} {kind}: expected {_shown(expected)}, got {_got(question, answer)}"
+
+
+def _found(question: _Question, answer: dns.message.Message) -> dns.rrset.RRset | None:
+    """The records that an answer has of what was asked for."""
+    name, kind = dns.name.from_text(question.name), dns.rdatatype.from_text(question.type)
+    return answer.get_rrset(dns.message.ANSWER, name, dns.rdataclass.IN, kind)
+
+
+def _got(question: _Question, answer: dns.message.Message) -> str:
+    """What an answer says, in words."""
+    code = answer.rcode()
+    return _shown(_found(question, answer)) if code == dns.rcode.NOERROR else dns.rcode.to_text(code)
 
 
 def _plain(found: dns.rdataset.Rdataset | None) -> frozenset[object]:
