@@ -4,7 +4,7 @@
 #include "wire.h"
 
 enum {
-	HEADER = 12,
+	HEADER = PM_MESSAGE_HEADER,
 	OPT_LEN = 11,
 	CHAIN_MAX = 16,
 	CLASS_IN = 1,

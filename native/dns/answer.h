@@ -8,6 +8,7 @@ enum {
 	PM_UDP_PAYLOAD = 1232, /* what fits everywhere without fragments; said in EDNS, and the most sent over UDP */
 	PM_UDP_PLAIN = 512,    /* the most sent without EDNS */
 	PM_MESSAGE_MAX = 65535,
+	PM_MESSAGE_HEADER = 12,
 };
 
 typedef enum {

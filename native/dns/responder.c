@@ -109,10 +109,13 @@ static int answer_one(pm_responder *responder, unsigned socket, unsigned from, u
 	const struct sockaddr_in *peer = message->msg_hdr.msg_name; /* the port is in the same place in IPv6 */
 	pm_answer answer;
 
-	if (message->msg_hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || peer->sin_port == 0) {
+	if (message->msg_hdr.msg_flags & MSG_CTRUNC || peer->sin_port == 0) {
 		count_up(responder, PM_COUNT_IGNORED, 1);
 		return 0;
 	}
+	/* Of what is larger than any query the header is read, as over TCP: FORMERR, or that the opcode is unknown. */
+	if (message->msg_hdr.msg_flags & MSG_TRUNC)
+		message->msg_len = PM_MESSAGE_HEADER;
 	answer = pm_answer_query(responder->zones, batch->queries[from], message->msg_len, 1, batch->answers[slot],
 				 sizeof(batch->answers[slot]), responder->turn++);
 	if (answer.verdict == PM_ANSWER_HAND_OVER) {

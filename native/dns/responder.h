@@ -19,7 +19,7 @@ typedef enum {
 	PM_COUNT_TRUNCATED,   /* answers that did not fit */
 	PM_COUNT_LIMITED,     /* not answered: over a limit */
 	PM_COUNT_SLIPPED,     /* over a limit, told to come by TCP */
-	PM_COUNT_IGNORED,     /* no query, or larger than PM_QUERY_MAX */
+	PM_COUNT_IGNORED,     /* no query */
 	PM_COUNT_UNSENT,      /* the kernel would not take the answer */
 	PM_COUNT_RCODE,	      /* answers by RCODE */
 	PM_COUNTS = PM_COUNT_RCODE + PM_RCODE_COUNT,

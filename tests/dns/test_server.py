@@ -187,6 +187,26 @@ async def test_a_message_that_is_too_large_is_formerr_and_the_next_one_is_answer
         await client.close()
 
 
+@pytest.mark.parametrize(
+    ("opcode", "rcode"),
+    [
+        (dns.opcode.QUERY, dns.rcode.FORMERR),
+        (dns.opcode.UPDATE, dns.rcode.FORMERR),
+        (dns.opcode.STATUS, dns.rcode.NOTIMP),
+    ],
+)
+async def test_a_datagram_that_is_too_large_is_answered_without_its_question(opcode, rcode):
+    query = dns.message.make_query(CMON, "A")
+    query.set_opcode(opcode)
+    async with serving() as served:
+        for size in (5000, 65000):
+            wire = query.to_wire() + b"\0" * size
+            answer = dns.message.from_wire(await _ask_udp(served, wire[:65500]))
+            assert (answer.id, answer.opcode(), answer.rcode()) == (query.id, opcode, rcode)
+            assert not answer.question
+        assert (await served.udp(dns.message.make_query(CMON, "A"))).answer
+
+
 async def test_every_type_of_listener_address_is_bound_for_both_transports():
     for host in ("", "::1", "127.0.0.1", "localhost"):
         async with serving(DnsOptions(listen_addresses=(Address(host, 0),))) as served:
