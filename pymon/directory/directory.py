@@ -309,7 +309,8 @@ class Directory:
             found = connection.execute("SELECT holder, expires_at FROM leases WHERE name = ?", (name,))
             if found and found[0][0] != holder and now < found[0][1] <= now + seconds:
                 return str(found[0][0])
-            connection.execute("DELETE FROM leases WHERE name = ?", (name,))
+            # Those that nobody renews go too: a proxy has a lease of another name after each start.
+            connection.execute("DELETE FROM leases WHERE name = ? OR expires_at <= ?", (name, now))
             connection.execute(
                 "INSERT INTO leases (name, holder, expires_at) VALUES (?, ?, ?)", (name, holder, now + seconds)
             )

@@ -70,6 +70,15 @@ def test_an_expiry_of_a_clock_that_was_put_back_keeps_nobody_out(directory: Dire
     assert directory.acquire_lease("dns", "b", 60) == "b"
 
 
+def test_leases_that_nobody_renews_are_not_kept(directory: Directory, url: str) -> None:
+    for number in range(10):
+        directory.acquire_lease(f"proxy {number}", "a", 20)
+    shift(url, -21)
+    directory.acquire_lease("proxy 10", "b", 20)
+    shift(url, 21)
+    assert directory.leases("proxy ", 60) == {"proxy 10": "b"}
+
+
 def test_leases_are_no_change_of_the_directory(directory: Directory) -> None:
     before = directory.generation()
     directory.acquire_lease("dns", "a", 60)
