@@ -69,7 +69,7 @@ class _Secondary:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake: dict[str, asyncio.Event] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._silent = False
+        self._failing: set[str] = set()  # zones that it refuses; "" while it is silent
 
     def changed(self, zone: Zone) -> None:
         event = self._wake.get(zone.origin)
@@ -104,10 +104,13 @@ class _Secondary:
 
     def _count(self, outcome: str, origin: str) -> None:
         self._outcomes[outcome] += 1
-        silent = outcome != "acknowledged"
-        if silent and not self._silent:
+        # That it is silent is of the secondary, that it refuses of the zone, which it may not have.
+        failing = origin if outcome == "refused" else ""
+        if outcome == "acknowledged":
+            self._failing -= {origin, ""}
+        elif failing not in self._failing:
+            self._failing.add(failing)
             _log.warning("NOTIFY of %s to %s: %s", origin, self._address, outcome)
-        self._silent = silent
 
     async def _notify(self, zone: Zone, changed: asyncio.Event) -> str:
         """The outcome of telling one serial; empty when it was given up for a newer one."""

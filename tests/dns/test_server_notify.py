@@ -25,6 +25,7 @@ class Listener(asyncio.DatagramProtocol):
         self.told: list[dns.message.Message] = []
         self.ignore = ignore
         self.rcode = rcode
+        self.refuses = ""
         self.keys = keys
         self.forge = False
 
@@ -39,7 +40,7 @@ class Listener(asyncio.DatagramProtocol):
             self.ignore -= 1
             return
         answer = dns.message.make_response(message)
-        answer.set_rcode(self.rcode)
+        answer.set_rcode(dns.rcode.REFUSED if message.question[0].name.to_text() == self.refuses else self.rcode)
         if self.forge:
             self.transport.sendto(b"noise", addr)
             answer.id ^= 1
@@ -110,6 +111,17 @@ async def test_a_refusal_ends_the_tries():
     async with told(rcode=dns.rcode.REFUSED) as (served, listener):
         await until(lambda: outcomes(served)["refused"] == 2, "not taken for an answer")
         assert len(listener.told) == 2
+
+
+async def test_a_zone_that_is_refused_is_logged_once_whatever_becomes_of_others(caplog):
+    async with told() as (served, listener):
+        await until(lambda: outcomes(served)["acknowledged"] == 2, "not told at start")
+        listener.refuses = REVERSE
+        for number in range(1, 4):
+            served.change(instance(1, last=number))
+            await until(lambda: outcomes(served)["refused"] == number, "not taken for an answer")  # noqa: B023
+            await until(lambda: outcomes(served)["acknowledged"] == 2 + number, "not acknowledged")  # noqa: B023
+    assert [REVERSE in record.getMessage() for record in caplog.records] == [True]
 
 
 async def test_what_answers_another_message_is_no_answer(monkeypatch):
