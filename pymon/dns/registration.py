@@ -113,7 +113,7 @@ def sort_out(origin: str, owner: str, records: Iterable[tuple[str, Record]]) -> 
     terms = []
     prefix = f"{MARK_LABEL}."
     for name, record in records:
-        if name == own_term:
+        if name == own_term and record.type == "TXT":  # where a zone is signed there are RRSIG and NSEC beside it
             terms.append(record.data)
         elif name.startswith(prefix) and record.type == "TXT":
             marks.setdefault(name.removeprefix(prefix), []).append(record.data)

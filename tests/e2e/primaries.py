@@ -39,6 +39,8 @@ def key(name: str) -> dns.tsig.Key:
 
 PYMON, ADMIN, OTHER = map(key, SECRETS)
 
+_NOT_REGISTERED = {"SOA", "NS", "RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "DNSKEY", "CDS", "CDNSKEY", "TYPE65534"}
+
 
 class Primary:
     """A server. `other-key` is known to it and may do nothing, `admin-key` everything, `pymon-key` what it should."""
@@ -89,7 +91,7 @@ class Primary:
             self._process = None
 
     def records(self, zone: str) -> set[tuple[str, str, int, str]]:
-        """Name, type, TTL and data of all but SOA and NS at the apex, by a transfer.
+        """Name, type, TTL and data of all but SOA, NS and what signing adds, by a transfer.
 
         Knot ends one of a zone that changes meanwhile; the next one begins with what is there then.
         """
@@ -109,7 +111,7 @@ class Primary:
         for message in messages:
             for rrset in message.answer:
                 name, kind = rrset.name.to_text().lower(), dns.rdatatype.to_text(rrset.rdtype)
-                if kind not in {"SOA", "NS"}:
+                if kind not in _NOT_REGISTERED:
                     found |= {(name, kind, rrset.ttl, rdata.to_text()) for rdata in rrset}
         return found
 
@@ -168,8 +170,14 @@ class BindWithPolicy(Bind):
         return f'update-policy {{ grant "admin-key" zonesub ANY; {grants} }};'
 
 
+class BindThatSigns(Bind):
+    def policy(self, zone: str) -> str:
+        return f"{super().policy(zone)} dnssec-policy default; inline-signing no;"
+
+
 class Knot(Primary):
     program = "knotd"
+    signing = "off"
 
     def configure(self) -> None:
         keys = "".join(
@@ -177,6 +185,7 @@ class Knot(Primary):
         )
         zones = "".join(
             f"  - domain: {zone}\n    storage: {self.folder}\n    file: {zone}zone\n    acl: [admin, pymon]\n"
+            f"    dnssec-signing: {self.signing}\n"
             for zone in self.zones
         )
         (self.folder / "db").mkdir()
@@ -190,6 +199,10 @@ class Knot(Primary):
 
     def command(self) -> Sequence[str | Path]:
         return (self.program, "-c", self.folder / "knot.conf")
+
+
+class KnotThatSigns(Knot):
+    signing = "on"
 
 
 class PowerDNS(Primary):
@@ -223,7 +236,22 @@ class PowerDNS(Primary):
         return (self.program, f"--config-dir={self.folder}")
 
 
-KINDS = {"bind": Bind, "bind with a policy": BindWithPolicy, "knot": Knot, "powerdns": PowerDNS}
+class PowerDNSThatSigns(PowerDNS):
+    def configure(self) -> None:
+        super().configure()
+        for zone in self.zones:
+            self._util("secure-zone", zone)
+
+
+KINDS = {
+    "bind": Bind,
+    "bind with a policy": BindWithPolicy,
+    "bind that signs": BindThatSigns,
+    "knot": Knot,
+    "knot that signs": KnotThatSigns,
+    "powerdns": PowerDNS,
+    "powerdns that signs": PowerDNSThatSigns,
+}
 
 
 @contextlib.contextmanager

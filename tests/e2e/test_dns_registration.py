@@ -165,6 +165,20 @@ async def test_a_zone_that_a_server_does_not_have_holds_up_no_other(kind: str, t
             assert max(ages[ZONE], ages[REVERSE]) < ages[absent]
 
 
+@pytest.mark.parametrize("kind", ["bind that signs", "knot that signs", "powerdns that signs"])
+async def test_a_zone_that_is_signed(kind: str, tmp_path: Path, directory: str) -> None:
+    records = Records(view(5))
+    with started(kind, tmp_path, EMPTY) as primary:
+        async with registering(primary, records, directory) as registrar:
+            await settled(primary, records)
+            registrar.changed(records.update([instance(6), instance(1, addresses=("10.9.9.9",))], [instance(2).uuid]))
+            await settled(primary, records)
+            assert registrar.failures() == {}
+        async with registering(primary, records, directory) as registrar:
+            await eventually("it has read it", lambda: registrar.status() and all(s.names for s in registrar.status()))
+            assert (registrar.failures(), sum(registrar.updates().values())) == ({}, 0)
+
+
 @ALL
 async def test_a_zone_that_was_emptied_is_filled_again(
     kind: str, tmp_path: Path, directory: str, monkeypatch: pytest.MonkeyPatch
