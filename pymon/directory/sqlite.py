@@ -182,6 +182,10 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             self.close()
             raise translated(error, self.label, self.path.parent) from None
+        except UnicodeDecodeError:
+            # sqlite3 decodes SQLite's message, which quotes names of the schema as they are in the file.
+            self.close()
+            raise DamagedError(f"{self.label}: damaged (its schema is no text)") from None
         except (DamagedError, UnavailableError, VersionError):
             self.close()
             raise

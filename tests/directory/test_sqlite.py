@@ -119,6 +119,15 @@ def test_damage_anywhere_is_refused_or_harmless(file: Path) -> None:
             assert "\n" not in str(error)  # noqa: PT017
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_schema_that_is_no_text_is_refused(file: Path, read_only: bool) -> None:
+    good = file.read_bytes()
+    assert b"CREATE TABLE accounts" in good
+    file.write_bytes(good.replace(b"CREATE TABLE accounts", b"CREATE\xffTABLE accounts"))
+    with pytest.raises(DamagedError, match=rf"^{file}: damaged \(its schema is no text\)$"):
+        open_directory(str(file), read_only=read_only)
+
+
 def test_a_database_of_another_program(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
     with closing(sqlite3.connect(path)) as connection:
