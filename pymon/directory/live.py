@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import tempfile
 import threading
@@ -20,6 +21,9 @@ from pymon.directory.rows import Rows
 from pymon.directory.url import identity
 
 POLL_SECONDS = 0.25
+SAVE_AGAIN_SECONDS = 10.0
+"""After a copy that could not be written the next one is tried so much later."""
+
 _STOP_SECONDS = 10.0
 _COPY_VERSION = 1
 
@@ -44,6 +48,8 @@ class LiveDirectory:
         self._looked_at = 0.0
         self._seen = -1
         self._copy_error = ""
+        self._unsaved: Rows | None = None
+        self._save_at = -math.inf
         self.error = ""
         """Why the last look failed, one line; empty when it went well."""
         self.snapshot = Snapshot.of()
@@ -75,7 +81,8 @@ class LiveDirectory:
             return
         if found is not None:
             self.snapshot = self._decode(found)
-            self._save(found)
+            self._unsaved = found
+            self._save()
         self._looked_at = at
 
     def peek(self) -> Snapshot:
@@ -128,8 +135,8 @@ class LiveDirectory:
         if self.error:
             _log.info("directory can be read again")
             self.error = ""
-        if found is not None:
-            self._save(found)
+        self._unsaved = found or self._unsaved
+        self._save()
 
     def _changed_rows(self) -> Rows | None:
         """The rows, when they are others than those of the last snapshot."""
@@ -160,8 +167,10 @@ class LiveDirectory:
 
     # --- the copy --------------------------------------------------------------------------------
 
-    def _save(self, found: Rows) -> None:
-        if self._copy is None:
+    def _save(self) -> None:
+        """Write the rows that no copy has yet, unless that failed a moment ago."""
+        found = self._unsaved
+        if self._copy is None or found is None or time.monotonic() < self._save_at:
             return
         document = {
             "pymon_directory_copy": _COPY_VERSION,
@@ -172,8 +181,10 @@ class LiveDirectory:
         error = ""
         try:
             _replace(self._copy, json.dumps(document, separators=(",", ":")).encode() + b"\n")
+            self._unsaved = None
         except OSError as failure:
             error = f"{self._copy}: {failure.strerror}"
+            self._save_at = time.monotonic() + SAVE_AGAIN_SECONDS
         if error and error != self._copy_error:
             _log.warning("directory's copy cannot be written: %s", error)
         self._copy_error = error
@@ -199,7 +210,8 @@ class LiveDirectory:
 
 
 def _replace(file: Path, data: bytes) -> None:
-    """Put a file of mode 0600 in place, whole."""
+    """Put a file of mode 0600 in place, whole; its directory is made when it is missing."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with open(descriptor, "wb") as stream:  # noqa: PTH123  # a descriptor

@@ -223,15 +223,31 @@ async def test_the_copy_of_another_directory_does_not_serve(file: Path, tmp_path
         directory.start()
 
 
-async def test_a_copy_that_cannot_be_written_stops_nothing(file: Path, tmp_path: Path, caplog) -> None:
-    async with started(file, tmp_path / "no" / "copy") as directory:
+async def test_a_copy_that_cannot_be_written_stops_nothing_and_is_written_when_it_can(
+    file: Path, tmp_path: Path, caplog, monkeypatch
+) -> None:
+    monkeypatch.setattr(live, "SAVE_AGAIN_SECONDS", 0.1)
+    folder = tmp_path / "no"
+    folder.touch()
+    async with started(file, folder / "copy") as directory:
         for name in ("a", "b"):
             change(file, name)
             await until(lambda name=name: name in directory.snapshot.accounts_by_name)
         assert directory.error == ""
+        folder.unlink()
+        await until((folder / "copy").exists)
     assert [record.message for record in caplog.records] == [
-        f"directory's copy cannot be written: {tmp_path}/no/copy: No such file or directory"
+        f"directory's copy cannot be written: {folder}/copy: File exists"
     ]
+    back = LiveDirectory(str(file), folder / "copy", lambda _: None)._from_copy(UnavailableError("away"))
+    assert set(back.accounts_by_name) == {"alice", "a", "b"}
+
+
+async def test_the_folder_of_the_copy_is_made_for_its_owner_alone(file: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "new" / "copy"
+    async with started(file, copy):
+        assert copy.exists()
+    assert stat.S_IMODE(copy.parent.stat().st_mode) == 0o700
 
 
 async def test_a_reader_leaves_no_trace_but_the_index_of_the_log(file: Path, tmp_path: Path) -> None:
