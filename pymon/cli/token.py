@@ -11,6 +11,8 @@ from pymon.cli.verbs import JSON, LABEL, Call, Verb, account_names, chosen_accou
 from pymon.config import SECONDS, Option, shown
 from pymon.directory.model import DirectoryError, Token
 
+_MAX_SECONDS = 100 * 31536000.0
+
 
 def run(argv: Sequence[str]) -> int:
     """Run a verb."""
@@ -62,15 +64,15 @@ def _delete(call: Call) -> int:
     return 0
 
 
-def _positive(seconds: float) -> None:
-    if seconds <= 0:
-        raise ValueError("a duration above zero")
+def _lasting(seconds: float) -> None:
+    if not 0 < seconds <= _MAX_SECONDS:
+        raise ValueError("a duration above zero, at most 100y")
 
 
 VERBS = (
     Verb("create", "ACCOUNT", "make a token; prints it, once and for all", _create, (
         LABEL,
-        Option("expires", SECONDS, None, "How long it is good for. Default: until it is deleted.", check=_positive),
+        Option("expires", SECONDS, None, "How long it is good for. Default: until it is deleted.", check=_lasting),
     )),
     Verb("list", "[ACCOUNT]", "list the tokens", _list, (JSON,)),
     Verb("show", "ID", "show a token, not its secret", _show, (JSON,)),

@@ -346,6 +346,7 @@ def test_a_lost_authority_is_not_replaced_while_its_certificates_are_in_force(
         (["account", "create", "--", "-x"], "account: expected a name of 1 to 63 letters"),
         (["token", "create", "a", "--expires", "soon"], "--expires: expected a duration such as"),
         (["token", "create", "a", "--expires", "0"], "--expires: expected a duration above zero"),
+        (["token", "create", "a", "--expires", "9000y"], "--expires: expected a duration above zero, at most 100y"),
         (["token", "create", "a", "--label", "a\x1bb"], "--label: expected at most 200 printable characters"),
         (["quota", "set", "a"], "expected --requests-per-second, --burst or --concurrency, got none of them"),
         (["quota", "set", "a", "--requests-per-second", "nan"], "--requests-per-second: expected a number"),
