@@ -30,6 +30,7 @@ from pymon.config import ADDRESS, INT, PATH, Address, ConfigError, Option, shown
 from pymon.directory.authority import CERTIFICATE_FILE, MAX_DAYS, Authority
 from pymon.directory.directory import Directory
 from pymon.directory.model import Certificate, DirectoryError, parse_fingerprint
+from pymon.proxy.certificates import RSA_MIN_BITS, parse_certificate
 from pymon.proxy.options import ZONE
 
 PROXY_PORT = 9163
@@ -117,9 +118,25 @@ def _add(call: Call) -> int:
             got = shown(names[0].value) if len(names) == 1 else f"{len(names)} of them"
             raise ConfigError(f"{file}: expected a certificate whose subject's CN is {account.name}, got {got}")
         der = found[0].public_bytes(Encoding.DER)
+        _check_usable(file, der)
         added = directory.add_certificate(name, der, issued=False, label=call.settings["label"])
     print(added.fingerprint)
     return 0
+
+
+def _check_usable(file: str, der: bytes) -> None:
+    """Raise ConfigError for a certificate that no proxy takes, whenever it is shown."""
+    try:
+        certificate = parse_certificate(der)
+    except ValueError as error:
+        raise ConfigError(f"{file}: expected a certificate that a proxy takes: {error}") from None
+    if certificate.weak:
+        raise ConfigError(
+            f"{file}: expected a key of RSA from {RSA_MIN_BITS} bits, an elliptic curve from 256 bits, Ed25519 or "
+            "Ed448, got another one"
+        )
+    if not certificate.for_clients:
+        raise ConfigError(f"{file}: expected a certificate for clients, got one whose extended key usage is another")
 
 
 def _document(certificate: Certificate, names: Mapping[UUID, str]) -> Document:

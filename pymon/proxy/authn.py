@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from pymon.config import shown
 from pymon.directory.sshkey import parse_public_key
-from pymon.proxy.certificates import ANY_USAGE, CLIENT_AUTH, CMON, ClientCertificate, parse_certificate, ssh_fingerprint
+from pymon.proxy.certificates import CMON, ClientCertificate, parse_certificate, ssh_fingerprint
 from pymon.service.passwords import BusyError, Passwords, parse_basic
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ MAX_REMEMBERED = 10_000
 _REMEMBERED_MAX_BYTES = 4_096
 """Larger certificates are looked at each time."""
 
-_FOR_CLIENTS = frozenset({CLIENT_AUTH, ANY_USAGE})
 _TOKEN = re.compile(r"pymon_([a-z0-9]{12})_([A-Za-z0-9_-]{43})")
 _NO_DIGEST = bytes(32)
 
@@ -198,11 +197,11 @@ class Authenticator:
         if registered is not None and registered.account == account.uuid:
             if registered.revoked_at is not None:
                 raise AuthError("revoked", f"fingerprint {certificate.fingerprint}")
-            if usages is not None and not usages & {CMON, *_FOR_CLIENTS}:
+            if not certificate.for_clients:
                 raise AuthError("wrong_eku", "not for clients")
             return "certificate", self._authority_ends(certificate) if registered.issued else ends
         if certificate.self_issued:
-            if usages is not None and not usages & {CMON, *_FOR_CLIENTS}:
+            if not certificate.for_clients:
                 raise AuthError("wrong_eku", "not for clients")
             found = self._keys_of(account, snapshot).by_der.get(certificate.public_key_der)
         else:

@@ -107,6 +107,11 @@ class ClientCertificate:
         """Whether subject and issuer are the same name."""
         return self.subject_der == self.issuer_der
 
+    @property
+    def for_clients(self) -> bool:
+        """Whether its extended key usage, if there is one, lets a client show it."""
+        return self.usages is None or bool(self.usages & {CMON, CLIENT_AUTH, ANY_USAGE})
+
     def signed_by(self, key: PublicKeyTypes) -> bool:
         """Whether this key made the signature, by an algorithm that is still safe."""
         wanted, digest = _SIGNATURES.get(self.algorithm, (None, None))

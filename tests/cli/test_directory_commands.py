@@ -294,6 +294,28 @@ def test_a_certificate_of_others(pymon: Pymon, failing, tmp_path: Path) -> None:
     assert "expected at most 65536 bytes" in failing("cert", "add", "alice", str(file))[1]
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["-newkey", "rsa:1024"], "a key of RSA from 2048 bits, an elliptic curve from 256 bits, Ed25519 or Ed448"),
+        (["-newkey", "ed25519", "-addext", "extendedKeyUsage=serverAuth"], "a certificate for clients"),
+        (["-newkey", "ed25519", "-addext", f"nsComment={'x' * 9000}"], "a certificate that a proxy takes: expected at"),
+    ],
+    ids=["weak", "for servers", "large"],
+)
+def test_a_certificate_that_no_proxy_takes_is_not_registered(
+    pymon: Pymon, failing, tmp_path: Path, options: list[str], expected: str
+) -> None:
+    file = tmp_path / "cert.pem"
+    command = ["openssl", "req", "-x509", "-nodes", "-subj", "/CN=alice", "-keyout", str(tmp_path / "key.pem")]
+    subprocess.run([*command, *options, "-out", str(file)], check=True, capture_output=True)
+    pymon("account", "create", "alice")
+    status, text = failing("cert", "add", "alice", str(file))
+    assert status == 2
+    assert text.startswith(f"{file}: expected {expected}")
+    assert json.loads(pymon("cert", "list", "--json")) == []
+
+
 def test_a_server_certificate_needs_no_directory(pymon: Pymon, failing, tmp_path: Path, data_dir: Path) -> None:
     out = tmp_path / "out"
     output = pymon("cert", "server", "cmon.x", "*.cmon.x", "--out", str(out), "10.0.0.1")
