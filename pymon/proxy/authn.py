@@ -3,8 +3,8 @@
 The subject's common name names the account. What else a certificate must be:
 
 - registered: the directory has its fingerprint, for that account. If pymon's authority issued it, the signature is its.
-- Triton's for Container Monitor: extended key usage joyentCmon, signed by an SSH key of the account, which the
-  issuer's common name names by its fingerprint. The certificate's own key is a throw-away one.
+- Triton's for Container Monitor: extended key usage joyentCmon, signed by an SSH key of the account. Triton's tools
+  name it in the issuer's common name by its fingerprint; others do not. The certificate's own key is a throw-away one.
 - Triton's older: self-signed by an SSH key of the account, for clients as far as it says what for.
 
 That the client holds the certificate's key was proven by TLS, here or in the terminator.
@@ -20,6 +20,7 @@ import re
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -60,6 +61,9 @@ REASONS = (
 
 MAX_REMEMBERED = 10_000
 """Certificates, and as many Authorization headers, that are known to be good."""
+
+MAX_TRIED_KEYS = 32
+"""Of an account, where a certificate does not say which of them signed it."""
 
 _REMEMBERED_MAX_BYTES = 4_096
 """Larger certificates are looked at each time."""
@@ -200,20 +204,11 @@ class Authenticator:
             if not certificate.for_clients:
                 raise AuthError("wrong_eku", "not for clients")
             return "certificate", self._authority_ends(certificate) if registered.issued else ends
-        if certificate.self_issued:
-            if not certificate.for_clients:
-                raise AuthError("wrong_eku", "not for clients")
-            found = self._keys_of(account, snapshot).by_der.get(certificate.public_key_der)
-        else:
-            name = ssh_fingerprint(certificate.issuer)
-            found = self._keys_of(account, snapshot).by_fingerprint.get(name) if name else None
-            if name is None:
-                raise AuthError("unknown_certificate", f"fingerprint {certificate.fingerprint}")
-            if usages is None or CMON not in usages:
-                raise AuthError("wrong_eku", f"signed by SSH key {name}, not for Container Monitor")
-        if found is None:
-            raise AuthError("unknown_key", f"signed by no SSH key of the account: {shown(certificate.issuer)}")
-        key, public_key = found
+        if certificate.self_issued and not certificate.for_clients:
+            raise AuthError("wrong_eku", "not for clients")
+        keys = self._keys_of(account, snapshot)
+        own = keys.by_der.get(certificate.public_key_der) if certificate.self_issued else None
+        key, public_key = own or _signing_key(certificate, keys)
         if key.revoked_at is not None:
             raise AuthError("revoked", f"SSH key {key.fingerprint}")
         if not certificate.signed_by(public_key):
@@ -315,6 +310,25 @@ def _remember(memory: OrderedDict[bytes, _Value], name: bytes, value: _Value, bo
         memory.move_to_end(name)
         if len(memory) > bound:
             memory.popitem(last=False)
+
+
+def _signing_key(certificate: ClientCertificate, keys: _Keys) -> tuple[SSHKey, PublicKeyTypes]:
+    """The key that a certificate for Container Monitor alone is said, or if nothing is said found, to be signed by."""
+    name = ssh_fingerprint(certificate.issuer)
+    if certificate.usages is None or CMON not in certificate.usages:
+        if name is not None:
+            raise AuthError("wrong_eku", f"signed by SSH key {name}, not for Container Monitor")
+        if not certificate.self_issued:
+            raise AuthError("unknown_certificate", f"fingerprint {certificate.fingerprint}")
+        found = None
+    elif name is not None:
+        found = keys.by_fingerprint.get(name)
+    else:
+        in_force_first = islice(reversed(keys.by_der.values()), MAX_TRIED_KEYS)
+        found = next((pair for pair in in_force_first if certificate.signed_by(pair[1])), None)
+    if found is None:
+        raise AuthError("unknown_key", f"signed by no SSH key of the account: {shown(certificate.issuer)}")
+    return found
 
 
 def _load_keys(keys: Iterable[SSHKey]) -> _Keys:

@@ -147,6 +147,28 @@ def test_the_issuer_names_the_key_in_any_form(workshop, pair):
         assert judge(der_of(workshop.cmon(pair, issuer=form)), snapshot(ssh_key(pair.public))), form
 
 
+@pytest.mark.parametrize("issuer", ["alice", "My SSH key", "bob"])
+def test_an_issuer_that_names_no_key_is_found_by_its_signature(issuer, workshop, pairs):
+    pair = pairs["rsa-2048"]
+    der = der_of(workshop.cmon(pair, issuer=issuer))
+    every = [ssh_key(other.public) for other in pairs.values()]
+    assert judge(der, snapshot(*every)).method == "ssh-certificate"
+    assert reason(der, snapshot(*every), now=NOW + 3651 * DAY, lenient=True) == "expired"
+    others = [key for key in every if key.public_key != pair.public.text]
+    assert reason(der, snapshot(*others, ssh_key(pair.public, BOB))) == "unknown_key"
+    assert reason(der, snapshot(*others, ssh_key(pair.public, revoked_at=1.0))) == "revoked"
+    plain = der_of(workshop.cmon(pair, issuer=issuer, extensions=CLIENT))
+    assert reason(plain, snapshot(*every)) == ("unknown_key" if issuer == "alice" else "unknown_certificate")
+
+
+def test_no_more_keys_than_a_bound_are_tried(workshop, pairs, monkeypatch):
+    der = der_of(workshop.cmon(pairs["rsa-2048"], issuer="any"))
+    gone = ssh_key(pairs["ecdsa-256"].public, revoked_at=1.0)
+    monkeypatch.setattr(authn, "MAX_TRIED_KEYS", 1)
+    assert judge(der, snapshot(ssh_key(pairs["rsa-2048"].public), gone))
+    assert reason(der, snapshot(ssh_key(pairs["rsa-2048"].public), ssh_key(pairs["ed25519"].public))) == "unknown_key"
+
+
 @pytest.mark.parametrize(
     "text", ["", "MD5:", "MD5:AAAA", "SHA256:" + "A" * 22, "MD5:" + "A" * 43, "ab" * 15, "ab" * 20]
 )
