@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import ipaddress
 import os
+import shlex
 import socket
 import sys
 from dataclasses import dataclass
@@ -189,10 +190,10 @@ def _prepare(plan: _Plan) -> None:
 
 
 def _server_certificate(plan: _Plan, authority: Authority) -> None:
-    """A certificate for every name under which the proxy can be reached here, anew when it ends soon."""
-    file = plan.tls / "server-cert.pem"
+    """A certificate for every name that the proxy is reached by here; anew when it ends soon or lacks its key."""
+    file, key_file = plan.tls / "server-cert.pem", plan.tls / "server-key.pem"
     names = _names(plan.zone)
-    if file.exists():
+    if file.exists() and key_file.exists():
         try:
             certificate = x509.load_pem_x509_certificate(file.read_bytes())
             found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -202,10 +203,11 @@ def _server_certificate(plan: _Plan, authority: Authority) -> None:
         lasts = certificate.not_valid_after_utc - dt.datetime.now(dt.UTC) > _RENEW
         if have >= set(names) and lasts and _is_issued_by(certificate, authority.certificate):
             return
-        file.unlink()
-        (plan.tls / "server-key.pem").unlink(missing_ok=True)
     certificate_pem, key_pem = authority.issue_server(names, _SERVER_DAYS)
-    with NewFiles(plan.tls, {"server-key.pem": (key_pem, 0o600), "server-cert.pem": (certificate_pem, 0o644)}):
+    # One of them without the other is worth nothing.
+    file.unlink(missing_ok=True)
+    key_file.unlink(missing_ok=True)
+    with NewFiles(plan.tls, {key_file.name: (key_pem, 0o600), file.name: (certificate_pem, 0o644)}):
         pass
 
 
@@ -293,11 +295,11 @@ def _say(plan: _Plan, agent: Address, proxy: Address, dns: Address) -> None:
             version=pymon.__version__,
             agent=_reachable(agent),
             path=plan.agent.telemetry_path,
-            ca=files["ca_file"],
-            cert=files["cert_file"],
-            key=files["key_file"],
+            ca=shlex.quote(files["ca_file"]),
+            cert=shlex.quote(files["cert_file"]),
+            key=shlex.quote(files["key_file"]),
             proxy=near,
-            data_dir=plan.data_dir,
+            data_dir=shlex.quote(str(plan.data_dir)),
             zone=plan.zone,
             dns=_reachable(dns),
             dns_host=_reachable(dns).host,

@@ -150,9 +150,23 @@ def test_a_directory_that_was_lost_is_not_replaced_by_an_empty_one(tmp_path: Pat
     assert not list(data.glob("directory.db*"))
 
 
-def test_accounts_that_are_there_before_the_first_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", ["server-cert.pem", "server-key.pem"])
+def test_a_server_certificate_that_lost_its_half_is_made_anew(tmp_path: Path, lost: str) -> None:
     require("curl")
     data = tmp_path / "data"
+    with Up(data):
+        pass
+    kept = data / "tls" / ({"server-cert.pem", "server-key.pem"} - {lost}).pop()
+    before = kept.read_bytes()
+    (data / "tls" / lost).unlink()
+    with Up(data) as up:
+        assert up.curl("as a tenant").startswith("[")
+    assert kept.read_bytes() != before
+
+
+def test_accounts_that_are_there_before_the_first_start(tmp_path: Path) -> None:
+    require("curl")
+    data = tmp_path / "data of $HOME"
     assert run_pymon("account", "create", "somebody", f"--data-dir={data}").returncode == 0
     with Up(data) as up:
         assert up.curl("as a tenant").startswith("[")
