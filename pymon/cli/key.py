@@ -10,6 +10,7 @@ from pymon.cli.show import Document, print_list, print_one
 from pymon.cli.verbs import JSON, Call, Verb, account_names, chosen_account, read_small, run_verb, state
 from pymon.config import ConfigError, shown
 from pymon.directory.model import DirectoryError, Snapshot, SSHKey
+from pymon.directory.sshkey import parse_public_key
 
 
 def run(argv: Sequence[str]) -> int:
@@ -21,8 +22,11 @@ def _add(call: Call) -> int:
     account, file = call.arguments
     try:
         text = read_small(file).decode()
+        parse_public_key(text)
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: expected an OpenSSH public key, got something else") from None
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from None
     with call.open() as directory:
         key = directory.add_key(account, text)
     print(key.fingerprint)

@@ -153,6 +153,20 @@ def test_keys(pymon: Pymon, tmp_path: Path, data_dir: Path) -> None:
     assert None not in revoked
 
 
+def test_a_file_that_holds_no_key_is_named(pymon: Pymon, failing, tmp_path: Path) -> None:
+    file = tmp_path / "id.pub"
+    pymon("account", "create", "a")
+    for text, expected in (
+        (f'from="10.0.0.1" {ED25519}', "expected a key of ssh-rsa, "),
+        ("-----BEGIN PRIVATE KEY-----", "expected a public key, got a private one"),
+        ("", "expected one line of an OpenSSH public key"),
+    ):
+        file.write_text(text)
+        status, said = failing("key", "add", "a", str(file))
+        assert status == 2
+        assert said.startswith(f"{file}: {expected}")
+
+
 def test_nodes(pymon: Pymon) -> None:
     pymon("account", "create", "a")
     assert pymon("node", "create", "n1", "http://10.0.0.1:9164") == ""
