@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pymon.config import ConfigError
 from pymon.directory.live import LiveDirectory
 from pymon.proxy.account_metrics import AccountMetrics
-from pymon.proxy.authn import Authenticator
+from pymon.proxy.authn import REASONS, Authenticator
 from pymon.proxy.discovery_cache import DiscoveryCache
 from pymon.proxy.fleet import Fleet
 from pymon.proxy.inventory import Poller
@@ -122,6 +122,8 @@ class Proxy:
 
     def __init__(self, options: ProxyOptions) -> None:
         self.metrics = SelfMetrics()
+        # A rate sees nothing of the first failure if its series begins with it.
+        self.metrics.authentication_failures.update(dict.fromkeys(REASONS, 0))
         self.fleet = Fleet()
         self.live = LiveDirectory(options.directory, options.data_dir / DIRECTORY_COPY, self._changed)
         self._nodes = Nodes(
