@@ -133,7 +133,7 @@ class SqliteDatabase:
             return self._connect("ro&immutable=1")
 
     def _connect(self, mode: str) -> sqlite3.Connection:
-        uri = f"file:{urllib.parse.quote(str(self.path))}?mode={mode}"
+        uri = f"file:{urllib.parse.quote(os.fsencode(self.path))}?mode={mode}"
         connection = sqlite3.connect(
             uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
         )

@@ -60,7 +60,7 @@ def test_made_by_root_it_belongs_to_who_has_the_directory(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("form", ["{}", "sqlite://{}"])
-@pytest.mark.parametrize("name", ["a?mode=memory", "a#b", "a b", "ä", "file:x", ":memory:", "a;b'"])
+@pytest.mark.parametrize("name", ["a?mode=memory", "a#b", "a b", "ä", "\udcff", "file:x", ":memory:", "a;b'"])
 def test_the_name_of_the_file_is_only_a_name(tmp_path: Path, name: str, form: str) -> None:
     path = tmp_path / name
     url = form.format(path).replace("?", "%3F") if form != "{}" else str(path)
