@@ -190,6 +190,12 @@ class Connection(web.RequestHandler):
         if len(self._held) > HEAD_MAX_BYTES and not self._buffer_paused:
             self._pause_reading_for_buffer()
 
+    def _process_keepalive(self) -> None:
+        """Let go of an idle connection; for aiohttp it is idle, too, while a plain request is being answered."""
+        if self._plain_task is not None:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()
+
     def close(self) -> None:
         """Close when the answer that is under way is out."""
         if self._plain_task is not None:

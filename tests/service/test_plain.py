@@ -172,6 +172,25 @@ def test_a_handler_that_raises_ends_the_connection() -> None:
     asyncio.run(main())
 
 
+def test_a_connection_is_not_idle_while_it_is_answered(monkeypatch) -> None:
+    monkeypatch.setattr("pymon.service.serve.IDLE_SECONDS", 0.3)
+
+    async def main() -> None:
+        async def handler(request):
+            await asyncio.sleep(0.7)
+            return await send(request, text_reply(200, "ok"))
+
+        async with running(handler) as server:
+            reader, writer = await server.open()
+            for _ in range(2):
+                writer.write(PLAIN)
+                assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200")
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+            writer.close()
+
+    asyncio.run(main())
+
+
 def test_an_idle_connection_ends_and_one_that_asks_goes_on(monkeypatch) -> None:
     monkeypatch.setattr("pymon.service.serve.IDLE_SECONDS", 0.5)
 
