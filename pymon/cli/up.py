@@ -34,6 +34,7 @@ from pymon.directory.directory import Directory, open_directory
 from pymon.directory.model import DirectoryError
 from pymon.dns.options import DnsOptions
 from pymon.log import setup
+from pymon.peer import plain_address
 from pymon.proxy.build import Proxy
 from pymon.proxy.options import DATA_DIR, ZONE, ProxyOptions
 from pymon.service.serve import stop_on_signals
@@ -48,12 +49,11 @@ ACCOUNT = "admin"
 
 NODE = "local"
 
+_FROM_HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
 _SERVER_DAYS = 825
 _RENEW = dt.timedelta(days=30)
 _CLIENT_DAYS = 3650
-
-_LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-"""Where what listens on all addresses is reached from here."""
 
 _SAY = """\
 pymon {version} measures this machine. Stop it with Ctrl-C.
@@ -95,6 +95,11 @@ class _Plan:
         return self.data_dir / "clients" / ACCOUNT
 
     @property
+    def proxy_host(self) -> str:
+        """What the proxy is called from here; its certificate is for that too."""
+        return plain_address(_reachable(self.proxy_address).host)
+
+    @property
     def tls(self) -> Path:
         """Directory of the proxy's certificate."""
         return self.data_dir / "tls"
@@ -102,7 +107,7 @@ class _Plan:
     def dns(self) -> DnsOptions:
         """The options of the DNS server."""
         try:
-            own = str(ipaddress.ip_address(_reachable(self.proxy_address).host))
+            own = str(ipaddress.ip_address(self.proxy_host))
         except ValueError:
             own = "127.0.0.1"
         return DnsOptions(listen_addresses=(self.dns_address,), proxy_addresses=(own,))
@@ -192,7 +197,7 @@ def _prepare(plan: _Plan) -> None:
 def _server_certificate(plan: _Plan, authority: Authority) -> None:
     """A certificate for every name that the proxy is reached by here; anew when it ends soon or lacks its key."""
     file, key_file = plan.tls / "server-cert.pem", plan.tls / "server-key.pem"
-    names = _names(plan.zone)
+    names = _names(plan.zone, plan.proxy_host)
     if file.exists() and key_file.exists():
         try:
             certificate = x509.load_pem_x509_certificate(file.read_bytes())
@@ -219,10 +224,10 @@ def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bo
     return True
 
 
-def _names(zone: str) -> list[str]:
-    host = socket.gethostname().lower()
-    names = [f"cmon.{zone}", f"*.cmon.{zone}", "localhost", "127.0.0.1", "::1"]
-    return names if host in names or not host.isascii() else [*names, host]
+def _names(zone: str, proxy_host: str) -> list[str]:
+    machine = socket.gethostname().lower()
+    names = [f"cmon.{zone}", f"*.cmon.{zone}", "localhost", "127.0.0.1", "::1", proxy_host.partition("%")[0]]
+    return list(dict.fromkeys([*names, machine] if machine.isascii() else names))
 
 
 def _client_certificate(plan: _Plan, directory: Directory, authority: Authority) -> None:
@@ -266,7 +271,7 @@ async def _run(plan: _Plan) -> None:
 
 def _reachable(address: Address) -> Address:
     """Where something that listens on an address is reached from here."""
-    return Address(_LOOPBACK.get(address.host, address.host), address.port)
+    return Address(_FROM_HERE.get(address.host, address.host), address.port)
 
 
 def _register(directory: Directory, url: str) -> None:
@@ -289,7 +294,7 @@ def _say(plan: _Plan, agent: Address, proxy: Address, dns: Address) -> None:
         "cert_file": str(plan.client / f"{ACCOUNT}-cert.pem"),
         "key_file": str(plan.client / f"{ACCOUNT}-key.pem"),
     }
-    near = _reachable(proxy)
+    near = Address(plan.proxy_host, proxy.port)
     sys.stdout.write(
         _SAY.format(
             version=pymon.__version__,

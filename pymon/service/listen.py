@@ -47,7 +47,7 @@ def bound(listener: socket.socket, address: Listen) -> Listen:
     if isinstance(address, UnixAddress):
         return address
     host, port = listener.getsockname()[:2]
-    return Address("" if host == "::" else host, port)
+    return Address(host if address.host else "", port)
 
 
 def _open_tcp(address: Address) -> list[socket.socket]:

@@ -150,6 +150,20 @@ def test_a_directory_that_was_lost_is_not_replaced_by_an_empty_one(tmp_path: Pat
     assert not list(data.glob("directory.db*"))
 
 
+@pytest.mark.parametrize(
+    ("address", "url"), [("127.0.0.5", "127.0.0.5"), ("0.0.0.0", "127.0.0.1"), ("[0::1]", "[::1]"), ("", "127.0.0.1")]
+)
+def test_what_is_printed_is_what_the_proxy_listens_on(tmp_path: Path, address: str, url: str) -> None:
+    require("curl")
+    data = tmp_path / "data"
+    with Up(data, f"--proxy.listen-address={address}:0") as up:
+        assert up.curl("as a tenant").startswith("[")
+        assert f"https://{url}:" in up.configurations()[0]
+        made = (data / "tls" / "server-cert.pem").read_bytes()
+    with Up(data, f"--proxy.listen-address={address}:0"):
+        assert (data / "tls" / "server-cert.pem").read_bytes() == made
+
+
 @pytest.mark.parametrize("lost", ["server-cert.pem", "server-key.pem"])
 def test_a_server_certificate_that_lost_its_half_is_made_anew(tmp_path: Path, lost: str) -> None:
     require("curl")

@@ -1,4 +1,4 @@
-"""Listening sockets in the file system."""
+"""Listening sockets, most of them in the file system."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiohttp import web
 from pymon.config import Address, UnixAddress
 from pymon.service.answer import send, text_reply
 from pymon.service.connection import Connection
-from pymon.service.listen import listening, raise_descriptor_limit
+from pymon.service.listen import bound, listening, raise_descriptor_limit
 from tests.service.running import running
 
 
@@ -89,6 +89,15 @@ def test_what_somebody_else_put_there_stays(tmp_path: Path) -> None:
 def test_errors_name_the_address(path: Path) -> None:
     with pytest.raises(OSError, match=rf"cannot listen on unix:{path}: \S"), listening(UnixAddress(path)):
         pass
+
+
+@pytest.mark.parametrize("host", ["", "::", "0.0.0.0", "127.0.0.1"])
+def test_what_is_bound_is_called_as_it_was_asked_for(host: str) -> None:
+    """Every address of IPv6 alone is another thing than every address of both families."""
+    asked = Address(host, 0)
+    with listening(asked) as (listener,):
+        found = bound(listener, asked)
+        assert found == Address(host, listener.getsockname()[1])
 
 
 def test_descriptors_are_raised_to_the_hard_limit() -> None:
