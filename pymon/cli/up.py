@@ -65,7 +65,7 @@ pymon {version} measures this machine. Stop it with Ctrl-C.
   one container        the same with https://{proxy}/v1/UUID/metrics
   names                dig @{dns_host} -p {dns_port} cmon.{zone}
   another account      pymon account create NAME --data-dir {data_dir}
-                       pymon cert create NAME --out DIR --data-dir {data_dir}
+                       pymon cert create NAME --out DIR --zone {zone} --proxy {proxy} --data-dir {data_dir}
 
 Prometheus:
 
@@ -231,7 +231,7 @@ def _names(zone: str, proxy_host: str) -> list[str]:
 
 
 def _client_certificate(plan: _Plan, directory: Directory, authority: Authority) -> None:
-    proxy = Address(f"cmon.{plan.zone}", plan.proxy_address.port or 9163)
+    proxy = Address(plan.proxy_host, plan.proxy_address.port or 9163)
     issue_client(directory, authority, ACCOUNT, plan.client, _CLIENT_DAYS, "pymon up", plan.zone, proxy)
 
 

@@ -156,11 +156,21 @@ def test_a_directory_that_was_lost_is_not_replaced_by_an_empty_one(tmp_path: Pat
 def test_what_is_printed_is_what_the_proxy_listens_on(tmp_path: Path, address: str, url: str) -> None:
     require("curl")
     data = tmp_path / "data"
-    with Up(data, f"--proxy.listen-address={address}:0") as up:
+    with Up(data, f"--proxy.listen-address={address}:0", "--zone=here.example") as up:
         assert up.curl("as a tenant").startswith("[")
         assert f"https://{url}:" in up.configurations()[0]
+        create = re.search(r"pymon (account create NAME .*)\n +pymon (cert create NAME .*)\n", up.text())
+        assert create, up.text()
+        for words in map(shlex.split, create.groups()):
+            done = run_pymon(*[str(tmp_path / "NAME") if word == "DIR" else word for word in words])
+            assert (done.returncode, done.stderr) == (0, "")
+        made_for = (tmp_path / "NAME" / "prometheus.yml").read_text()
+        port = re.search(rf"https://{re.escape(url)}:(\d+)/", up.configurations()[0])
+        assert port
+        assert f'- url: "https://{url}:{port[1]}/v1/sd?via=path"' in made_for
+        assert 'dns_suffix: "cmon.here.example"' in made_for
         made = (data / "tls" / "server-cert.pem").read_bytes()
-    with Up(data, f"--proxy.listen-address={address}:0"):
+    with Up(data, f"--proxy.listen-address={address}:0", "--zone=here.example"):
         assert (data / "tls" / "server-cert.pem").read_bytes() == made
 
 
