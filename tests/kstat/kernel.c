@@ -225,8 +225,8 @@ int kernel_remove_zone(int zone)
 
 void kernel_reset(void)
 {
-	while (kernel.first) {
-		kernel_remove(kernel.first);
+	while (kernel.last) { /* in by_kid nothing closes up behind the last */
+		kernel_remove(kernel.last);
 	}
 	map_free(&by_kid);
 	map_free(&zones);
