@@ -48,13 +48,16 @@ def source_of(options: AgentOptions) -> str:
     return options.source
 
 
-def build_agent(options: AgentOptions) -> Agent:
-    """An agent that is ready to be started on a loop. ConfigError where the options and the machine do not agree."""
+def build_agent(options: AgentOptions, *, serving: bool = False) -> Agent:
+    """An agent that is ready to be started on a loop. ConfigError where the options and the machine do not agree.
+
+    serving: it is to answer soon, and may read what takes long afterwards. Else all has been read.
+    """
     source = source_of(options)
     if options.kstat_library is not None and source != "kstat":
         raise ConfigError(f"kstat.library: expected source kstat with it, got {options.source}")
     metrics = enabled_metrics(options)
-    parts = build_zones(options, metrics) if source == "kstat" else build_cgroups(options, metrics)
+    parts = build_zones(options, metrics, serving=serving) if source == "kstat" else build_cgroups(options, metrics)
     self_metrics = SelfMetrics(
         source=source, dialect=options.dialect, server=str(parts.rows.node.uuid), programs=parts.programs
     )

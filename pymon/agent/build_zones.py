@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import TYPE_CHECKING
 
 from pymon.agent.collectors import collectors_of
 from pymon.agent.parts import Parts
-from pymon.agent.zone_containers import ZoneConfiguration, ZoneContainers
+from pymon.agent.zone_containers import PATIENCE_SECONDS, ZoneConfiguration, ZoneContainers
 from pymon.agent.zones import ZoneRegistry
 from pymon.catalogue.kstat_fields import KSTATS, NODE_EXPORTER_KSTATS, Rows
 from pymon.catalogue.program_fields import ZFS_TABLE
@@ -17,7 +18,7 @@ from pymon.containers.files import UnreadableError
 from pymon.containers.identity import NodeIdentity, named_identity, node_identity
 from pymon.containers.labels import LabelExport
 from pymon.containers.owner import OwnerRules, RuleError
-from pymon.containers.zones import IndexEntry, ZoneDetails, describe_zone, read_index, zone_stamp
+from pymon.containers.zones import IndexEntry, ZoneDetails, describe_zone, outline_zone, read_index, zone_stamp
 from pymon.sources.errors import SourceError
 from pymon.sources.kstat import NODE_STATUS_TABLE, KstatReader
 from pymon.sources.node.time_of_day import TimeOfDay
@@ -35,8 +36,11 @@ OWNED_BY_ZONE = ({"zone": True},)
 """The rules where the operator has none: a zone is its owner's."""
 
 
-def build_zones(options: AgentOptions, metrics: Sequence[Metric]) -> Parts:
-    """Reader, registry and programs. ConfigError where the options and the machine do not agree."""
+def build_zones(options: AgentOptions, metrics: Sequence[Metric], *, serving: bool) -> Parts:
+    """Reader, registry and programs. ConfigError where the options and the machine do not agree.
+
+    serving: what takes long to read is read while the agent answers.
+    """
     try:
         owners = OwnerRules(options.owners or OWNED_BY_ZONE)
         export = LabelExport(options.container_labels)
@@ -55,7 +59,12 @@ def build_zones(options: AgentOptions, metrics: Sequence[Metric]) -> Parts:
         node |= {table.name for program in programs for table in program.tables} - {ZFS_TABLE}
         tables = {"container", *reader.layout, *(table.name for program in programs for table in program.tables)}
         containers = ZoneContainers(
-            reader, registry, _configuration(options.rootfs), programs, collectors_of(metrics, tables, node)
+            reader,
+            registry,
+            _configuration(options.rootfs),
+            programs,
+            collectors_of(metrics, tables, node),
+            patience_seconds=PATIENCE_SECONDS if serving else math.inf,
         )
     except SourceError as error:
         raise ConfigError(f"source kstat: {error}") from error
@@ -85,10 +94,13 @@ def _configuration(root: Path) -> ZoneConfiguration:
         except UnreadableError:
             index = {}
 
+    def outline(name: str) -> ZoneDetails:
+        return outline_zone(name, index)
+
     def describe(name: str) -> ZoneDetails:
         return describe_zone(root, name, index)
 
     def stamp(name: str) -> tuple[int, ...]:
         return zone_stamp(root, name, index)
 
-    return ZoneConfiguration(refresh, describe, stamp)
+    return ZoneConfiguration(refresh, outline, describe, stamp)

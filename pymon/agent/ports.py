@@ -71,5 +71,8 @@ class Inventory(Protocol):
     def document(self) -> bytes:
         """The inventory as JSON, in the state that `version` names."""
 
+    def ready(self) -> str | None:
+        """None when the containers have been described, else the reason why not, on one line."""
+
     async def wait_change(self, version: str, timeout_seconds: float) -> None:
         """Return when the version is another than this, or after the timeout."""

@@ -88,8 +88,19 @@ class ContainerRows:
             self._blocks += [None] * more
             self.table.grow(rows)
 
-    def place(self, row: int, container: Container, labels: Iterable[tuple[str, str]], created_seconds: float) -> None:
-        """Put a container, or what is now known of it, into a row. labels: those of the runtime, by exported name."""
+    def place(
+        self,
+        row: int,
+        container: Container,
+        labels: Iterable[tuple[str, str]],
+        created_seconds: float,
+        *,
+        shown: bool = True,
+    ) -> None:
+        """Put a container, or what is now known of it, into a row. labels: those of the runtime, by exported name.
+
+        shown: whether it is in expositions of all containers.
+        """
         self._forget_uuid(row)
         self._by_uuid[container.uuid] = self._by_text[str(container.uuid)] = row
         self._containers[row] = container
@@ -99,7 +110,7 @@ class ContainerRows:
             ("image", container.image),
             ("name", container.name),
         )
-        self._blocks[row] = label_block(self._label_pairs[row])
+        self._blocks[row] = label_block(self._label_pairs[row]) if shown else None
         self.table.set(row, "last_seen", 0)
         self.table.set(row, "start_seconds", int(container.start_seconds))
         self.table.set(row, "creation_seconds", int(created_seconds))
@@ -142,6 +153,10 @@ class ContainerRows:
             self._by_text.pop(str(container.uuid), None)
 
     # The inventory.
+
+    def ready(self) -> str | None:
+        """None when what is written of the containers has been read, else why not, on one line."""
+        return None
 
     @property
     def version(self) -> str:

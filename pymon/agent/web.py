@@ -255,6 +255,9 @@ class AgentWeb:
 
     async def _containers(self, request: web.BaseRequest, query: str) -> web.StreamResponse:
         wait = _wait_seconds(query)
+        reason = self._inventory.ready()
+        if reason is not None:
+            raise Refusal(503, reason, b"Retry-After: 1\r\n")
         version = self._inventory.version
         condition = joined(request, hdrs.IF_NONE_MATCH)
         if wait and condition and version in _etag_versions(condition):
@@ -295,7 +298,7 @@ class AgentWeb:
         return await self._send(request, "healthy", text_reply(200, "healthy"))
 
     async def _ready(self, request: web.BaseRequest, query: str) -> web.StreamResponse:  # noqa: ARG002
-        reason = self._collection.ready()
+        reason = self._collection.ready() or self._inventory.ready()
         reply = text_reply(200, "ready") if reason is None else text_reply(503, f"not ready: {reason}")
         return await self._send(request, "ready", reply)
 

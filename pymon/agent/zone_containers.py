@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from itertools import islice
@@ -35,13 +36,23 @@ POLL_SECONDS = 1.0
 STAMPS_AT_ONCE = 500
 """Zones whose configuration is looked at in one poll for changes."""
 
+LOOK_SECONDS = 0.05
+"""A poll looks no longer: scrapes wait for it."""
+
+UNREAD_POLL_SECONDS = 0.01
+"""Between polls while there are configurations that have not been read."""
+
+PATIENCE_SECONDS = 0.5
+"""An agent that serves reads configurations so long before it answers, and the others while it does."""
+
 
 class _Changed(NamedTuple):
-    """A zone and what its configuration says; None where it has gone."""
+    """A zone and what is written of it; None where it has gone. read: not just the outline."""
 
     row: int
     zone: ZoneAppeared | None
     details: ZoneDetails | None
+    read: bool
 
 
 class _Wish(NamedTuple):
@@ -54,11 +65,13 @@ class _Wish(NamedTuple):
 class _Collected(NamedTuple):
     """What a call on the thread came to.
 
-    changed: what the loop has to tell the registry. failures: of kstats, by reason. problems: of programs, by program.
+    changed: what the loop has to tell the registry. unread: zones whose configuration has not been read yet.
+    failures: of kstats, by reason. problems: of programs, by program.
     silent: programs that had nothing to say.
     """
 
     changed: Sequence[_Changed]
+    unread: int
     seconds: float
     failures: Mapping[str, int]
     problems: Mapping[str, Mapping[str, int]]
@@ -67,9 +80,10 @@ class _Collected(NamedTuple):
 
 
 class ZoneConfiguration(NamedTuple):
-    """How to read what is written of zones. refresh: read what is common to them anew."""
+    """How to read what is written of zones. refresh: read what is common to them anew. outline: what that says."""
 
     refresh: Callable[[], None]
+    outline: Callable[[str], ZoneDetails]
     describe: Callable[[str], ZoneDetails]
     stamp: Callable[[str], tuple[int, ...]]
 
@@ -84,8 +98,13 @@ class ZoneContainers:
         configuration: ZoneConfiguration,
         programs: Sequence[Program[Any]],
         collectors: Sequence[ContainerCollector],
+        *,
+        patience_seconds: float,
     ) -> None:
-        """Raises SourceError when the chain cannot be read."""
+        """patience_seconds: how long configurations are read here; those of the zones that are left, after `start`.
+
+        Raises SourceError when the chain cannot be read.
+        """
         self.layout: Mapping[str, tuple[str, ...]] = {
             "container": registry.table.columns,
             **reader.layout,
@@ -101,6 +120,7 @@ class ZoneContainers:
         self._rows: dict[str, int] = {}
         self._zones: dict[int, ZoneAppeared] = {}
         self._stamps: dict[int, tuple[int, ...]] = {}
+        self._unread: set[int] = set()
         self._links: dict[int, dict[int, LinkAppeared]] = {}
         self._zone_of_link: dict[int, int] = {}
         self._to_look_at: Iterator[int] = iter(())
@@ -109,10 +129,13 @@ class ZoneContainers:
         self._polled: asyncio.Future[_Collected] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._scratches: list[list[Table]] = []
+        self._patience_seconds = patience_seconds
+        self._outline_from = math.inf
         first = self._look(_NOTHING)
         if first.error is not None:
             raise first.error
-        self._apply(first.changed)
+        self._patience_seconds = self._outline_from = math.inf
+        self._apply(first)
         self._thread = HandleThread("pymon-kstat")
 
     def start(self) -> None:
@@ -139,7 +162,8 @@ class ZoneContainers:
     def _poll(self) -> None:
         if all(future is None or future.done() for future in (self._busy, self._polled)):
             self._polled = self._follow(self._look_around)
-        self._timer = asyncio.get_running_loop().call_later(POLL_SECONDS, self._poll)
+        seconds = POLL_SECONDS if self._registry.ready() is None else UNREAD_POLL_SECONDS
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._poll)
 
     def _follow(self, look: Callable[[], _Collected]) -> asyncio.Future[_Collected]:
         """Have the thread look, and the registry told of what it finds, whoever still waits for it then."""
@@ -147,12 +171,13 @@ class ZoneContainers:
         future.add_done_callback(self._looked)
         return future
 
-    async def _look_now(self) -> None:
-        await asyncio.shield(self._follow(lambda: self._look(_NOTHING)))
+    async def _look_now(self, row: int | None = None) -> None:
+        """Look at the chain, and at the configuration of this zone."""
+        await asyncio.shield(self._follow(lambda: self._look_at(row)))
 
     def _looked(self, future: asyncio.Future[_Collected]) -> None:
         if not future.cancelled() and future.exception() is None:
-            self._apply(future.result().changed)
+            self._apply(future.result())
 
     # On the thread of the handle.
 
@@ -171,32 +196,52 @@ class ZoneContainers:
         changed, self._noted = self._noted, []
         problems = self._programs.take_problems() if wish.collectors else {}
         failures, silent = dict(self._reader.failures), self._programs.silent
-        return _Collected(changed, time.monotonic() - started, failures, problems, silent, error)
+        seconds = time.monotonic() - started
+        return _Collected(changed, len(self._unread), seconds, failures, problems, silent, error)
 
     def _look_around(self) -> _Collected:
         """Look for zones that came or went, and for configurations that changed."""
-        rows = list(islice(self._to_look_at, STAMPS_AT_ONCE))
-        if not rows:
+        until = time.monotonic() + LOOK_SECONDS
+        row = None
+        for row in islice(self._to_look_at, STAMPS_AT_ONCE):
+            self._look_again(row)
+            if time.monotonic() >= until:
+                break
+        if row is None:
             self._configuration.refresh()
-            self._to_look_at = iter(tuple(self._zones))
-        for row in rows:
-            zone = self._zones.get(row)
-            if zone is not None and self._configuration.stamp(zone.name) != self._stamps[row]:
-                details = self._describe(zone)
-                for link in self._links.get(row, {}).values():
-                    if self._zone_of_link[link.table_row] == row:
-                        self._label_link(link, details)
+            self._to_look_at = iter(tuple(self._unread or self._zones))
         return self._look(_NOTHING)
 
+    def _look_at(self, row: int | None) -> _Collected:
+        if row is not None:
+            self._look_again(row)
+        return self._look(_NOTHING)
+
+    def _look_again(self, row: int) -> None:
+        """Read the configuration of a zone, if it is another than the one that was read."""
+        zone = self._zones.get(row)
+        if zone is None or (row not in self._unread and self._configuration.stamp(zone.name) == self._stamps[row]):
+            return
+        details = self._describe(zone)
+        for link in self._links.get(row, {}).values():
+            if self._zone_of_link[link.table_row] == row:
+                self._label_link(link, details)
+
     def _describe(self, zone: ZoneAppeared) -> ZoneDetails:
-        details = self._configuration.describe(zone.name)
+        if time.monotonic() < self._outline_from:
+            details = self._configuration.describe(zone.name)
+            self._unread.discard(zone.row)
+        else:
+            details = self._configuration.outline(zone.name)
+            self._unread.add(zone.row)
         self._stamps[zone.row] = details.stamp
-        self._noted.append(_Changed(zone.row, zone, details))
+        self._noted.append(_Changed(zone.row, zone, details, zone.row not in self._unread))
         return details
 
     def _note(self, changes: Sequence[Change]) -> None:
         if any(isinstance(change, ZoneAppeared) for change in changes):
             self._configuration.refresh()
+        self._outline_from = time.monotonic() + self._patience_seconds
         details: dict[int, ZoneDetails] = {}
         for change in changes:
             if isinstance(change, ZoneAppeared):
@@ -205,11 +250,12 @@ class ZoneContainers:
             elif isinstance(change, ZoneGone):
                 details.pop(change.row, None)
                 self._stamps.pop(change.row, None)
+                self._unread.discard(change.row)
                 self._links.pop(change.row, None)
                 gone = self._zones.pop(change.row, None)
                 if gone is not None and self._rows.get(gone.name) == change.row:
                     del self._rows[gone.name]
-                self._noted.append(_Changed(change.row, None, None))
+                self._noted.append(_Changed(change.row, None, None, read=True))
             elif change.zone_row in self._zones:
                 if change.zone_row not in details:
                     details[change.zone_row] = self._describe(self._zones[change.zone_row])
@@ -259,12 +305,13 @@ class ZoneContainers:
 
     # On the loop.
 
-    def _apply(self, changed: Sequence[_Changed]) -> None:
-        for change in changed:
+    def _apply(self, collected: _Collected) -> None:
+        for change in collected.changed:
             if change.zone is None or change.details is None:
                 self._registry.gone(change.row)
             else:
-                self._registry.appeared(change.zone, change.details)
+                self._registry.appeared(change.zone, change.details, read=change.read)
+        self._registry.unread = collected.unread
 
     # All zones.
 
@@ -282,7 +329,7 @@ class ZoneContainers:
 
     def gathered(self, wish: _Wish, collected: _Collected) -> tuple[dict[str, Table], Labels]:
         """The tables that were filled, and the label blocks, of a collection that has ended."""
-        self._apply(collected.changed)
+        self._apply(collected)
         tables = {name: table for name, table in self._tables.items() if name in wish.tables}
         if "container" in wish.tables:
             self._registry.table.stamp("last_seen", time.time_ns())
@@ -309,8 +356,8 @@ class ZoneContainers:
             raise TimeoutError
         async with asyncio.timeout(seconds):
             row = self._registry.row_of(uuid)
-            if row is None:
-                await self._look_now()
+            if row is None or row in self._unread:
+                await self._look_now(row)
                 row = self._registry.row_of(uuid)
                 if row is None:
                     return None

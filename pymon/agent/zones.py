@@ -44,9 +44,17 @@ class ZoneRegistry(ContainerRows):
         self._clock_ns = clock_ns
         self._zones: dict[int, ZoneAppeared] = {}
         self._rows: dict[str, int] = {}
+        self.unread = 0
 
-    def appeared(self, zone: ZoneAppeared, details: ZoneDetails) -> None:
-        """A zone is there, or its configuration has changed."""
+    def ready(self) -> str | None:
+        """Owners and tags are in the configurations: without them nobody is to take this for the inventory."""
+        return f"the configurations of {self.unread} zones are still to be read" if self.unread else None
+
+    def appeared(self, zone: ZoneAppeared, details: ZoneDetails, *, read: bool = True) -> None:
+        """A zone is there, or its configuration has changed.
+
+        read: whether that has been; until then the zone is in no exposition of all, where it would be called otherwise.
+        """
         other = self._rows.get(zone.name, zone.row)
         if other != zone.row:
             if self._zones.get(zone.row) == zone:
@@ -76,7 +84,7 @@ class ZoneRegistry(ContainerRows):
         for problem in container.problems:
             _log.debug("zone", extra={"fields": {"zone": zone.name, "problem": problem}})
         labels = zip(self._export.names, self._export.values(container.labels), strict=True)
-        self.place(zone.row, container, labels, started)
+        self.place(zone.row, container, labels, started, shown=read)
 
     def gone(self, row: int) -> None:
         """The zone of a row has halted."""

@@ -46,7 +46,7 @@ async def serve_agent(
     started: Callable[[AgentOptions, tuple[Listen, ...]], None],
 ) -> None:
     """Build the agent and serve it until `stop`; `started` is called once it listens."""
-    agent = build_agent(options)
+    agent = build_agent(options, serving=True)
     agent.collection.start()
     agent.collection.warm_up()
     own = agent.self_metrics

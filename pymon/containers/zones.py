@@ -98,6 +98,12 @@ def parse_index(index: str) -> dict[str, IndexEntry]:
     return entries
 
 
+def outline_zone(name: str, index: Mapping[str, IndexEntry]) -> ZoneDetails:
+    """What the index alone says of a zone: which one it is. Its stamp is that of no file."""
+    entry = index.get(name)
+    return ZoneDetails(uuid=_zone_uuid(name, entry), state=entry.state if entry else "")
+
+
 def describe_zone(root: Path, name: str, index: Mapping[str, IndexEntry] | None = None) -> ZoneDetails:
     """What is known of a zone by its full name. Never raises: `reason` says what could not be read.
 
@@ -122,7 +128,7 @@ def describe_zone(root: Path, name: str, index: Mapping[str, IndexEntry] | None 
         reasons.append(str(error))
     labels = _labels((files if entry else _files(root, name, config.path))[1:], reasons)
     return ZoneDetails(
-        uuid=entry.uuid if entry and entry.uuid else name.lower() if _UUID.fullmatch(name) else "",
+        uuid=_zone_uuid(name, entry),
         brand=config.brand,
         owner=_account(config.attrs.get("owner-uuid", "")),
         alias=_unbase64(config.attrs.get("alias", "")),
@@ -140,6 +146,10 @@ def zone_stamp(root: Path, name: str, index: Mapping[str, IndexEntry]) -> tuple[
     """Times of the last change of the files that describe a zone: another stamp asks for another `describe_zone`."""
     entry = index.get(name)
     return _stamp(_files(root, name, entry.path if entry else "")) if _NAME.fullmatch(name) else ()
+
+
+def _zone_uuid(name: str, entry: IndexEntry | None) -> str:
+    return entry.uuid if entry and entry.uuid else name.lower() if _UUID.fullmatch(name) else ""
 
 
 def _files(root: Path, name: str, path: str) -> tuple[Path, ...]:

@@ -290,6 +290,8 @@ def test_methods_and_other_paths() -> None:
             assert (await agent.get("/-/ready"))[::2] == (200, b"ready\n")
             agent.stub.reason = "no collection\nyet"
             assert (await agent.get("/-/ready"))[::2] == (503, b"not ready: no collection yet\n")
+            status, headers, body = await agent.get("/v1/containers")
+            assert (status, headers["Retry-After"], body) == (503, "1", b"no collection yet\n")
             status, headers, body = await agent.get("/")
             assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
             assert b'<a href="/m/x">' in body

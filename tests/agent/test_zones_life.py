@@ -57,6 +57,27 @@ async def test_the_inventory_says_what_is_written_of_a_zone(node: ZoneHost) -> N
         assert (bare["name"], bare["runtime"], bare["owner"], bare["addresses"]) == (bare["uuid"], "zone", None, [])
 
 
+async def test_an_agent_that_serves_does_not_wait_for_configurations(
+    node: ZoneHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pymon.agent.build_zones.PATIENCE_SECONDS", 0)
+    options = node.options("--dialect=cadvisor")
+    async with running(options) as agent:
+        expected = json.loads(agent.registry.document())["containers"]
+    async with running(options, serving=True) as agent:
+        assert agent.registry.ready() == "the configurations of 7 zones are still to be read"
+        # Under other labels than it will have a zone is not shown: not at all in the whole, and read for itself first.
+        assert zones(await series(agent)) == set()
+        alone = await series(agent, TWIN)
+        (link,) = {labels for name, labels in alone if name == "container_network_receive_bytes_total"}
+        assert {("interface", "vnic0"), ("nic_tag", "internal"), ("name", r"say \"hé\"")} <= link
+        assert agent.registry.ready() == "the configurations of 6 zones are still to be read"
+        assert zones(await series(agent)) == {TWIN}
+        await until("everything has been read", lambda: agent.registry.ready() is None)
+        assert json.loads(agent.registry.document())["containers"] == expected
+        assert len(zones(await series(agent))) == 7
+
+
 async def test_rules_of_the_operator_decide_on_owners_where_there_are_some(node: ZoneHost, tmp_path: Path) -> None:
     config = tmp_path / "agent.yml"
     config.write_text("owners: [{account: ops}]\n")

@@ -148,9 +148,9 @@ class ZoneHost:
 
 
 @asynccontextmanager
-async def running(options: AgentOptions) -> AsyncIterator[Agent]:
+async def running(options: AgentOptions, *, serving: bool = False) -> AsyncIterator[Agent]:
     """An agent on this loop."""
-    agent = build_agent(options)
+    agent = build_agent(options, serving=serving)
     agent.collection.start()
     try:
         yield agent
