@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pymon.agent.self_metrics import SelfMetrics
     from pymon.agent.workers import NodeWorker
     from pymon.catalogue.model import Metric
-    from pymon.exposition.families import Family
+    from pymon.exposition.families import Family, Written
 
 _log = logging.getLogger(__name__)
 
@@ -218,7 +218,7 @@ class AgentCollection:
                 gathered = await self._collect(cycle, scope, collectors)
                 try:
                     cycle.open = False
-                    families = self._families(cycle, scope, collectors)
+                    families = await self._families(cycle, scope, collectors)
                     for wish, futures in cycle.wishes.items():
                         await self._answer(
                             wish, gathered, families, [future for future in futures if not future.done()]
@@ -233,9 +233,9 @@ class AgentCollection:
         finally:
             cycle.open = False
 
-    def _families(self, cycle: _Cycle, scope: Scope, collectors: frozenset[str] | None) -> list[Family]:
+    async def _families(self, cycle: _Cycle, scope: Scope, collectors: frozenset[str] | None) -> list[Family | Written]:
         """What is not in the catalogue."""
-        families = list(self._guests.families(scope, collectors, cycle.late)) if self._guests else []
+        families = await self._guests.families(scope, collectors, cycle.late) if self._guests else []
         cmon = self._self_metrics.cmon
         if cmon is not None:
             if cycle.started is not None:
@@ -247,7 +247,7 @@ class AgentCollection:
         self,
         wish: _Wish,
         gathered: Gathered,
-        families: Sequence[Family],
+        families: Sequence[Family | Written],
         waiting: list[asyncio.Future[LentBody]],
     ) -> None:
         if not waiting:
@@ -311,7 +311,7 @@ class AgentCollection:
         if worker.error is None:
             tables |= {table.name: table for table in worker.source.tables}
 
-    def _render(self, wish: _Wish, gathered: Gathered, families: Sequence[Family], users: int) -> LentBody:
+    def _render(self, wish: _Wish, gathered: Gathered, families: Sequence[Family | Written], users: int) -> LentBody:
         openmetrics = wish.format.openmetrics
         body = self._bodies.pop() if self._bodies else Body()
         body.clear()

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pymon.plugins.plugins import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
     from pymon.agent.ports import Scope
     from pymon.agent.rows import ContainerRows
     from pymon.agent.self_metrics import SelfMetrics
-    from pymon.containers.identity import Container
-    from pymon.exposition.families import Family
+    from pymon.exposition.families import Family, Written
     from pymon.plugins.plugins import Plugins
     from pymon.plugins.textfile import Textfile
+
+_Said = TypeVar("_Said", "Family", "Written")
 
 PLUGIN, TEXTFILE = "plugin", "textfile"
 _OWN = "pymon_"
@@ -66,25 +67,25 @@ class Guests:
         """Run every plugin once and wait for it, up to the timeout."""
         await self._started.wait()
         if self._plugins is not None:
-            await self._plugins.prime([self._target(item) for item in self._rows.containers()], seconds)
+            await self._plugins.prime(self._targets(), seconds)
 
     async def stop(self) -> None:
         """Kill plugins that run."""
         if self._plugins is not None:
             await self._plugins.stop()
 
-    def families(self, scope: Scope, collectors: Collection[str] | None, late: Collection[str]) -> list[Family]:
-        """What there is for a scrape of the node; does not wait. late: collectors that were not done in time."""
-        found: list[Family] = []
+    async def families(
+        self, scope: Scope, collectors: Collection[str] | None, late: Collection[str]
+    ) -> list[Family | Written]:
+        """What there is for a scrape of the node; waits for nobody. late: collectors that were not done in time."""
+        found: list[Family | Written] = []
         admission = _Admission(self._taken)
         if self._textfile is not None and (collectors is None or TEXTFILE in collectors) and TEXTFILE not in late:
             found += self._admitted(admission, TEXTFILE, self._textfile.families)
         if self._plugins is not None and (collectors is None or PLUGIN in collectors):
             found += self._admitted(admission, PLUGIN, self._plugins.node())
             if scope == "all" and self._plugins.of_containers:
-                for container in self._rows.containers():
-                    said = self._plugins.container(self._target(container), labelled=True)
-                    found += self._admitted(admission, PLUGIN, said)
+                found += self._admitted(admission, PLUGIN, await self._plugins.containers(self._targets()))
             found += self._plugins.self_families()
         return found
 
@@ -93,19 +94,27 @@ class Guests:
         if self._plugins is None or not self._plugins.of_containers:
             return []
         row = self._rows.row_of(uuid)
-        container = None if row is None else self._rows.container(row)
-        if container is None or not (collectors is None or PLUGIN in collectors):
+        target = None if row is None else self._target(row)
+        if target is None or not (collectors is None or PLUGIN in collectors):
             return []
-        said = self._plugins.container(self._target(container), labelled=labelled)
+        said = self._plugins.container(target, labelled=labelled)
         return list(self._admitted(_Admission(self._taken), PLUGIN, said))
 
-    def _target(self, container: Container) -> Target:
-        uuid = str(container.uuid)
-        row = self._rows.row_of(uuid)
-        argument = container.id.removeprefix("/") if self._by_name else uuid
-        return Target(uuid, argument, () if row is None else self._rows.label_pairs(row))
+    def _targets(self) -> Iterator[Target]:
+        """Those that are in expositions of all, as far as they are there when their turn comes."""
+        for row in range(self._rows.rows):
+            if self._rows.block(row) and (target := self._target(row)) is not None:
+                yield target
 
-    def _admitted(self, admission: _Admission, collector: str, families: Iterable[Family]) -> Iterable[Family]:
+    def _target(self, row: int) -> Target | None:
+        container = self._rows.container(row)
+        if container is None:
+            return None
+        uuid = str(container.uuid)
+        argument = container.id.removeprefix("/") if self._by_name else uuid
+        return Target(uuid, argument, self._rows.label_pairs(row))
+
+    def _admitted(self, admission: _Admission, collector: str, families: Iterable[_Said]) -> Iterable[_Said]:
         for family in families:
             if admission.admits(family):
                 yield family
@@ -121,7 +130,7 @@ class _Admission:
         self._kinds: dict[str, str | None] = {}
         self._claimed: set[str] = set()
 
-    def admits(self, family: Family) -> bool:
+    def admits(self, family: Family | Written) -> bool:
         """Whether it is in nobody's way."""
         if family.name in self._kinds:
             return self._kinds[family.name] == family.kind

@@ -42,6 +42,16 @@ class Family(NamedTuple):
     samples: Sequence[Sample]
 
 
+class Written(NamedTuple):
+    """A family whose lines have been written, in each of the formats."""
+
+    name: str
+    kind: str
+    help: str | None
+    text: Sequence[bytes]
+    openmetrics: Sequence[bytes]
+
+
 # --- parsing -----------------------------------------------------------------------------------
 
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
@@ -256,30 +266,48 @@ def _shown(text: str) -> str:
 # --- writing -----------------------------------------------------------------------------------
 
 
-def write(families: Iterable[Family], *, openmetrics: bool, names: frozenset[str] | None = None) -> bytes:
+def write(families: Iterable[Family | Written], *, openmetrics: bool, names: frozenset[str] | None = None) -> bytes:
     """The exposition, in OpenMetrics without the end mark.
 
     Families of one name become one: it has the kind and help of the first, families of another kind are left out,
     and so is a series that was there before. names: the families that are wanted, None is all.
     """
-    merged: dict[str, list[Family]] = {}
+    merged: dict[str, list[Family | Written]] = {}
     for family in families:
-        if family.samples and (names is None or family.name in names):
+        if (family.text if isinstance(family, Written) else family.samples) and (names is None or family.name in names):
             merged.setdefault(family.name, []).append(family)
     out: list[bytes] = []
     for group in merged.values():
         first = group[0]
         out.append(_header(first, openmetrics=openmetrics))
-        lines: dict[bytes, str] = {}
-        for family in group:
-            if family.kind == first.kind:
+        alike = [family for family in group if family.kind == first.kind]
+        if len(alike) == 1 and isinstance(first, Written):
+            out += first.openmetrics if openmetrics else first.text
+            continue
+        lines: dict[bytes, bytes] = {}
+        for family in alike:
+            if isinstance(family, Written):
+                for line in b"".join(family.openmetrics if openmetrics else family.text).split(b"\n")[:-1]:
+                    series, space, value = line.rpartition(b" ")
+                    lines.setdefault(series + space, value + b"\n")
+            else:
                 for sample in family.samples:
-                    lines.setdefault(_series(family, sample, openmetrics=openmetrics), sample.value)
-        out += [series + value.encode() + b"\n" for series, value in lines.items()]
+                    series = _series(family, sample, openmetrics=openmetrics)
+                    lines.setdefault(series, sample.value.encode() + b"\n")
+        out += [series + value for series, value in lines.items()]
     return b"".join(out)
 
 
-def _header(family: Family, *, openmetrics: bool) -> bytes:
+def written(family: Family) -> Written:
+    """The family, none of whose series is there twice, with its lines written."""
+    text, openmetrics = (
+        b"".join(_series(family, sample, openmetrics=form) + sample.value.encode() + b"\n" for sample in family.samples)
+        for form in (False, True)
+    )
+    return Written(family.name, family.kind, family.help, (text,), (text if text == openmetrics else openmetrics,))
+
+
+def _header(family: Family | Written, *, openmetrics: bool) -> bytes:
     name, kind = family.name, family.kind
     help = (family.help or "").replace("\\", "\\\\").replace("\n", "\\n")
     if not openmetrics:

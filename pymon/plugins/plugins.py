@@ -20,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pymon.exposition.families import ExpositionError, Family, Labels, Sample
+from pymon.exposition.compile import label_block
+from pymon.exposition.families import ExpositionError, Family, Labels, Sample, Written, written
 from pymon.plugins.config import Loaded, Plugin, load_directory
 from pymon.plugins.output import Output, parse_output
 from pymon.plugins.run import Ended, run
@@ -40,6 +41,8 @@ RETRY_SECONDS = 10.0
 LATE_SECONDS = 1.0
 """A run that started this late had to wait for others, and counts as a failure of its own reason."""
 _STOP_SECONDS = 2.0
+_AT_ONCE = 256
+"""Containers that are looked after before others have their turn."""
 
 
 class Target(NamedTuple):
@@ -57,12 +60,29 @@ class Target(NamedTuple):
 _NODE = Target("", "global", ())
 
 
+class _Said(NamedTuple):
+    """What a plugin last said of a container, written with the container's labels, which are also there as a block."""
+
+    labels: Labels
+    block: bytes
+    families: tuple[Written, ...]
+
+
+_STATUS = (
+    ("available_boolean", "Whether {} metrics were available."),
+    ("cached_boolean", "Whether {} metrics were given before."),
+    ("timer_seconds", "Time that it took to get {} metrics, in seconds."),
+)
+"""Gauges of each plugin: the ends of their names, and what they tell."""
+
+
 class _Entry:
     """A plugin for a target: when it has to run, and what it last said. Parked is what nobody asks for any more."""
 
     def __init__(self, target: Target, plugin: Plugin, now: float) -> None:
         self.key = (target.uuid, plugin.name)
         self.argument = target.argument
+        self.labels = target.labels
         self.plugin = plugin
         self.asked = now
         self.due = now
@@ -73,7 +93,7 @@ class _Entry:
         self.families: tuple[Family, ...] = ()
         self.until = now
         self.given = False
-        self.labelled: tuple[Labels, list[Family]] | None = None
+        self.said: _Said | None = None
 
     def wanted(self, now: float) -> bool:
         """Whether somebody asked for it lately."""
@@ -161,6 +181,26 @@ class Plugins:
         labels = target.labels if labelled else ()
         return [family for entry in self._asked(target) for family in self._given(entry, labels)]
 
+    async def containers(self, targets: Iterable[Target]) -> list[Written]:
+        """What the plugins last said of many containers, with their labels: one family of each name and kind.
+
+        Others have their turn on the loop in between.
+        """
+        heads: dict[tuple[str, str], Written] = {}
+        lines: dict[tuple[str, str], tuple[list[bytes], list[bytes]]] = {}
+        for number, target in enumerate(targets, 1):
+            for entry in self._asked(target):
+                for family in self._given_written(entry):
+                    key = (family.name, family.kind)
+                    if key not in heads:
+                        heads[key], lines[key] = family, ([], [])
+                    text, openmetrics = lines[key]
+                    text += family.text
+                    openmetrics += family.openmetrics
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return [head._replace(text=lines[key][0], openmetrics=lines[key][1]) for key, head in heads.items()]
+
     def forget(self, uuid: str) -> None:
         """Drop what is known of a container that has gone."""
         for name in self._plugins[1]:
@@ -191,7 +231,7 @@ class Plugins:
             if entry is None:
                 entry = self._entries[(target.uuid, plugin.name)] = _Entry(target, plugin, now)
                 self._enqueue(entry)
-            entry.asked, entry.argument = now, target.argument
+            entry.asked, entry.argument, entry.labels = now, target.argument, target.labels
             entries.append(entry)
             if entry.parked:
                 entry.parked = False
@@ -199,29 +239,36 @@ class Plugins:
         self._start_due()
         return entries
 
-    def _given(self, entry: _Entry, labels: Labels) -> list[Family]:
+    def _status(self, entry: _Entry) -> tuple[bool, tuple[str, ...]]:
+        """Whether its last good values may be given, which they are then, and the values of its gauges."""
         available = self._clock() < entry.until
         cached = available and entry.given
         entry.given = entry.given or available
+        booleans = ("01"[available], "01"[cached])
+        return available, booleans if entry.seconds is None else (*booleans, f"{entry.seconds:.6f}")
+
+    def _given(self, entry: _Entry, labels: Labels) -> list[Family]:
+        available, values = self._status(entry)
         name = f"plugin_{entry.plugin.name}"
-        prefix = f"{name}_metrics"
-        boolean = ("0", "1")
-        said = [
-            Family(f"{prefix}_available_boolean", "gauge", f"Whether {name} metrics were available.",
-                   (Sample("", labels, boolean[available]),)),
-            Family(f"{prefix}_cached_boolean", "gauge", f"Whether {name} metrics were given before.",
-                   (Sample("", labels, boolean[cached]),)),
-        ]  # fmt: skip
-        if entry.seconds is not None:
-            help = f"Time that it took to get {name} metrics, in seconds."
-            said.append(Family(f"{prefix}_timer_seconds", "gauge", help, (Sample("", labels, f"{entry.seconds:.6f}"),)))
-        if not available:
-            return said
-        if not labels:
-            return [*said, *entry.families]
-        if entry.labelled is None or entry.labelled[0] != labels:
-            entry.labelled = (labels, [_labelled(family, labels) for family in entry.families])
-        return [*said, *entry.labelled[1]]
+        status = [
+            Family(f"{name}_metrics_{end}", "gauge", help.format(name), (Sample("", labels, value),))
+            for (end, help), value in zip(_STATUS, values, strict=False)
+        ]
+        families = entry.families if available else ()
+        return [*status, *(_labelled(family, labels) for family in families)]
+
+    def _given_written(self, entry: _Entry) -> list[Written]:
+        """The same with the container's labels, written."""
+        available, values = self._status(entry)
+        said = entry.said
+        if said is None or said.labels != entry.labels:
+            said = entry.said = _say(entry.families, entry.labels)
+        name = f"plugin_{entry.plugin.name}"
+        status = []
+        for (end, help), value in zip(_STATUS, values, strict=False):
+            line = (f"{name}_metrics_{end}{{".encode() + said.block + f"}} {value}\n".encode(),)
+            status.append(Written(f"{name}_metrics_{end}", "gauge", help.format(name), line, line))
+        return [*status, *said.families] if available else status
 
     # --- running
 
@@ -259,7 +306,8 @@ class Plugins:
     async def _run(self, entry: _Entry, stop: int) -> None:
         plugin = entry.plugin
         loop = asyncio.get_running_loop()
-        ended, output, text = await loop.run_in_executor(self._executor, _measure, plugin, entry.argument, stop)
+        target = Target(entry.key[0], entry.argument, entry.labels)
+        ended, output, said, text = await loop.run_in_executor(self._executor, _measure, plugin, target, stop)
         now = self._clock()
         entry.running = False
         entry.runs += 1
@@ -272,7 +320,7 @@ class Plugins:
             wished = plugin.ttl_seconds if output.ttl_seconds is None else output.ttl_seconds
             ttl_seconds = max(wished, MIN_TTL_SECONDS)
             entry.families, entry.until = output.families, now + ttl_seconds
-            entry.given, entry.labelled = False, None
+            entry.given, entry.said = False, said
             delay = max(ttl_seconds - plugin.timeout_seconds - LATE_SECONDS, ttl_seconds / 2)
         else:
             _log.debug("plugin %s %s: %s", plugin.path, entry.argument, text)
@@ -329,19 +377,28 @@ class Plugins:
         return node, containers
 
 
-def _measure(plugin: Plugin, argument: str, stop: int) -> tuple[Ended, Output | None, str]:
-    """Run a plugin and read what it printed, in a thread: how it ended, its metrics, and why there are none."""
-    ended = run((str(plugin.path), argument), plugin.timeout_seconds, stop)
+def _measure(plugin: Plugin, target: Target, stop: int) -> tuple[Ended, Output | None, _Said | None, str]:
+    """Run a plugin and read what it printed, in a thread: how it ended, its metrics, also written when they are a
+    container's, and why there are none.
+    """
+    ended = run((str(plugin.path), target.argument), plugin.timeout_seconds, stop)
     if ended.output is None:
-        return ended, None, ended.text
+        return ended, None, None, ended.text
     try:
-        return ended, parse_output(plugin.name, str(plugin.path), ended.output), ""
+        output = parse_output(plugin.name, str(plugin.path), ended.output)
     except ExpositionError as error:
-        return ended, None, str(error)
+        return ended, None, None, str(error)
+    return ended, output, _say(output.families, target.labels) if target.uuid else None, ""
+
+
+def _say(families: Iterable[Family], labels: Labels) -> _Said:
+    return _Said(labels, label_block(labels), tuple(written(_labelled(family, labels)) for family in families))
 
 
 def _labelled(family: Family, labels: Labels) -> Family:
     """The family with these labels before its own; one that is called the same becomes exported_<name>."""
+    if not labels:
+        return family
     samples = []
     for sample in family.samples:
         taken = {name for name, _ in (*labels, *sample.labels)}

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
 
-from pymon.exposition.families import ExpositionError, Family, Sample, parse_text, parse_value, write
+from pymon.exposition.families import ExpositionError, Family, Sample, parse_text, parse_value, write, written
 
 
 def gauge(name, *samples, help=None):
@@ -211,6 +211,22 @@ labels = st.dictionaries(
     max_size=3,
 )
 values = st.one_of(st.integers().map(str), st.floats().map(lambda value: parse_value(repr(value))))
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_families_that_were_written_before_are_merged_with_others(openmetrics):
+    histogram = (
+        b'# HELP h Help.\n# TYPE h histogram\nh_bucket{q="a b\r",le="1"} 1\nh_bucket{q="a b\r",le="+Inf"} 2\n'
+        b'h_sum{q="a b\r"} 3\nh_count{q="a b\r"} 2\n'
+    )
+    families = [*parse_text(histogram), Family("c_total", "counter", None, (Sample("", (("q", "1"),), "1"),))]
+    again = [written(family) for family in families]
+    assert write(again, openmetrics=openmetrics) == write(families, openmetrics=openmetrics)
+    assert write([*families, *again], openmetrics=openmetrics) == write(families, openmetrics=openmetrics)
+    assert write([*again, *families], openmetrics=openmetrics) == write(families, openmetrics=openmetrics)
+    assert write(again, openmetrics=openmetrics, names=frozenset({"h"})) == write(families[:1], openmetrics=openmetrics)
+    other = Family("h", "gauge", None, (Sample("", (), "1"),))
+    assert write([*again, other], openmetrics=openmetrics) == write(families, openmetrics=openmetrics)
 
 
 @settings(max_examples=200, deadline=None)

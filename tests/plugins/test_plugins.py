@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import time
@@ -325,3 +326,44 @@ async def test_stop_kills_what_runs(directories, clock, tmp_path):
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
     assert open_descriptors() == descriptors
+
+
+async def test_what_is_said_of_many_containers_is_what_is_said_of_each(started, directories):
+    script(
+        directories[1],
+        "app.sh",
+        r"""printf 'value{id="its own"}\tgauge\t%s\tHelp.\n' "${#1}"; [ "$1" = db ] || printf 'more\tcounter\t7\n'""",
+    )
+    histogram = '# TYPE h histogram\nh_bucket{le="2"} 1\nh_bucket{le="+Inf"} 1\nh_sum 1\nh_count 1\n'
+    script(directories[1], "app2.prom", f"printf '{histogram}'".replace("\n", "\\n"))
+    plugins = await started()
+    await plugins.prime([WEB, DB], 20)
+    plugins.container(WEB, labelled=True), plugins.container(DB, labelled=True)  # from now on they are cached
+    for target in (WEB, WEB._replace(labels=(("id", UUID), ("name", "another")))):
+        targets = (target, DB)
+        expected = [family for each in targets for family in plugins.container(each, labelled=True)]
+        found = await plugins.containers(targets)
+        assert len({family.name for family in found}) == len(found)
+        for openmetrics in (False, True):
+            assert write(found, openmetrics=openmetrics) == write(expected, openmetrics=openmetrics)
+    assert b'value{id="' + UUID.encode() + b'",name="another",exported_id="its own"} 3\n' in write(
+        found, openmetrics=False
+    )
+
+
+async def test_many_containers_do_not_hold_the_loop(started, directories):
+    script(directories[1], "app.sh", GOOD)
+    directories[1].joinpath("plugin.json").write_text(f'{{"app.sh": {{"vms": ["{UUID}"]}}}}')
+    plugins = await started()
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(count())
+    await plugins.containers(Target(str(i), "", (("id", str(i)),)) for i in range(10_000))
+    others.cancel()
+    assert turns > 30
