@@ -7,11 +7,6 @@ static int is_digit(char c)
 	return c >= '0' && c <= '9';
 }
 
-static int is_letter(char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
 /* The link of a zone as the zone itself calls it: the kernel puts `z<zone id>_` before it for the global zone. */
 static pm_kstat_text link_of(const kstat_t *header, int zone_id)
 {
@@ -26,21 +21,17 @@ static pm_kstat_text link_of(const kstat_t *header, int zone_id)
 	return link;
 }
 
-/* net0, eth0, … are vnic0; what is not letters and a number stays as it is. */
+/* As cmon-agent has it, what stands before the first digit is vnic: net0, eth0, my_net0 are vnic0. */
 static uint32_t interface_of(const kstat_t *header, int zone_id, int plain, char interface[2 * KSTAT_STRLEN])
 {
 	pm_kstat_text link = link_of(header, zone_id);
-	uint32_t letters = 0, end;
+	uint32_t stem = 0;
 
-	while (letters < link.len && is_letter(link.text[letters]))
-		letters++;
-	end = letters;
-	while (end < link.len && is_digit(link.text[end]))
-		end++;
-	if (plain || letters == 0 || end == letters || end < link.len)
+	while (stem < link.len && !is_digit(link.text[stem]))
+		stem++;
+	if (plain || stem == 0 || stem == link.len)
 		return (uint32_t)snprintf(interface, 2 * KSTAT_STRLEN, "%.*s", (int)link.len, link.text);
-	return (uint32_t)snprintf(interface, 2 * KSTAT_STRLEN, "vnic%.*s", (int)(link.len - letters),
-				  link.text + letters);
+	return (uint32_t)snprintf(interface, 2 * KSTAT_STRLEN, "vnic%.*s", (int)(link.len - stem), link.text + stem);
 }
 
 int pm_kstat_same_interface(const kstat_t *one, const kstat_t *other, int zone_id)

@@ -38,7 +38,7 @@ class Kstat:
     name: of the kstat: "" is any; `{zone}` the zone's name, cut to 30 characters; `{instance}` the instance.
     instance: None is any.
     labels: label to where its value comes from: "instance", "name", "interface" (the name without `z<zone id>_`, and
-    the letters of the link as `vnic`) or "stat:<name>".
+    what stands before its first digit as `vnic`) or "stat:<name>".
     absent: values of a statistic that stand for "there is none".
     """
 

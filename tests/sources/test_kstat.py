@@ -221,9 +221,9 @@ def test_a_link_is_of_the_zone_it_names_or_of_that_in_its_own_name(double, open_
     changes = reader.collect()
     assert links_of(reader) == [
         (0, 'interface="vnic0",'),
-        (1, 'interface="e1000g0",'),
         (1, 'interface="vnic0",'),
         (1, 'interface="vnic1",'),
+        (1, 'interface="vnic1000g0",'),
     ]
     told = [(change.zone_row, change.name) for change in changes if isinstance(change, LinkAppeared)]
     assert sorted(told) == [(0, "z7_net0"), (1, "moved0"), (1, "z8_e1000g0"), (1, "z8_net1")]
@@ -234,6 +234,24 @@ def test_two_links_of_a_zone_never_have_one_name(double, open_reader):
     reader = open_reader()
     reader.collect()
     assert links_of(reader) == [(0, 'interface="eth0",'), (0, 'interface="vnic0",')]
+
+
+@pytest.mark.parametrize(
+    ("name", "interface"),
+    [
+        ("net0", "vnic0"),
+        ("my_net12", "vnic12"),
+        ("net0_1", "vnic0_1"),
+        ("lo", "lo"),
+        ("9net", "9net"),
+        ("z2_a3", "vnic2_a3"),
+    ],
+)
+def test_links_are_called_as_cmon_agent_calls_them(double, open_reader, name, interface):
+    double.load([zone(1, "a"), link(f"z1_{name}", zonename="a")])
+    reader = open_reader()
+    reader.collect()
+    assert links_of(reader) == [(0, f'interface="{interface}",')]
 
 
 def test_a_link_waits_for_its_zone_without_being_read_again(double, open_reader):
