@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pymon._native.kstat import ffi, lib
@@ -83,8 +84,9 @@ class KstatReader:
     """
 
     def __init__(self, library: str | os.PathLike[str] | None = None, kstats: Sequence[Kstat] = KSTATS) -> None:
-        """library: a name or path for the loader. SourceError with the reason "library", "symbol" or an errno."""
-        self.library = LIBRARY if library is None else os.fspath(library)
+        """library: a path. SourceError with the reason "library", "symbol" or an errno."""
+        # Absolute: a word without a slash is a name to the loader, which does not look here.
+        self.library = LIBRARY if library is None else str(Path(library).absolute())
         self.layout: Mapping[str, tuple[str, ...]] = {
             **{item.table: item.statistics for item in kstats},
             STATUS_TABLE: ZONE_STATUS,

@@ -582,6 +582,17 @@ def test_a_chain_that_cannot_be_opened_says_why(double):
     assert caught.value.reason == "eacces"
 
 
+@pytest.mark.parametrize("text", ["libkstat.so", "./libkstat.so", "here/../libkstat.so"])
+def test_a_library_is_found_by_a_path_from_here(double, tmp_path, monkeypatch, text):
+    (tmp_path / "libkstat.so").symlink_to(double.path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    # As an option, which is a Path, has lost what says that it is no name for the loader.
+    reader = KstatReader(Path(text))
+    reader.close()
+    assert reader.library == f"{tmp_path}/{Path(text)}"
+
+
 def test_a_library_that_is_not_there_is_named():
     for library, name in ((None, "libkstat.so.1"), ("/nothing/here.so", "/nothing/here.so"), (__file__, __file__)):
         with pytest.raises(SourceError) as caught:
