@@ -123,6 +123,17 @@ static int read_into(pm_kstat *kstat, const pm_kstat_slot *slot, pm_table *table
 	return reason;
 }
 
+/* Whether anything came of a kstat that could be read: it may lack every statistic. */
+static int has_any(const pm_table *table, uint32_t row)
+{
+	const uint64_t *present = &table->present[(size_t)row * table->words];
+	uint64_t any = 0;
+
+	for (uint32_t word = 0; word < table->words; word++)
+		any |= present[word];
+	return any != 0;
+}
+
 /* Whether the link is still that of the zone it was given to; it is looked up again when it is not. */
 static int is_still_of(pm_kstat *kstat, uint32_t number, const pm_kstat_texts *texts)
 {
@@ -159,7 +170,7 @@ static int read_node(pm_kstat *kstat, const pm_kstat_slot *slot)
 	       !pm_table_relabel(table, (uint32_t)row, kstat->labels.data, kstat->labels.len);
 	if (!good)
 		table->rows--;
-	return good;
+	return good && has_any(table, (uint32_t)row);
 }
 
 static int read_zone(pm_kstat *kstat, uint32_t number)
@@ -171,7 +182,7 @@ static int read_zone(pm_kstat *kstat, uint32_t number)
 
 	if (read_into(kstat, slot, family->table, row, &texts))
 		return 0;
-	return family->rows == PM_KSTAT_ZONE || is_still_of(kstat, number, &texts);
+	return (family->rows == PM_KSTAT_ZONE || is_still_of(kstat, number, &texts)) && has_any(family->table, row);
 }
 
 /* A zone exists before it boots, and says then when it did. */
@@ -292,6 +303,7 @@ static int collect_slot(pm_kstat *kstat, uint32_t number, pm_table *table, pm_ta
 		pm_table_unset_row(table, row);
 		available = 0;
 	}
+	available = available && has_any(table, row);
 	if (status != NULL) {
 		say(status, 0, family->status, available, &clock);
 		tell_time(&clock);

@@ -295,7 +295,7 @@ NODE: tuple[Metric, ...] = (
         "cpu_info_model",
         "Model number of the CPU.",
         "cpu_info",
-        Column("kstat.cpu_info", "model"),
+        Column("kstat.cpu_info", "model", SIGNED),
         Column("node_cpu_info", "model"),
     ),
     *_status("cpu_util"),

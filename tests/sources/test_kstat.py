@@ -193,6 +193,20 @@ def test_names_of_any_bytes_are_kept(double, open_reader):
     assert any("\udcff" in name for name in names)
 
 
+def test_a_collector_whose_kstat_has_nothing_that_is_wanted_is_not_available(double, open_reader):
+    zone_vfs = kstat("zone_vfs", 1, "a", "zone_vfs", {})
+    cpu = kstat("cpu", 0, "sys", "misc", {"cpu_ticks_idle": 5})
+    double.load([zone(1, "a"), zone_vfs, cpu, link("z1_net0", zonename="a", rbytes64="seven")])
+    reader = open_reader()
+    reader.collect()
+    tables = reader.new_row_tables()
+    assert reader.collect_zone(0, tables)
+    for status in (table_of(reader, "kstat.status"), tables[-1]):
+        found = {name: status.get(0, f"{name}:available") for name in ("zone_misc", "zone_vfs", "link")}
+        assert found == {"zone_misc": 1, "zone_vfs": 0, "link": 0}
+    assert table_of(reader, "kstat.node_status").get(0, "cpu_util:available") == 0
+
+
 # Links.
 
 
