@@ -89,6 +89,7 @@ def _tab_fields(line: str) -> list[str]:
     fields = line.split("\t")
     if len(fields) not in (3, 4):
         raise ExpositionError(f"expected name, type, value and perhaps a help, got {len(fields)} fields")
+    fields[2] = fields[2].strip(" ")  # wc of illumos aligns its numbers
     return fields
 
 

@@ -38,6 +38,12 @@ def test_lines_of_fields():
     assert output.ttl_seconds is None
 
 
+def test_a_number_may_stand_between_spaces():
+    output = tabs("files\tgauge\t      12\tFiles.\nttl\toption\t 30 \n")
+    assert output.families == (Family("plugin_my_files", "gauge", "Files.", [Sample("", (), "12")]),)
+    assert output.ttl_seconds == 30
+
+
 def test_the_last_ttl_of_lines_counts():
     assert tabs("ttl\toption\t10\na\tgauge\t1\nttl\toption\t30\n").ttl_seconds == 30
     assert tabs("ttl\toption\t-1\n") == ((), -1)
@@ -58,6 +64,8 @@ def test_nothing_is_no_metrics():
         ("ok\tgauge\t1\na\thistogram\t1", "line 2: a: expected the type counter, gauge or option"),
         ("a-b\tgauge\t1", "expected a name of letters, digits, _ and :"),
         ("\xe4\tgauge\t1", "expected a name of letters"),
+        ("a\tgauge\t1 2", "expected a number, got '1 2'"),
+        ("a\tgauge\t  \thelp", "expected a number, got ''"),
         ("a\tgauge\tmany", "expected a number, got 'many'"),
         ("a\tgauge\tNaN", "expected a number, got 'NaN'"),
         ("a\tgauge\t0x10", "expected a number"),
