@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pymon.containers.identity import Container, NodeIdentity
 
 CONTAINER_COLUMNS = ("last_seen", "start_seconds", "creation_seconds", "health")
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 HEALTH = {"healthy": 1, "none": -1}
 """Values of the column `health`; every other state is 0, and what the runtime does not tell is absent."""
 
@@ -35,6 +36,7 @@ class ContainerRows:
         self._containers: list[Container | None] = []
         self._label_pairs: list[tuple[tuple[str, str], ...]] = []
         self._blocks: list[bytes | None] = []
+        self._json: list[str] = []
         self._by_uuid: dict[UUID, int] = {}
         self._by_text: dict[str, int] = {}
         self._labels: Labels | None = None
@@ -86,6 +88,7 @@ class ContainerRows:
             self._containers += [None] * more
             self._label_pairs += [()] * more
             self._blocks += [None] * more
+            self._json += [""] * more
             self.table.grow(rows)
 
     def place(
@@ -103,7 +106,7 @@ class ContainerRows:
         """
         self._forget_uuid(row)
         self._by_uuid[container.uuid] = self._by_text[str(container.uuid)] = row
-        self._containers[row] = container
+        self.replace(row, container)
         self._label_pairs[row] = (
             *labels,
             ("id", container.id),
@@ -122,6 +125,7 @@ class ContainerRows:
     def replace(self, row: int, container: Container) -> None:
         """Another description of a row's container, with the same UUID and labels. The caller calls `tell`."""
         self._containers[row] = container
+        self._json[row] = _encode(_document(container))
 
     def tell_of_gone(self, listener: Callable[[str], None]) -> None:
         """Call it from now on with the UUID of each container that goes."""
@@ -136,6 +140,7 @@ class ContainerRows:
         self.table.unset(row)
         self._containers[row] = None
         self._blocks[row] = None
+        self._json[row] = ""
         self._labels = None
         self.tell()
 
@@ -165,14 +170,11 @@ class ContainerRows:
 
     def document(self) -> bytes:
         """The inventory as JSON: the node, and its containers by path."""
-        return json.dumps(
-            {
-                "version": self.version,
-                "node": {"uuid": str(self.node.uuid), "hostname": os.uname().nodename},
-                "containers": [_document(container) for container in self.containers()],
-            },
-            separators=(",", ":"),
-        ).encode()
+        # With what has been written of each: writing 10,000 at once would hold the loop for 0.2 s.
+        there = [(item.id, text) for item, text in zip(self._containers, self._json, strict=True) if item is not None]
+        containers = ",".join(text for _, text in sorted(there))
+        node = _encode({"uuid": str(self.node.uuid), "hostname": os.uname().nodename})
+        return f'{{"version":{_encode(self.version)},"node":{node},"containers":[{containers}]}}'.encode()
 
     async def wait_change(self, version: str, timeout_seconds: float) -> None:
         """Return when the version is another than this, or after the timeout."""

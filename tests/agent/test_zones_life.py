@@ -57,6 +57,20 @@ async def test_the_inventory_says_what_is_written_of_a_zone(node: ZoneHost) -> N
         assert (bare["name"], bare["runtime"], bare["owner"], bare["addresses"]) == (bare["uuid"], "zone", None, [])
 
 
+async def test_the_inventory_is_put_together_of_what_was_written_before(
+    node: ZoneHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(node.options()) as agent:
+        before = json.loads(agent.registry.document())
+        node.double.remove_zone(1)
+        await series(agent)
+        monkeypatch.delattr("pymon.agent.rows._document")
+        after = json.loads(agent.registry.document())
+        assert after["containers"] == [item for item in before["containers"] if item["uuid"] != CAPPED]
+        assert after["containers"] == sorted(after["containers"], key=lambda item: item["id"])
+        assert (after["node"], after["version"]) == (before["node"], agent.registry.version)
+
+
 async def test_an_agent_that_serves_does_not_wait_for_configurations(
     node: ZoneHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
