@@ -84,9 +84,11 @@ class KstatReader:
     """
 
     def __init__(self, library: str | os.PathLike[str] | None = None, kstats: Sequence[Kstat] = KSTATS) -> None:
-        """library: a path. SourceError with the reason "library", "symbol" or an errno."""
+        """library: a path, or a name for the loader. SourceError with the reason "library", "symbol" or an errno."""
+        path = Path(LIBRARY if library is None else library)
         # Absolute: a word without a slash is a name to the loader, which does not look here.
-        self.library = LIBRARY if library is None else str(Path(library).absolute())
+        named = library is None or (len(path.parts) == 1 and not path.exists())
+        self.library = str(path if named else path.absolute())
         self.layout: Mapping[str, tuple[str, ...]] = {
             **{item.table: item.statistics for item in kstats},
             STATUS_TABLE: ZONE_STATUS,

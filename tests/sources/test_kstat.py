@@ -608,12 +608,20 @@ def test_a_library_is_found_by_a_path_from_here(double, tmp_path, monkeypatch, t
 
 
 def test_a_library_that_is_not_there_is_named():
-    for library, name in ((None, "libkstat.so.1"), ("/nothing/here.so", "/nothing/here.so"), (__file__, __file__)):
+    names = ("libkstat.so.1", "/nothing/here.so", f"{Path.cwd()}/nothing/here.so", __file__)
+    for library, name in zip((None, names[1], "nothing/here.so", __file__), names, strict=True):
         with pytest.raises(SourceError) as caught:
             KstatReader(library)
         assert caught.value.reason == "library"
         assert str(caught.value).startswith(f"{name}: cannot be opened as the kstat library: ")
         assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_no_file_here_is_for_the_loader():
+    # The C library is found by its name, and is no libkstat.
+    with pytest.raises(SourceError, match=r"^libc\.so\.6: has no function kstat_open, ") as caught:
+        KstatReader("libc.so.6")
+    assert caught.value.reason == "symbol"
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)
