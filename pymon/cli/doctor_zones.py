@@ -13,7 +13,7 @@ from pymon.catalogue.program_fields import NTP_PEER_TABLE, NTP_SYSPEER_TABLE, NT
 from pymon.config import ConfigError
 from pymon.sources.errors import SourceError
 from pymon.sources.kstat import LIBRARY, NODE_STATUS_TABLE, STATUS_TABLE, KstatReader, ZoneAppeared
-from pymon.sources.programs.process import DIRECTORIES, find_program
+from pymon.sources.programs.process import find_program, program_directories
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,4 +92,4 @@ def program(name: str) -> str:
     try:
         return find_program(name)
     except SourceError:
-        return f"{name} is not in {', '.join(DIRECTORIES)}"
+        return f"{name} is not in {', '.join(program_directories())}"

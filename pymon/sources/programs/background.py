@@ -17,7 +17,7 @@ from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from pymon._native.table import Table
 from pymon.sources.errors import SourceError
-from pymon.sources.programs.process import DIRECTORIES, Output, Runner, find_program, shown
+from pymon.sources.programs.process import Output, Runner, find_program, shown
 
 LIMIT_BYTES = 1 << 20
 """Most output that a run may have, where a program sets no other."""
@@ -74,7 +74,7 @@ class Problems:
 class Run:
     """One run, which may take several calls of the program: they share its deadline."""
 
-    def __init__(self, runner: Runner, directories: Sequence[str], deadline_seconds: float) -> None:
+    def __init__(self, runner: Runner, directories: Sequence[str] | None, deadline_seconds: float) -> None:
         self._runner = runner
         self._directories = directories
         self._until = time.monotonic() + deadline_seconds
@@ -120,13 +120,13 @@ class Program(ABC, Generic[Result]):
         self,
         tables: Iterable[Table],
         *,
-        directories: Sequence[str] = DIRECTORIES,
+        directories: Sequence[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """directories: where the program is. clock: seconds; that of the `now_seconds` of the methods."""
+        """directories: as of `find_program`. clock: seconds; that of the `now_seconds` of the methods."""
         self.tables = tuple(tables)
         self.gets = self.hits = 0
-        self._directories = tuple(directories)
+        self._directories = directories
         self._clock = clock
         self._thread: threading.Thread | None = None
         self._runner: Runner | None = None

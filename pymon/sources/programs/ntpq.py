@@ -20,7 +20,7 @@ from pymon.sources.errors import SourceError
 from pymon.sources.node.kernel_text import text
 from pymon.sources.programs.background import Problems, Program, Run
 from pymon.sources.programs.ntp_text import Peers, Statistics, parse_peers, parse_statistics
-from pymon.sources.programs.process import DIRECTORIES, shown
+from pymon.sources.programs.process import shown
 
 _COMMANDS = ("iostats", "kerninfo", "monstats", "sysinfo", "sysstats")
 _NO_DAEMON = ("Connection refused", "ntpd is not running")
@@ -43,7 +43,7 @@ class Ntpq(Program[Clock]):
     deadline_seconds: ClassVar[float] = 10.0
 
     def __init__(
-        self, *, directories: Sequence[str] = DIRECTORIES, clock: Callable[[], float] = time.monotonic
+        self, *, directories: Sequence[str] | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._ntp = Table(NTP_TABLE, NTP_FIELDS)
         self._syspeer = Table(NTP_SYSPEER_TABLE, NTP_SYSPEER_FIELDS)

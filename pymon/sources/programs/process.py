@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pymon.sources.errors import SourceError
 
-DIRECTORIES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
-"""Where programs are looked for, in order: the system's own directories, never PATH."""
+SYSTEM_DIRECTORIES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""The PATH of programs that are run; they are looked for there where our own PATH has none."""
 
 STDERR_LIMIT_BYTES = 4096
 """What is kept of the messages of a program; the rest is read and dropped."""
@@ -40,8 +40,15 @@ def shown(text: str) -> str:
     return ascii(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "...")
 
 
-def find_program(name: str, directories: Sequence[str] = DIRECTORIES) -> str:
+def program_directories() -> tuple[str, ...]:
+    """Where programs are looked for, in order: PATH without what is relative to wherever we are, then the system's."""
+    own = (word for word in os.environ.get("PATH", "").split(":") if word.startswith("/"))
+    return tuple(dict.fromkeys((*own, *SYSTEM_DIRECTORIES)))
+
+
+def find_program(name: str, directories: Sequence[str] | None = None) -> str:
     """The path of a program. SourceError "nodata" where this machine has none."""
+    directories = program_directories() if directories is None else directories
     for directory in directories:
         path = Path(directory, name)
         if path.is_file() and os.access(path, os.X_OK):
@@ -81,11 +88,11 @@ class Runner:
             raise SourceError("stuck", f"{argv[0]}: process {self._stuck.pid} cannot be killed, so none is started")
         self._stuck = None
         try:
-            process = subprocess.Popen(  # noqa: S603  # a list of words, and the path is the system's
+            process = subprocess.Popen(  # noqa: S603  # a list of words, no shell
                 argv,
                 bufsize=0,
                 cwd="/",
-                env={"LC_ALL": "C", "PATH": ":".join(DIRECTORIES)},
+                env={"LC_ALL": "C", "PATH": ":".join(SYSTEM_DIRECTORIES)},
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -16,7 +16,7 @@ from pymon.catalogue.program_fields import ZFS_FIELDS, ZFS_RATIO_FIELDS, ZFS_TAB
 from pymon.sources.node.kernel_text import text
 from pymon.sources.programs.background import Problems, Program, Run
 from pymon.sources.programs.numbers import hundredths, unsigned
-from pymon.sources.programs.process import DIRECTORIES, shown
+from pymon.sources.programs.process import shown
 
 LIMIT_BYTES = 32 << 20
 """Twenty fields of twenty digits for more datasets than a node has."""
@@ -65,7 +65,7 @@ class Zfs(Program[Space]):
         self,
         *,
         parent: str = "zones",
-        directories: Sequence[str] = DIRECTORIES,
+        directories: Sequence[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """parent: the dataset below which each zone has one of its name."""

@@ -11,7 +11,7 @@ from pymon.catalogue.program_fields import ZPOOL_FIELDS, ZPOOL_HEALTH, ZPOOL_TAB
 from pymon.sources.node.kernel_text import text
 from pymon.sources.programs.background import Problems, Program, Run
 from pymon.sources.programs.numbers import unsigned
-from pymon.sources.programs.process import DIRECTORIES, shown
+from pymon.sources.programs.process import shown
 
 Pools = dict[str, tuple[int | None, ...]]
 """Fields of a pool, in the order of ZPOOL_FIELDS, by its name."""
@@ -53,7 +53,7 @@ class Zpool(Program[Pools]):
     deadline_seconds: ClassVar[float] = 10.0
 
     def __init__(
-        self, *, directories: Sequence[str] = DIRECTORIES, clock: Callable[[], float] = time.monotonic
+        self, *, directories: Sequence[str] | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._table = Table(ZPOOL_TABLE, ZPOOL_FIELDS)
         super().__init__((self._table,), directories=directories, clock=clock)

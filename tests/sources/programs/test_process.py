@@ -62,6 +62,22 @@ def test_the_environment_is_the_c_locale_and_the_system_s_own_directories(run, m
     assert not environment.keys() - {"LC_ALL", "PATH", "PWD", "OLDPWD", "SHLVL", "_"}
 
 
+def test_programs_are_looked_for_in_path_and_then_in_the_system_s_directories(tmp_path, monkeypatch):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in ("true", "only-here"):
+        script(mine, name, "exit 0")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"mine::.:{mine}:/usr/bin")
+    assert find_program("true") == f"{mine}/true"
+    monkeypatch.setenv("PATH", "mine:")
+    assert find_program("true") == "/usr/bin/true"
+    with pytest.raises(SourceError, match=r"^only-here: expected in /usr/sbin, /usr/bin, /sbin, /bin, not there$"):
+        find_program("only-here")
+    monkeypatch.delenv("PATH")
+    assert find_program("true") == "/usr/bin/true"
+
+
 def test_it_has_no_input_and_no_descriptors_of_ours(run):
     with Path(os.devnull).open() as ours:
         assert ours.fileno() > 2
@@ -196,7 +212,8 @@ def test_a_program_is_found_in_the_order_of_the_directories(tmp_path):
     assert found == str(tmp_path / "b" / "it")
 
 
-def test_a_program_that_is_not_there_is_no_data():
+def test_a_program_that_is_not_there_is_no_data(monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin")
     with pytest.raises(SourceError, match="no-such-program: expected in /usr/sbin, /usr/bin, /sbin, /bin") as caught:
         find_program("no-such-program")
     assert caught.value.reason == "nodata"
