@@ -52,11 +52,17 @@ async def registering(
         await made.stop()
 
 
-async def settled(primary: Primary, records: Records, theirs: set[str] | frozenset[str] = frozenset(), before=None):
+async def settled(
+    primary: Primary,
+    records: Records,
+    theirs: set[str] | frozenset[str] = frozenset(),
+    before=None,
+    seconds: float = 30.0,
+) -> None:
     def same() -> bool:
         return all(ours(primary, zone, before or {}) == expected(records, zone, theirs) for zone in records.origins)
 
-    await eventually("the server has the records", same)
+    await eventually("the server has the records", same, seconds)
 
 
 @ALL
@@ -289,19 +295,20 @@ async def test_another_takes_over_within_seconds_and_the_first_can_do_no_harm(
 
 
 @ALL
+@pytest.mark.timeout(300)
 async def test_two_thousand_names_at_once(kind: str, tmp_path: Path, directory: str) -> None:
     records = Records(view(0))
     with started(kind, tmp_path, EMPTY) as primary:
         async with registering(primary, records, directory) as registrar:
-            await settled(primary, records)
+            await settled(primary, records, seconds=90)
             sent = sum(registrar.updates().values())
             registrar.changed(records.update([instance(number, services="") for number in range(1, 335)]))
             assert sum(len(records.content(zone)) for zone in records.origins) > 2000
-            await settled(primary, records)
+            await settled(primary, records, seconds=90)
             assert sum(registrar.updates().values()) - sent < 60
             assert registrar.failures() == {}
             registrar.changed(records.update(removed=[instance(number).uuid for number in range(1, 335)]))
-            await settled(primary, records)
+            await settled(primary, records, seconds=90)
 
 
 async def longest_wait(found: list[float]) -> None:
