@@ -86,7 +86,9 @@ static int read_directly(pm_kstat_reading *reading, pm_kstat_ref kstat, pm_kstat
 /* The library keeps memory for each kstat that comes without any. Lend it ours, which stays in the cache. 1, or 0. */
 static int lend(pm_kstat_reading *reading, kstat_t *kstat)
 {
-	if (!reading->lends || kstat->ks_data != NULL || reserve(reading, kstat->ks_data_size + 1))
+	size_t told = kstat->ks_data_size;
+
+	if (!reading->lends || kstat->ks_data != NULL || reserve(reading, told ? told : 1))
 		return 0;
 	kstat->ks_data = reading->buffer;
 	kstat->ks_data_size = reading->cap;

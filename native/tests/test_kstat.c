@@ -510,6 +510,25 @@ static void data_that_outgrows_what_is_lent(void)
 	stop(reader);
 }
 
+/* It is not lent to; the others still are. */
+static void a_size_that_is_absurd_from_the_start(void)
+{
+	kernel_kstat *memory;
+	pm_kstat *reader;
+
+	make_zone(1);
+	make_zone(2);
+	memory = find(kernel.last_kid - 2);
+	memory->size = SIZE_MAX;
+	reader = start(&by_library);
+	CHECK_INT(pm_kstat_open(reader), 0);
+	collect(reader);
+	CHECK_INT(pm_kstat_failures(reader)[PM_KSTAT_MALFORMED], 1);
+	for (const kstat_t *header = ctl.kc_chain; header; header = header->ks_next)
+		CHECK((header->ks_data != NULL) == (header->ks_kid == memory->header.ks_kid));
+	stop(reader);
+}
+
 static void a_library_with_memory_of_its_own(void)
 {
 	pm_kstat_library library = by_library;
@@ -550,6 +569,7 @@ int main(void)
 		churn(libraries[i]);
 	}
 	data_that_outgrows_what_is_lent();
+	a_size_that_is_absurd_from_the_start();
 	a_library_with_memory_of_its_own();
 	an_open_that_fails();
 	return check_result("test_kstat");

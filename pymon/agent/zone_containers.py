@@ -101,7 +101,7 @@ class ZoneContainers:
         *,
         patience_seconds: float,
     ) -> None:
-        """patience_seconds: how long configurations are read here; those of the zones that are left, after `start`.
+        """patience_seconds: after which no more configurations are read here; those that are left are after `start`.
 
         Raises SourceError when the chain cannot be read.
         """
@@ -129,12 +129,11 @@ class ZoneContainers:
         self._polled: asyncio.Future[_Collected] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._scratches: list[list[Table]] = []
-        self._patience_seconds = patience_seconds
-        self._outline_from = math.inf
+        self._outline_from = time.monotonic() + patience_seconds
         first = self._look(_NOTHING)
         if first.error is not None:
             raise first.error
-        self._patience_seconds = self._outline_from = math.inf
+        self._outline_from = math.inf
         self._apply(first)
         self._thread = HandleThread("pymon-kstat")
 
@@ -241,7 +240,6 @@ class ZoneContainers:
     def _note(self, changes: Sequence[Change]) -> None:
         if any(isinstance(change, ZoneAppeared) for change in changes):
             self._configuration.refresh()
-        self._outline_from = time.monotonic() + self._patience_seconds
         details: dict[int, ZoneDetails] = {}
         for change in changes:
             if isinstance(change, ZoneAppeared):
