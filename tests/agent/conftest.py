@@ -1,7 +1,9 @@
-"""Nodes of illumos for this folder's tests."""
+"""Nodes of illumos, and logs that are looked at, for this folder's tests."""
 
 from __future__ import annotations
 
+import gc
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,3 +30,14 @@ def node(empty_node: ZoneHost) -> ZoneHost:
     empty_node.double.load(CHAIN)
     empty_node.configure_chain()
     return empty_node
+
+
+@pytest.fixture
+def no_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing here may log a traceback, or an error that its test does not take out."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    gc.collect()
+    for record in caplog.records:
+        assert record.levelno < logging.ERROR, record.getMessage()
+        assert not record.exc_info
