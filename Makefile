@@ -10,20 +10,31 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export WERROR := 1
 
-NATIVE_C := $(wildcard native/core/*.c native/linux/*.c native/dns/*.c native/illumos/*.c)
+BPF_C := $(wildcard native/bpf/*.bpf.c)
+NATIVE_C := $(filter-out $(BPF_C),$(wildcard native/core/*.c native/linux/*.c native/dns/*.c native/illumos/*.c native/bpf/*.c))
 NATIVE_H := $(wildcard native/*/*.h)
 NATIVE_TESTS := $(patsubst native/tests/%.c,%,$(wildcard native/tests/test_*.c native/tests/fuzz_*.c))
 FUZZ_TARGETS := $(filter fuzz_%,$(NATIVE_TESTS))
+THREADED := $(filter test_reader% test_dns,$(NATIVE_TESTS))
 CYTHON := $(wildcard native/cython/*.pyx native/cython/*.pxd native/cffi/*.py)
-CFLAGS := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -Werror -Inative/core -Inative/linux -Inative/dns -Inative/illumos
+CFLAGS := -std=c11 -D_GNU_SOURCE -D__EXTENSIONS__ -g -Wall -Wextra -Werror -Inative/core -Inative/linux -Inative/dns -Inative/illumos -Inative/bpf
+RUNTIME := requirements/runtime.in requirements/agent.in requirements/proxy.in requirements/top.in
 SANITIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZ_SECONDS ?= 60
+TEST_PROCESSES ?= 2
 
 .PHONY: help
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # --- set-up -----------------------------------------------------------------------------------
+
+# $(call begin,WHAT) and $(end): what a step does, and how long it took.
+# At a terminal it is bold, unless NO_COLOR is set.
+begin = bold=; plain=
+begin += ; if [ -t 1 ] && [ -z "$${NO_COLOR:-}" ] && [ "$${TERM:-dumb}" != dumb ]; then bold=$$'\e[1m'; plain=$$'\e[0m'; fi
+begin += ; echo "$${bold}make: $(1)$${plain}"; SECONDS=0
+end = echo "make:   $$SECONDS s"
 
 # $(call apt,FILE): as root, install what FILE lists and the machine has not; else say what is missing.
 # Services that come with a package are neither started nor enabled.
@@ -48,8 +59,9 @@ if [ ! -e "$$policy" ]; then
 	printf '#!/bin/sh\nexit 101\n' >"$$policy"
 	chmod +x "$$policy"
 fi
-echo "installing Debian packages:$$missing"
+$(call begin,Debian packages:$$missing)
 apt-get install -qq --no-install-recommends $$missing >/dev/null
+$(end)
 if command -v systemctl >/dev/null; then
 	dpkg -L $$missing | sed -nE 's|^(/usr)?/lib/systemd/system/([^/@]+\.service)$$|\2|p' | xargs -r systemctl disable --quiet
 fi
@@ -61,7 +73,7 @@ endef
 
 HAS_APT := $(shell command -v apt-get)
 
-.PHONY: packages-build packages-test packages-vm
+.PHONY: packages-build packages-test packages-vm packages-deb
 packages-build:
 	@$(if $(HAS_APT),$(call apt,apt-packages-build.txt),$(no_apt))
 
@@ -71,29 +83,52 @@ packages-test:
 packages-vm:
 	@$(if $(HAS_APT),$(call apt,apt-packages-vm.txt),$(no_apt))
 
-$(VENV)/.installed: requirements/dev.txt | packages-build
+packages-deb:
+	@$(if $(HAS_APT),$(call apt,apt-packages-deb.txt),$(no_apt))
+
+# pip says errors only: its warnings are about where it looks for packages, which is the machine's affair.
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+
+$(VENV)/.made: | packages-build
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON): not found; name a Python >= 3.11 with PYTHON="; exit 1; }
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
 		echo "$(PYTHON) is $$($(PYTHON) -V); pymon needs Python >= 3.11: name one with PYTHON="
 		exit 1
 	}
+	$(call begin,a virtual environment in $(VENV) with $$($(PYTHON) -V))
 	$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment: install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(end)
 	touch $@
 
-$(VENV)/.editable: $(VENV)/.installed setup.py pyproject.toml requirements/runtime.in
-	PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps -e .
+$(VENV)/.runtime: requirements/runtime.txt requirements/build.txt $(VENV)/.made
+	@$(call begin,the Python packages that pymon runs with and is built with)
+	$(PIP) install --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	$(end)
 	touch $@
 
-$(VENV)/.built: $(VENV)/.editable $(NATIVE_C) $(NATIVE_H) $(CYTHON)
-	@$(BIN)/python setup.py --quiet build_ext --inplace
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+	@$(call begin,the Python packages that pymon is tested and checked with)
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	$(end)
+	touch $@
+
+$(VENV)/.built: $(VENV)/.runtime setup.py $(NATIVE_C) $(BPF_C) $(NATIVE_H) $(CYTHON)
+	@$(call begin,the native parts: compiled)
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	$(end)
+	touch $@
+
+$(VENV)/.editable: pyproject.toml setup.py $(RUNTIME) | $(VENV)/.built
+	@$(call begin,the command $(BIN)/pymon)
+	$(PIP) install --no-build-isolation --no-deps -e .
+	$(end)
 	touch $@
 
 .PHONY: venv
-venv: $(VENV)/.installed ## the virtual environment with the locked dependencies
+venv: $(VENV)/.dev ## the virtual environment with the locked dependencies
 
 .PHONY: build
-build: $(VENV)/.built ## the native parts, and pymon installed in the environment from this folder
+build: $(VENV)/.built $(VENV)/.editable ## the native parts, and pymon installed in the environment from this folder
 
 .PHONY: run
 run: build ## everything on this machine: pymon up
@@ -102,8 +137,8 @@ run: build ## everything on this machine: pymon up
 # --- tests and checks ---------------------------------------------------------------------------
 
 .PHONY: test
-test: packages-test build native-test ## all set-up and every test but the slow ones; says what is skipped and why
-	@$(BIN)/python -m pytest
+test: packages-test venv build native-test ## all set-up and every test but the slow ones; says what is skipped and why
+	@$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --no-loadscope-reorder
 
 .PHONY: check
 check: venv native-warnings ## the quick loop: format, lint, types, layers
@@ -126,21 +161,21 @@ build/$(1)/%.o: %.c $(NATIVE_H) Makefile | packages-build
 
 build/$(1)/parts.a: $(NATIVE_C:%.c=build/$(1)/%.o)
 	@rm -f $$@
-	ar rcs $$@ $$^
+	$$(AR) rcs $$@ $$^
 
 build/$(1)/%: native/tests/%.c build/$(1)/parts.a
 	@$$(CC) $$(CFLAGS) $$(FLAGS) -o $$@ $$^ -pthread
 endef
-$(foreach directory,native native-san native-tsan,$(eval $(call variant,$(directory))))
+$(foreach directory,native native-san native-tsan native-arm64,$(eval $(call variant,$(directory))))
 
 build/fuzz/%: native/tests/%.c $(NATIVE_C) $(NATIVE_H) Makefile
 	@mkdir -p $(@D)
 	clang $(CFLAGS) $(SANITIZE) -fsanitize=fuzzer -DPYMON_LIBFUZZER -o $@ $< $(NATIVE_C) -pthread
 
-# $(call run,PROGRAM...): each in turn; what is fuzzed elsewhere runs its seeds.
+# $(call run,PROGRAM...): each in turn, by RUNNER where another machine's are run; what is fuzzed elsewhere runs its seeds.
 define run
 for test in $(1); do
-	timeout 300 "$$test" $$(ls -d "native/tests/seeds/$$(basename "$$test")" 2>/dev/null) || { echo "$$test failed"; exit 1; }
+	timeout 300 $(RUNNER) "$$test" $$(ls -d "native/tests/seeds/$$(basename "$$test")" 2>/dev/null) || { echo "$$test failed"; exit 1; }
 done
 endef
 
@@ -156,16 +191,24 @@ native-san: $(NATIVE_TESTS:%=build/native-san/%) ## the same under the address, 
 
 .PHONY: native-tsan
 native-tsan: FLAGS := -O1 -fsanitize=thread $(if $(findstring clang,$(CC)),,-Wno-tsan)
-native-tsan: build/native-tsan/test_reader build/native-tsan/test_dns ## what has threads under the thread sanitizer
+native-tsan: $(THREADED:%=build/native-tsan/%) ## what has threads under the thread sanitizer
 	@for test in $^; do
 		TSAN_OPTIONS="halt_on_error=1 suppressions=native/tests/tsan.supp" timeout 300 setarch -R "$$test"
 	done
 
+.PHONY: native-arm64
+native-arm64: CC := aarch64-linux-gnu-gcc
+native-arm64: AR := aarch64-linux-gnu-ar
+native-arm64: FLAGS := -O2
+native-arm64: RUNNER := qemu-aarch64-static -L /usr/aarch64-linux-gnu
+native-arm64: packages-deb $(NATIVE_TESTS:%=build/native-arm64/%) ## the same compiled for aarch64, and run by qemu
+	@$(call run,$(filter build/%,$^))
+
 # Finds stay in build/fuzz: a crash as a file of its own, what reached new code in the corpus.
 .PHONY: fuzz
-ifeq ($(shell command -v clang),)
+ifeq ($(wildcard $(shell clang --print-runtime-dir 2>/dev/null)/libclang_rt.fuzzer*.a),)
 fuzz:
-	@echo "clang: not found; nothing was fuzzed (the seeds run in make native-test)"
+	@echo "clang with libFuzzer (libclang-rt-14-dev): not found; nothing was fuzzed (the seeds run in make native-test)"
 else
 fuzz: $(FUZZ_TARGETS:%=build/fuzz/%) ## fuzz the C parts, FUZZ_SECONDS for each target
 	@for target in $(FUZZ_TARGETS); do
@@ -177,17 +220,87 @@ fuzz: $(FUZZ_TARGETS:%=build/fuzz/%) ## fuzz the C parts, FUZZ_SECONDS for each 
 endif
 
 .PHONY: vm-test
-vm-test: packages-vm build ## tests that boot a virtual machine
+vm-test: packages-vm venv build ## tests that boot a virtual machine
 	@$(BIN)/python -m pytest -m vm tests/vm
 
+FRESH ?= run test
+
+.PHONY: fresh-test
+fresh-test: ## README's two commands on a bare Debian of debootstrap, as root; FRESH=run for the first alone
+	@tests/fresh/fresh.sh $(FRESH)
+
 .PHONY: soak
-soak: packages-test build ## tests that run for a long time
+soak: packages-test venv build ## tests that run for a long time
 	@$(BIN)/python -m pytest -m soak
 
 .PHONY: bench
-bench: packages-test build ## the benchmarks: ratios against the floor and peers; as root, for its cgroups
+bench: packages-test venv build ## the benchmarks: ratios against the floor and peers; as root, for its cgroups
 	@$(BIN)/python -m bench
 	$(BIN)/python -m pytest -q bench
+
+# --- packages -----------------------------------------------------------------------------------
+
+$(VENV)/.packages: requirements/packages.txt $(VENV)/.dev
+	@$(call begin,the Python packages that packages are made and checked with)
+	$(PIP) install --require-hashes -r requirements/packages.txt
+	$(end)
+	touch $@
+
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' pymon/__init__.py)
+
+.PHONY: sdist
+sdist: $(VENV)/.runtime ## the source package in dist, which gcc alone builds
+	@rm -rf dist/pymon-*.tar.gz *.egg-info
+	$(BIN)/python setup.py --quiet --quiet sdist
+
+# From the sdist: a wheel of this folder has what an earlier build left in build/.
+.PHONY: wheel
+wheel: sdist $(VENV)/.packages ## a wheel of this Python in dist, from the source package, for the oldest glibc it runs with
+	@rm -rf build/wheel dist/pymon-*.whl
+	$(call begin,a wheel)
+	$(PIP) wheel --no-build-isolation --no-deps -w build/wheel dist/pymon-$(VERSION).tar.gz
+	PATH="$(CURDIR)/$(BIN):$$PATH" auditwheel repair -w dist build/wheel/*.whl
+	$(end)
+	ls dist/*.whl
+
+# The source package, with what depends on the version and the commit filled in.
+.PHONY: deb
+deb: sdist packages-build packages-deb ## Debian packages in dist: pymon, pymon-agent, pymon-proxy
+	@rm -rf build/deb dist/pymon*.deb
+	mkdir -p build/deb
+	tar -xzf dist/pymon-$(VERSION).tar.gz -C build/deb
+	cd build/deb/pymon-$(VERSION)
+	cp -r deploy/debian debian
+	needed=$$(sed 's/#.*//' $(CURDIR)/apt-packages-build.txt | xargs | sed 's/ /, /g')
+	sed -i "s/@BUILD_DEPENDS@/$$needed/" debian/control
+	sed -i "s/@VERSION@/$(VERSION)/; s/@DATE@/$$(git -C $(CURDIR) log -1 --format=%cD)/" debian/changelog
+	$(call begin,Debian packages)
+	dpkg-buildpackage --build=binary --no-sign >../log 2>&1 || { tail -30 ../log; exit 1; }
+	$(end)
+	lintian --fail-on error,warning ../pymon_*.changes || { echo "lintian: see above"; exit 1; }
+	mv ../pymon*.deb $(CURDIR)/dist
+
+BASE ?= debian:bookworm-slim
+IMAGE ?= pymon:$(VERSION)
+
+# Without cgroups of its own, so that it is built where crun cannot make any.
+.PHONY: image
+image: ## an image with the Debian package in dist, on the Debian BASE, by podman
+	@podman build --isolation=chroot --network=host --build-arg BASE=$(BASE) -t $(IMAGE) -f deploy/Containerfile dist
+
+PACKAGES ?= deb units wheel sdist image
+
+.PHONY: package-test
+package-test: wheel deb packages-deb packages-vm ## what is in dist, installed and run on bare Debians (debootstrap), as root; PACKAGES=deb for one alone
+	@tests/packages/packages.sh $(PACKAGES)
+
+.PHONY: kubernetes-check
+kubernetes-check: $(VENV)/.packages ## deploy/kubernetes, put together by kubectl, against the schemas of two versions of Kubernetes
+	@mkdir -p build
+	kubectl kustomize deploy/kubernetes >build/kubernetes.yaml
+	for version in 1.30 1.37; do
+		$(BIN)/kubernetes-validate --strict --kubernetes-version "$$version" build/kubernetes.yaml
+	done
 
 # --- housekeeping -------------------------------------------------------------------------------
 
@@ -196,8 +309,11 @@ COMPILE := $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe
 
 .PHONY: lock
 lock: venv ## requirements/*.txt anew from requirements/*.in
-	@$(COMPILE) -o requirements/runtime.txt requirements/runtime.in
+	@$(COMPILE) -o requirements/runtime.txt $(RUNTIME)
+	$(COMPILE) -o requirements/build.txt requirements/build.in
 	$(COMPILE) -o requirements/dev.txt requirements/dev.in
+	$(COMPILE) -o requirements/packages.txt requirements/packages.in
+	$(COMPILE) -o requirements/docs.txt requirements/docs.in
 	if grep -nE '^-|://' requirements/*.txt; then
 		echo "requirements: a lock names packages, versions and hashes, and no place to get them from"
 		exit 1
@@ -205,9 +321,29 @@ lock: venv ## requirements/*.txt anew from requirements/*.in
 
 .PHONY: clean
 clean: ## everything that was made here
-	@rm -rf $(VENV) build dist *.egg-info pymon/_native/*.so .*_cache .hypothesis .benchmarks
+	@rm -rf $(VENV) build dist *.egg-info pymon/_native/*.so pymon/_native/*.o .*_cache .hypothesis .benchmarks
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
+.PHONY: man
+man: build ## manual pages of all commands in build/man
+	@$(BIN)/python docs/man.py build/man
+
+$(VENV)/.docs: requirements/docs.txt $(VENV)/.dev
+	@$(call begin,the Python packages that the documents are made with)
+	$(PIP) install --require-hashes -r requirements/docs.txt
+	$(end)
+	touch $@
+
+# A browser must get nothing that a page is made of from anywhere else.
 .PHONY: docs
-docs: build ## docs/metrics.md from the catalogue
-	@$(BIN)/python -m pymon.catalogue.document > docs/metrics.md
+docs: build $(VENV)/.docs ## the pages that are generated in docs, and all documents as a site in build/site
+	@$(BIN)/python docs/metrics.py >docs/metrics.md
+	$(BIN)/python docs/configuration.py >docs/configuration.md
+	rm -rf build/docs build/site
+	mkdir -p build/docs
+	cp --parents README.md CHANGELOG.md docs/*.md docs/*.svg bench/README.md bench/results/*.md deploy/*.y*ml build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	if grep -rnoE --include='*.html' '(src|<link[^>]* href)="(https?:)?//[^"]*"' build/site; then
+		echo "docs: the site refers to another one"
+		exit 1
+	fi

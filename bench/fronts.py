@@ -18,6 +18,8 @@ from pathlib import Path
 from bench import nginx, stub
 from bench.load import CPU, HOST, Account, Front
 from bench.world import ROOT, Agent, Cgroups, Client, agent
+from pymon.directory.authority import CERTIFICATE_FILE
+from pymon.directory.data_dir import AUTHORITY_FOLDER
 
 CONTAINERS = 1000
 EXTRA_NODES, EXTRA_CONTAINERS = 9, 11_000
@@ -42,7 +44,7 @@ def pymon(data: Path, *arguments: str | Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """Accounts, their certificates and the fronts' own, all by one authority, in `place`."""
+    """Accounts, their certificates and the fronts' own, in `place`."""
 
     place: Path
 
@@ -53,8 +55,13 @@ class Identities:
 
     @property
     def authority(self) -> Path:
-        """The authority's certificate."""
+        """The authority of the fronts' certificate."""
         return self.place / "server/ca-cert.pem"
+
+    @property
+    def tenants(self) -> Path:
+        """The authority of the accounts' certificates."""
+        return self.data / AUTHORITY_FOLDER / CERTIFICATE_FILE
 
     @property
     def certificate(self) -> Path:
@@ -63,11 +70,11 @@ class Identities:
 
     @property
     def key(self) -> Path:
-        """Its key."""
+        """The key of the fronts' certificate."""
         return self.place / "server/server-key.pem"
 
     def account(self, name: str, connections: int = 1, rate: float = 0) -> Account:
-        """The load of an account."""
+        """Return the load of an account with its credentials. rate: requests a second, 0 for as many as it gets."""
         own = self.place / name
         return Account(name, connections, rate, own / f"{name}-cert.pem", own / f"{name}-key.pem")
 
@@ -85,7 +92,7 @@ def identities(place: Path) -> Identities:
 
 @contextlib.contextmanager
 def pymon_front(
-    name: str, place: Path, known: Identities, nodes: Sequence[str], expected: dict[str, int]
+    name: str, place: Path, known: Identities, nodes: Sequence[str], expected: dict[str, int], *flags: str
 ) -> Iterator[Front]:
     """`pymon proxy` before agents at `nodes`, once it knows as many containers of each account as expected."""
     data = place / f"pymon-{name}"
@@ -93,9 +100,20 @@ def pymon_front(
     for number, url in enumerate(nodes):
         pymon(data, "node", "create", f"node{number}", url)
     port = nginx.free_port()
-    command = ["taskset", "-c", nginx.FRONT_CPU, sys.executable, "-m", "pymon", "proxy", "--data-dir", data]
+    command = [
+        "taskset",
+        "-c",
+        nginx.FRONT_CPU,
+        sys.executable,
+        "-m",
+        "pymon",
+        "proxy",
+        "--data-dir",
+        data,
+        "--drain=0",
+    ]
     command += [f"--web.listen-address=127.0.0.1:{port}", f"--telemetry.listen-address=127.0.0.1:{nginx.free_port()}"]
-    command += [f"--tls.cert-file={known.certificate}", f"--tls.key-file={known.key}", f"--zone={ZONE}"]
+    command += [f"--tls.cert-file={known.certificate}", f"--tls.key-file={known.key}", f"--zone={ZONE}", *flags]
     with (place / f"{name}.log").open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, stderr=log)
     try:
@@ -109,14 +127,14 @@ def pymon_front(
         process.wait(20)
 
 
-def get(front: Front, account: Account, path: str) -> tuple[int, bytes]:
-    """Status and body."""
+def get(front: Front, account: Account, path: str, coding: str = "identity") -> tuple[int, bytes]:
+    """Status and body, in the content coding that is asked for."""
     context = ssl.create_default_context(cafile=str(front.authority))
     context.check_hostname = False
     assert account.certificate
     context.load_cert_chain(account.certificate, account.key)
     client = http.client.HTTPSConnection("127.0.0.1", front.port, context=context)
-    client.request("GET", path, headers={"Host": HOST, "Accept-Encoding": "identity"})
+    client.request("GET", path, headers={"Host": HOST, "Accept-Encoding": coding})
     answer = client.getresponse()
     body = answer.read()
     client.close()
@@ -151,10 +169,13 @@ class Setup:
 
 
 @contextlib.contextmanager
-def stub_nodes(inventory: Path, port: int) -> Iterator[None]:
-    """The stub of bench.stub."""
+def stub_nodes(inventory: Path, port: int, nodes: int, containers: int, account: str) -> Iterator[None]:
+    """Run bench.stub on the core of the load. It answers for the agents of all nodes.
+
+    inventory: of the first node. nodes, containers: further nodes, and how many containers of `account` each has.
+    """
     command = ["taskset", "-c", CPU, sys.executable, "-m", "bench.stub", f"{port}", inventory]
-    process = subprocess.Popen([*command, f"{EXTRA_NODES}", f"{EXTRA_CONTAINERS}", "other"], cwd=ROOT)
+    process = subprocess.Popen([*command, f"{nodes}", f"{containers}", account], cwd=ROOT)
     try:
         nginx.wait_for(port, process, "the stub")
         yield
@@ -191,14 +212,14 @@ def set_up(place: Path, groups: Cgroups) -> Iterator[Setup]:
         bodies, owned = capture(real, groups.parent, place / "inventory.json")
         counts = {name: len(uuids) for name, uuids in owned.items()}
         stubs = nginx.free_port()
-        start(stub_nodes(place / "inventory.json", stubs))
+        start(stub_nodes(place / "inventory.json", stubs, EXTRA_NODES, EXTRA_CONTAINERS, "other"))
         captured = start(nginx.static(place, bodies, stubs))
         peers = {
             "agent": nginx.Peer(real.port),
             "captured": nginx.Peer(captured.port),
             "quota": nginx.Peer(captured.port, QUOTA, 10 * QUOTA),
         }
-        running = start(nginx.fronts(place, peers, known.certificate, known.key, known.authority))
+        running = start(nginx.fronts(place, peers, known.certificate, known.key, known.authority, known.tenants))
         fronts = {f"nginx {name}": front for name, front in running.items()}
         behind = f"http://127.0.0.1:{captured.port}"
         extra = [f"http://{stub.address_of(number)}:{stubs}" for number in range(1, EXTRA_NODES + 1)]

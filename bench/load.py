@@ -43,26 +43,35 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """What is asked. pid: the one process that answers; authority: of its certificate, None for plain HTTP."""
+    """What is asked. pid: the process that answers, or whose children do; authority: of its certificate, None for plain
+    HTTP.
+    """
 
     name: str
     port: int
     pid: int
     authority: Path | None = None
 
+    def children(self) -> list[int]:
+        """The children of the process."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
     def cpu_seconds(self) -> float:
-        """CPU time of the process so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """CPU time of the process and its children so far."""
+        spent = 0
+        for pid in (self.pid, *self.children()):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            spent += int(fields[11]) + int(fields[12])
+        return spent / os.sysconf("SC_CLK_TCK")
 
 
 class Load:
     """The program, compiled into `directory`."""
 
     def __init__(self, directory: Path) -> None:
-        self._program = directory / "load"
+        self.program = directory / "load"
         source = ROOT / "bench/load.c"
-        subprocess.run(["gcc", "-std=c11", "-O2", "-o", self._program, source, "-lssl", "-lcrypto"], check=True)
+        subprocess.run(["gcc", "-std=c11", "-O2", "-o", self.program, source, "-lssl", "-lcrypto"], check=True)
 
     def run(
         self,
@@ -78,7 +87,7 @@ class Load:
 
         RuntimeError where connections broke, or requests had no answer or another than expected.
         """
-        command: list[str | Path] = ["taskset", "-c", CPU, self._program, "-a", f"127.0.0.1:{front.port}"]
+        command: list[str | Path] = ["taskset", "-c", CPU, self.program, "-a", f"127.0.0.1:{front.port}"]
         command += ["-d", f"{seconds}", "-w", f"{warm_up_seconds}", "-t", f"{squads_of}"]
         if front.authority is not None:
             command += ["-C", front.authority, "-n", HOST]

@@ -68,7 +68,7 @@ _FRONT = """
     ssl_protocols TLSv1.3;
     ssl_certificate {certificate};
     ssl_certificate_key {key};
-    ssl_client_certificate {authority};
+    ssl_client_certificate {tenants};
     ssl_verify_client on;
     location ~ ^/v1/[0-9a-f-]+/metrics$ {{
       limit_req zone={name} burst={burst} nodelay;
@@ -144,9 +144,12 @@ def static(place: Path, bodies: Mapping[str, bytes], inventory: int) -> Iterator
 
 @contextlib.contextmanager
 def fronts(
-    place: Path, peers: Mapping[str, Peer], certificate: Path, key: Path, authority: Path
+    place: Path, peers: Mapping[str, Peer], certificate: Path, key: Path, authority: Path, tenants: Path
 ) -> Iterator[dict[str, Front]]:
-    """One nginx that is the proxy before each of `peers`, each on a port of its own."""
+    """One nginx that is the proxy before each of `peers`, each on a port of its own.
+
+    authority: of its certificate. tenants: of its clients'.
+    """
     ports = {name: free_port() for name in peers}
     http = ""
     for name, peer in peers.items():
@@ -157,7 +160,7 @@ def fronts(
             port=ports[name],
             certificate=certificate,
             key=key,
-            authority=authority,
+            tenants=tenants,
             burst=peer.burst,
         )
     with _running(place / "front", http, next(iter(ports.values())), FRONT_CPU) as pid:

@@ -93,7 +93,7 @@ def rounds(runs: dict[str, Callable[[], Result]]) -> dict[str, list[Result]]:
 
 
 def median(got: list[Got], field: str) -> float:
-    """Of the rounds."""
+    """Return the median of a field over all rounds."""
     return statistics.median(one[field] for one in got)
 
 
@@ -176,7 +176,7 @@ def check(setup: Setup) -> None:
 
 
 def measure() -> dict[str, object]:
-    """All figures."""
+    """Return the figures of the proxy beside nginx, after making sure that both answer the same."""
     with (
         tempfile.TemporaryDirectory() as place,
         cgroups(CONTAINERS) as groups,

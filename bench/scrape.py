@@ -41,7 +41,7 @@ class Floor:
         )
 
     def round_seconds(self) -> float:
-        """Read everything once."""
+        """Have the program read all files once, and return the seconds that it took."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write("\n")
@@ -49,7 +49,7 @@ class Floor:
         return int(self._process.stdout.readline()) / 1e9
 
     def close(self) -> None:
-        """Stop it."""
+        """End the program, and wait until it has ended."""
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait()
@@ -67,7 +67,7 @@ def floor(groups: Cgroups) -> Iterator[Floor]:
 
 
 def timed(client: Client, *, gzip: bool) -> float:
-    """Seconds of one scrape."""
+    """Scrape once, and return the seconds from the request to the end of the answer."""
     start = time.perf_counter()
     client.get("/metrics", gzip=gzip)
     return time.perf_counter() - start

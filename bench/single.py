@@ -17,7 +17,7 @@ SECONDS = 5
 CONNECTIONS = 16
 ROUNDS = 3
 
-_BARE = """
+BARE = """
 import asyncio, uvloop
 from aiohttp import web
 
@@ -81,7 +81,7 @@ def load(url: str, *flags: str) -> float:
 @contextlib.contextmanager
 def bare_handler(size: int, *, cpu: str) -> Iterator[int]:
     """The port of an aiohttp application on uvloop that answers `size` bytes and does nothing."""
-    program = ["taskset", "-c", cpu, sys.executable, "-c", _BARE % size]
+    program = ["taskset", "-c", cpu, sys.executable, "-c", BARE % size]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout

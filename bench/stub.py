@@ -69,7 +69,7 @@ async def serve(port: int, documents: dict[str, bytes]) -> None:
 
 
 def main() -> None:
-    """Serve what the arguments say."""
+    """Serve for ever. Arguments: port, file of an inventory, nodes, containers of each, their owner."""
     port, inventory, nodes, containers, owner = sys.argv[1:]
     documents = {"127.0.0.1": Path(inventory).read_bytes()}
     for number in range(1, int(nodes) + 1):

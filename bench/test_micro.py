@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pymon._native.renderer import Body, Labels, decimal
 from pymon._native.table import Table
-from pymon.catalogue.node import NODE
-from pymon.catalogue.node_fields import MEMINFO_COUNT_FIELDS, MEMINFO_KIB_FIELDS
 from pymon.exposition.compile import compile_catalogue
 from pymon.exposition.compression import gzip
 from pymon.exposition.negotiation import negotiate
+from pymon.sources.node import NODE_METRICS
+from pymon.sources.node.meminfo import MEMINFO_COUNT_FIELDS, MEMINFO_KIB_FIELDS
 
 PROMETHEUS_2_53 = (
     "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
@@ -32,7 +32,7 @@ def test_scan_meminfo(benchmark) -> None:
 def test_render_meminfo(benchmark) -> None:
     table = meminfo()
     table.scan_keyed(table.add_row(), Path("/proc/meminfo").read_bytes())
-    compiled = compile_catalogue(NODE, {table.name: table.columns})
+    compiled = compile_catalogue(NODE_METRICS, {table.name: table.columns})
     body = Body()
 
     def render() -> int:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,12 +98,13 @@ class Agent:
 
 
 @contextlib.contextmanager
-def agent(parent: str, *flags: str, cpus: str | None = None) -> Iterator[Agent]:
-    """An agent for the cgroups below `parent`, ready to answer. cpus: pinned to these."""
+def agent(parent: str, *flags: str, cpus: str | None = None, prefix: Sequence[str] = ()) -> Iterator[Agent]:
+    """An agent for the cgroups below `parent`, ready to answer. cpus: pinned to these. prefix: a program to run it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [
+        *prefix,
         sys.executable,
         "-m",
         "pymon",
@@ -140,19 +141,25 @@ class Client:
         self._buffer = bytearray(64 << 20)
 
     def get(self, path: str, *, gzip: bool = False) -> memoryview:
-        """The body of a GET. RuntimeError unless the status is 200."""
+        """The body of a GET. RuntimeError unless the status is 200; ConnectionError at the end of the connection."""
         coding = "gzip" if gzip else "identity"
         self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept-Encoding: {coding}\r\n\r\n".encode())
         view = memoryview(self._buffer)
         got = 0
         end = -1
         while end < 0:
-            got += self._socket.recv_into(view[got:])
+            got += self._received(view[got:])
             end = self._buffer.find(b"\r\n\r\n", 0, got)
         head = bytes(view[:end]).lower()
         if not head.startswith(b"http/1.1 200"):
             raise RuntimeError(head.decode())
         length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
         while got < end + 4 + length:
-            got += self._socket.recv_into(view[got:])
+            got += self._received(view[got:])
         return view[end + 4 : end + 4 + length]
+
+    def _received(self, view: memoryview) -> int:
+        got = self._socket.recv_into(view)
+        if not got:
+            raise ConnectionError("the agent has closed the connection")
+        return got

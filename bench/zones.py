@@ -25,7 +25,7 @@ NOTHING = frozenset[str]()
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Seconds of one call."""
+    """Call once, and return the seconds that it took."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -146,7 +146,7 @@ def growth(double: Double, zones: int) -> dict[str, float]:
 
 
 def measure(zones: int = 10_000) -> dict[str, object]:
-    """Everything of so many zones."""
+    """Return all figures of the kstat reader with so many zones of the libkstat double."""
     double = Double()
     double.generate(zones)
     try:

@@ -1,34 +1,36 @@
-r"""Options of a command: one table gives its flags, its environment variables, its YAML keys and its help.
+r"""Options of a command. One table defines its flags, environment variables, YAML keys and help.
 
-An option is named as its flag is spelled (``web.listen-address``). The variable is ``PYMON_WEB_LISTEN_ADDRESS``; an
-empty one counts as not set, and a list is separated by commas (``\,`` is a comma). In the file ``--config.file``
-names, the key is nested by its dots (``web: {listen-address: [...]}``) or dotted, wholly or partly. The flag wins
-over the variable, the variable over the file, the file over the default; a list is taken whole from one of them.
+The name of an option is its flag without dashes (``web.listen-address``). Its variable is ``PYMON_WEB_LISTEN_ADDRESS``.
+An empty variable counts as not set. Items of a list are separated by commas (``\,`` is a literal comma). In the file of
+``--config.file``, the key is nested at its dots (``web: {listen-address: [...]}``) or written with dots, fully or
+partly. Flags override variables, variables override the file, and the file overrides defaults. A list comes from one of
+them; lists are not merged.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import math
 import re
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-
-import yaml
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, ParamSpec, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+_log = logging.getLogger(__name__)
+
 MAX_FILE_BYTES = 1 << 20
-"""A configuration file above this is an error."""
+"""A larger configuration file is an error."""
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used; the text is one line: where, which key, what was expected, what it is."""
+    """The configuration is not valid. The text is one line: the place, the key, what was expected, what was found."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
@@ -39,24 +41,24 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: `host` is a name or a numeric address without brackets, empty for every address."""
+    """An address to listen on. host: a name or a numeric address without brackets, "" for all addresses."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
-        """As it is written in a flag."""
+        """Return the text that a flag takes."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
-    """A socket in the file system to listen on."""
+    """A Unix socket to listen on."""
 
     path: Path
 
     def __str__(self) -> str:
-        """As it is written in a flag."""
+        """Return the text that a flag takes."""
         return f"{_UNIX}{self.path}"
 
 
@@ -67,8 +69,8 @@ Listen = Address | UnixAddress
 class Kind:
     """A type of option.
 
-    parse: from the text of a flag or a variable; from_yaml: from a YAML value. Both raise ValueError with what was
-    expected.
+    metavar: the placeholder of the value in the help. parse: converts the text of a flag or a variable. from_yaml:
+    converts a YAML value. Both raise ValueError whose text is what was expected.
     """
 
     metavar: str
@@ -77,17 +79,17 @@ class Kind:
 
 
 def shown(value: object) -> str:
-    """A value for an error text: short, on one line."""
+    """Return a value for an error text: at most 60 characters of ASCII on one line."""
     text = ascii(value)
     return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004
 
 
 def _scalar(parse: Callable[[str], Any], expected: str) -> Callable[[Any], Any]:
-    """The YAML side of a kind that is written as a string."""
+    """Return the `from_yaml` of a kind whose YAML values are strings."""
 
     def from_yaml(value: Any) -> Any:
         if not isinstance(value, str):
-            raise ValueError(expected)  # noqa: TRY004  # the one error a kind may raise
+            raise ValueError(expected)  # noqa: TRY004  # a kind may raise only ValueError
         return parse(value)
 
     return from_yaml
@@ -134,7 +136,10 @@ _DURATION_EXPECTED = "a duration such as 10s, 1m or 1h30m"
 
 
 def parse_seconds(text: str) -> float:
-    """Seconds of a duration as Prometheus writes it (``1h30m``, ``250ms``); ``0`` needs no unit."""
+    """Return the seconds of a duration in Prometheus's notation (``1h30m``, ``250ms``). ``0`` needs no unit.
+
+    Raises ValueError whose text is what was expected.
+    """
     if text == "0":
         return 0.0
     parts = _DURATION.findall(text)
@@ -159,7 +164,7 @@ _MAX_PORT = 65535
 
 
 def parse_address(text: str) -> Address:
-    """``host:port``, ``[v6]:port`` or ``:port``; port 0 lets the kernel choose."""
+    """Parse ``host:port``, ``[v6]:port`` or ``:port``. With port 0 the kernel chooses one. Raises ValueError."""
     match = _ADDRESS.fullmatch(text)
     if not match or int(match[3]) > _MAX_PORT:
         raise ValueError(_ADDRESS_EXPECTED)
@@ -171,7 +176,7 @@ _LISTEN_EXPECTED = f"HOST:PORT, [IPV6]:PORT, :PORT or {_UNIX}/PATH"
 
 
 def parse_listen(text: str) -> Listen:
-    """What `parse_address` takes, or ``unix:/path``."""
+    """Parse ``unix:/path`` or the text of an `Address`. Raises ValueError whose text is what was expected."""
     path = text.removeprefix(_UNIX)
     if path != text and path.startswith("/") and "\0" not in path:
         return UnixAddress(Path(path))
@@ -204,7 +209,16 @@ def _file_only(_text: str) -> NoReturn:
     raise ValueError("a key of the configuration file")
 
 
-STR = Kind("TEXT", _text, _scalar(_text, "a string"))
+def text_kind(parse: Callable[[str], Any]) -> Kind:
+    """The kind of an option that is written as a string and has the value that `parse` returns."""
+
+    def whole(text: str) -> Any:
+        return parse(_text(text))
+
+    return Kind("TEXT", whole, _scalar(whole, "a string"))
+
+
+STR = text_kind(str)
 INT = Kind("N", _int, _int_yaml)
 BOOL = Kind("", _bool, _bool_yaml)
 SECONDS = Kind("DURATION", parse_seconds, _seconds_yaml)
@@ -213,18 +227,21 @@ LISTEN = Kind("ADDRESS", parse_listen, _scalar(parse_listen, _LISTEN_EXPECTED))
 REGEX = Kind("REGEX", _regex, _scalar(_regex, "a regular expression"))
 PATH = Kind("PATH", _path, _scalar(_path, "a path"))
 MAPPING = Kind("", _file_only, _mapping_yaml)
-"""A raw YAML mapping with string keys; only in the file."""
+"""A YAML mapping with string keys. It can only be given in the file."""
 
 
 # --- the table ---------------------------------------------------------------------------------
+
+
+_Row = ParamSpec("_Row")
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """One row of an option table.
 
-    name: as the flag is spelled, without the dashes. default: a value of the kind, or a tuple of them when
-    repeatable. choices: the values allowed. check: a last test of one value, raises ValueError with what was expected.
+    name: the flag without the leading dashes. default: a value of the kind, a tuple of them if repeatable. choices: the
+    allowed values, () for all. check: called with each value; raises ValueError whose text is what was expected.
     """
 
     name: str
@@ -237,12 +254,12 @@ class Option:
 
     @property
     def variable(self) -> str:
-        """The environment variable."""
+        """The name of the environment variable."""
         return "PYMON_" + self.name.upper().replace(".", "_").replace("-", "_")
 
     @property
     def file_only(self) -> bool:
-        """Whether only the file can say it."""
+        """Whether the option can only be given in the file."""
         return self.kind is MAPPING
 
     def _accept(self, convert: Callable[[Any], Any], raw: Any, where: str) -> Any:
@@ -257,19 +274,19 @@ class Option:
         return value
 
     def from_flag(self, raw: list[str]) -> Any:
-        """The value of the texts given to the flag."""
+        """Convert the texts given to the flag. If the option is not repeatable, the last one counts."""
         values = tuple(self._accept(self.kind.parse, text, f"--{self.name}") for text in raw)
         return values if self.repeatable else values[-1]
 
     def from_variable(self, raw: str) -> Any:
-        """The value of the text of the environment variable."""
+        """Convert the text of the environment variable."""
         if not self.repeatable:
             return self._accept(self.kind.parse, raw, self.variable)
         texts = (text.replace("\\,", ",").strip() for text in re.split(r"(?<!\\),", raw))
         return tuple(self._accept(self.kind.parse, text, self.variable) for text in texts)
 
     def from_yaml(self, raw: Any, file: Path) -> Any:
-        """The value of a YAML value; a repeatable one may stand without its list."""
+        """Convert a YAML value. The value of a repeatable option may be a single item without a list."""
         where = f"{file}: {self.name}"
         if not self.repeatable:
             return self._accept(self.kind.from_yaml, raw, where)
@@ -277,13 +294,43 @@ class Option:
         return tuple(self._accept(self.kind.from_yaml, value, where) for value in values)
 
 
+def setting(option: Option) -> Any:
+    """The default of a dataclass field that holds the value of an option."""
+    return field(default=option.default, metadata={_OPTION: option})
+
+
+def _as_field(make: Callable[_Row, Option]) -> Callable[_Row, Any]:
+    return lambda *row, **more: setting(make(*row, **more))
+
+
+option = _as_field(Option)
+"""`setting` of an `Option` with these arguments."""
+
+
+def options_of(kind: type) -> tuple[Option, ...]:
+    """The options of a dataclass's fields, in their order."""
+    return tuple(one.metadata[_OPTION] for one in fields(kind) if _OPTION in one.metadata)
+
+
+def values_of(kind: type, settings: Settings) -> dict[str, Any]:
+    """The values of those fields in settings of a table that has their options."""
+    return {one.name: settings[one.metadata[_OPTION].name] for one in fields(kind) if _OPTION in one.metadata}
+
+
+_OPTION = "option"
+
 CONFIG_FILE = Option("config.file", PATH, None, "YAML file with any of these options; flags and variables win over it.")
-"""Part of the table of each command that takes a file. A flag or a variable, not a key."""
+"""Part of the table of each command that takes a file. It can be a flag or a variable, but not a key of the file."""
+
+LogLevel = Literal["debug", "info", "warn", "error"]
+LogFormat = Literal["logfmt", "json"]
+LOG_LEVEL = Option("log.level", STR, "info", "Least level that is logged.", choices=get_args(LogLevel))
+LOG_FORMAT = Option("log.format", STR, "logfmt", "Form of log lines.", choices=get_args(LogFormat))
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Values of every option of a table. `given` says where those that are no defaults come from."""
+    """The values of all options of a table. given: option name -> origin, for values that are not defaults."""
 
     values: Mapping[str, Any]
     given: Mapping[str, str] = field(default_factory=dict)
@@ -293,7 +340,7 @@ class Settings:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The tail of an error text about an unknown name: the known ones that look like it."""
+    """Return the end of an error text about an unknown name: a suggestion of similar known names, or ""."""
     close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
     return f", did you mean {' or '.join(close)}?" if close else ""
 
@@ -301,95 +348,28 @@ def nearest(name: str, known: Iterable[str]) -> str:
 # --- the file ----------------------------------------------------------------------------------
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core schema (no dates, no base 60, no yes/no), no aliases, keys are unique strings."""
+def read_file(file: Path, max_bytes: int = MAX_FILE_BYTES, name: str = "") -> bytes:
+    """Return the bytes of a file. Raises ConfigError if it is unreadable or above `max_bytes`.
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own shape
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases are not taken", problem_mark=event.start_mark)
-        node: yaml.Node | None = super().compose_node(parent, index)
-        return node
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep=deep)
-        except (KeyError, ValueError):
-            problem = f"not a value of its tag {node.tag.rpartition(':')[2]}"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: ARG002
-        mapping: dict[Hashable, Any] = {}
-        for key_node, value_node in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.MarkedYAMLError(problem=f"{shown(key)}: a key is a string", problem_mark=key_node.start_mark)
-            if key in mapping:
-                raise yaml.MarkedYAMLError(problem=f"{key}: given twice", problem_mark=key_node.start_mark)
-            mapping[key] = self.construct_object(value_node, deep=True)
-        return mapping
-
-
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf)|\.(?:nan|NaN)",
-     list("-+0123456789.")),
-):  # fmt: skip
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first)
-
-
-def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    text = str(loader.construct_scalar(node))
-    if len(text) > 64:  # noqa: PLR2004
-        raise yaml.MarkedYAMLError(problem="an integer of more than 64 digits", problem_mark=node.start_mark)
-    return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
-
-
-def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    return loader.construct_mapping(node)
-
-
-_TAG = "tag:yaml.org,2002:"
-_Loader.yaml_constructors = {
-    tag: construct
-    for tag, construct in yaml.SafeLoader.yaml_constructors.items()
-    if tag in {None, *(_TAG + name for name in ("null", "bool", "float", "str", "seq"))}
-} | {_TAG + "int": _construct_int, _TAG + "map": _construct_mapping}
-
-
-def read_file(file: Path) -> bytes:
-    """The bytes of a configuration file, or ConfigError when it cannot be read or is above `MAX_FILE_BYTES`."""
+    name: for error texts, "" for the path.
+    """
+    name = name or str(file)
     try:
         with file.open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
+            data = stream.read(max_bytes + 1)
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"{file}: expected at most {MAX_FILE_BYTES} bytes, got more")
+        raise ConfigError(f"{name}: cannot be read: {error.strerror}") from None
+    if len(data) > max_bytes:
+        raise ConfigError(f"{name}: expected at most {max_bytes} bytes, got more")
     return data
 
 
 def parse_yaml(data: bytes, file: Path) -> dict[str, Any]:
-    """The mapping that a YAML document is; an empty document is an empty one. `file` is for error texts."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: expected UTF-8, got byte 0x{data[error.start]:02x} at {error.start}") from None
-    try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506  # a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigError(f"{file}: line {line}: {error.problem or error.context or 'not YAML'}") from None
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise ConfigError(f"{file}: line {line}: {error.reason}") from None
-    except (RecursionError, ValueError, OverflowError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ConfigError(f"{file}: {reason}") from None
+    """Parse a YAML document that is a mapping. An empty document gives {}. Raises ConfigError.
+
+    file: the name for error texts.
+    """
+    document = load_yaml(data, file)
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -397,43 +377,99 @@ def parse_yaml(data: bytes, file: Path) -> dict[str, Any]:
     return document
 
 
-def _flatten(node: Mapping[str, Any], prefix: str, names: set[str], file: Path, found: dict[str, Any]) -> None:
+def load_yaml(data: bytes, file: Path) -> Any:
+    """Parse a YAML document and return its value, None if it is empty. Raises ConfigError."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: expected UTF-8, got byte 0x{data[error.start]:02x} at {error.start}") from None
+    # The parser takes longer to import than most commands take without it.
+    from pymon.yaml_document import YamlError, yaml_value  # noqa: PLC0415
+
+    try:
+        return yaml_value(text)
+    except YamlError as error:
+        raise ConfigError(f"{file}: {error}") from None
+
+
+def _flatten(
+    node: Mapping[str, Any], prefix: str, names: set[str], file: Path, found: dict[str, Any], errors: dict[str, str]
+) -> None:
     for key, value in node.items():
         name = prefix + key
         group = any(known.startswith(name + ".") for known in names)
         if group and (value is None or (isinstance(value, dict))):
-            _flatten(value or {}, name + ".", names, file, found)
+            _flatten(value or {}, name + ".", names, file, found, errors)
         elif name not in names:
             kind = f": expected a mapping, got {shown(value)}" if group else f": unknown key{nearest(name, names)}"
-            raise ConfigError(f"{file}: {name}{kind}")
+            errors[name] = f"{file}: {name}{kind}"
         elif name in found:
-            raise ConfigError(f"{file}: {name}: given twice")
+            errors[name] = f"{file}: {name}: given twice"
         else:
             found[name] = value
 
 
-def load_file(options: Sequence[Option], file: Path) -> dict[str, Any]:
-    """The values a configuration file gives, by option name."""
+class FileValues(NamedTuple):
+    """The content of a configuration file. values: option name -> valid value. errors: key -> error, one line each."""
+
+    values: dict[str, Any]
+    errors: dict[str, str]
+
+    def unknown(self, options: Sequence[Option]) -> int:
+        """Return the number of keys that are not options of the table."""
+        return len(self.errors.keys() - {option.name for option in options})
+
+
+def file_values(options: Sequence[Option], document: Mapping[str, Any], file: Path) -> FileValues:
+    """Convert the parsed document of a configuration file. Errors are in the result; nothing is raised."""
     table = {option.name: option for option in options if option is not CONFIG_FILE}
     found: dict[str, Any] = {}
-    _flatten(parse_yaml(read_file(file), file), "", set(table), file, found)
-    return {name: table[name].from_yaml(raw, file) for name, raw in found.items()}
+    values: dict[str, Any] = {}
+    errors: dict[str, str] = {}
+    _flatten(document, "", set(table), file, found, errors)
+    for name, raw in found.items():
+        try:
+            values[name] = table[name].from_yaml(raw, file)
+        except ConfigError as error:
+            errors.setdefault(name, str(error))
+    return FileValues(values, errors)
+
+
+def load_file(options: Sequence[Option], file: Path) -> dict[str, Any]:
+    """Return option name -> value from a configuration file. Raises ConfigError about the first wrong key."""
+    values, errors = file_values(options, parse_yaml(read_file(file), file), file)
+    for error in errors.values():
+        raise ConfigError(error)
+    return values
 
 
 # --- variables and flags -----------------------------------------------------------------------
 
 
+_KUBERNETES_PORT = re.compile(r"(?:tcp|udp|sctp)://[^/]+:[0-9]+")
+_SHOWN_VARIABLES = 5
+
+
 def load_environment(options: Sequence[Option], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The values the ``PYMON_`` variables give, by option name."""
+    """Return option name -> value from the ``PYMON_`` variables. Unknown variables are logged in one warning.
+
+    Kubernetes sets variables such as ``PYMON_SERVICE_HOST`` and ``PYMON_PORT`` in the pods of a namespace that has a
+    Service named pymon. A value in the form of such a port is ignored, even if the variable has the name of an option.
+    """
     table = {option.variable: option for option in options if not option.file_only}
     values = {}
-    for variable, raw in environ.items():
+    unknown = []
+    for variable, raw in sorted(environ.items()):
         if not variable.startswith("PYMON_") or not raw:
             continue
         option = table.get(variable)
-        if option is None:
-            raise ConfigError(f"{ascii(variable)[1:-1]}: unknown variable{nearest(variable, table)}")
-        values[option.name] = option.from_variable(raw)
+        if option is None or _KUBERNETES_PORT.fullmatch(raw):
+            unknown.append(shown(variable)[1:-1] + nearest(variable, table))
+        else:
+            values[option.name] = option.from_variable(raw)
+    if unknown:
+        more = f"; and {len(unknown) - _SHOWN_VARIABLES} more" if len(unknown) > _SHOWN_VARIABLES else ""
+        _log.warning("unknown environment variables are ignored: %s%s", "; ".join(unknown[:_SHOWN_VARIABLES]), more)
     return values
 
 
@@ -448,48 +484,66 @@ class _Formatter(argparse.HelpFormatter):
 
 
 def _default_text(option: Option) -> str:
-    if option.default is None or option.default == () or option.kind is BOOL:
+    if option.default in (None, (), "") or option.kind is BOOL:
         return ""
     values = option.default if option.repeatable else (option.default,)
     return f" Default: {', '.join(map(str, values))}."
 
 
-def _parser(options: Sequence[Option], program: str, description: str, version: str) -> _Parser:
-    """The command line of a table; a pair of flags is one list in `dest`, the last of it wins."""
+def _parser(
+    options: Sequence[Option], program: str, description: str, version: str, own: Sequence[Option] | None
+) -> _Parser:
+    """Return the parser of the command line. A boolean option has two flags with one `dest`; the last one counts.
+
+    own: further options of a command that uses the agent's table, None for other commands. They come first in the help.
+    """
     parser = _Parser(
         prog=program, description=description, usage=f"{program} [FLAG ...]", allow_abbrev=False, add_help=False,
         formatter_class=_Formatter, argument_default=argparse.SUPPRESS,
-        epilog="Each flag is also a key of the file (web.listen-address is web: {listen-address: ...}) and an "
+        epilog=f"Each {'flag' if own is None else 'agent flag'} is also a key of the file (web.listen-address is web: "
+        "{listen-address: ...}) and an "
         "environment variable (PYMON_WEB_LISTEN_ADDRESS, lists separated by commas). "
         "Flags win over variables, variables over the file.",
     )  # fmt: skip
     parser.add_argument("-h", "--help", action="help", help="Show this text and exit.")
     parser.add_argument("--version", action="version", version=version, help="Show the version and exit.")
-    for option in options:
+    add_argument = parser.add_argument
+    for option in (*(own or ()), *options):
+        if own is not None and option is options[0]:
+            add_argument = parser.add_argument_group("agent flags").add_argument
         text = (option.help + _default_text(option) + (" Repeatable." if option.repeatable else "")).replace("%", "%%")
         if option.kind is BOOL:
             on = " On by default." if option.default else ""
             for flag, const in ((f"--{option.name}", "true"), (negated(option.name), "false")):
-                parser.add_argument(
+                add_argument(
                     flag, dest=option.name, action="append_const", const=const,
                     help=text + on if const == "true" else argparse.SUPPRESS,
                 )  # fmt: skip
         elif not option.file_only:
             metavar = "{" + ",".join(option.choices) + "}" if option.choices else option.kind.metavar
-            parser.add_argument(f"--{option.name}", dest=option.name, action="append", metavar=metavar, help=text)
+            add_argument(f"--{option.name}", dest=option.name, action="append", metavar=metavar, help=text)
     return parser
 
 
 def negated(name: str) -> str:
-    """The flag that switches a boolean option off."""
+    """Return the flag that switches a boolean option off."""
     return f"--no-{name}"
 
 
 def load_flags(
-    options: Sequence[Option], argv: Sequence[str], program: str, description: str, version: str
+    options: Sequence[Option],
+    argv: Sequence[str],
+    program: str,
+    description: str,
+    version: str,
+    own: Sequence[Option] | None = None,
 ) -> dict[str, Any]:
-    """The values the command line gives, by option name. ``--help`` and ``--version`` raise SystemExit(0)."""
-    parser = _parser(options, program, description, version)
+    """Return option name -> value from the command line. Raises ConfigError.
+
+    ``--help`` and ``--version`` print and raise SystemExit(0).
+    """
+    parser = _parser(options, program, description, version, own)
+    options = (*(own or ()), *options)
     found, rest = parser.parse_known_args(list(argv))
     for word in rest:
         flag = word.partition("=")[0]
@@ -511,12 +565,16 @@ def load(
     program: str,
     description: str,
     version: str,
+    own: Sequence[Option] | None = None,
 ) -> Settings:
-    """The values of a table from flags, variables, the file they name and the defaults. Raises ConfigError."""
-    flags = load_flags(options, argv, program, description, version)
+    """Return the values of a table from flags, variables, the configuration file and defaults. Raises ConfigError.
+
+    own: further options of a command that uses the agent's table, given by flags only. None for other commands.
+    """
+    flags = load_flags(options, argv, program, description, version, own)
     variables = load_environment(options, environ)
     file = flags.get(CONFIG_FILE.name) or variables.get(CONFIG_FILE.name)
     from_file = load_file(options, file) if file else {}
-    values = {option.name: option.default for option in options} | from_file | variables | flags
+    values = {option.name: option.default for option in (*(own or ()), *options)} | from_file | variables | flags
     given = dict.fromkeys(from_file, str(file)) | dict.fromkeys(variables, "environment") | dict.fromkeys(flags, "flag")
     return Settings(values, given)

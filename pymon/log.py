@@ -1,6 +1,6 @@
-"""Log lines on one stream, in logfmt or JSON: one record, one line, whatever its values hold.
+"""Logging in logfmt or JSON. Each record is exactly one line, whatever its values contain.
 
-Fields beyond the message go in ``extra={"fields": {...}}``.
+Fields besides the message are given as ``extra={"fields": {...}}``.
 """
 
 from __future__ import annotations
@@ -10,20 +10,31 @@ import logging
 import sys
 import traceback
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-Level = Literal["debug", "info", "warn", "error"]
-Format = Literal["logfmt", "json"]
+    from pymon.config import LogFormat, LogLevel
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 _NAMES = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error"}
 
 
+def time_of(seconds: float) -> str:
+    """Return the time of a log line. seconds: since the epoch."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def line_of(items: Iterable[tuple[str, Any]], format: LogFormat) -> str:
+    """Return the fields of a log line as one line of ASCII without a line end."""
+    if format == "json":
+        return json.dumps(dict(items), default=str)
+    return " ".join(f"{_logfmt_key(key)}={_logfmt_value(value)}" for key, value in items)
+
+
 def _items(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
-    yield "time", datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    yield "time", time_of(record.created)
     yield "level", _NAMES.get(record.levelno, "error" if record.levelno > logging.ERROR else record.levelname.lower())
     yield "logger", record.name
     yield "msg", record.getMessage()
@@ -44,26 +55,26 @@ def _logfmt_key(key: str) -> str:
 
 
 class LogfmtFormatter(logging.Formatter):
-    """``key=value`` pairs; a value with anything but plain ASCII in it is a JSON string."""
+    """Formats ``key=value`` pairs. A value that is not plain ASCII is written as a JSON string."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
-        return " ".join(f"{_logfmt_key(key)}={_logfmt_value(value)}" for key, value in _items(record))
+        """Return the record as one line without a line end."""
+        return line_of(_items(record), "logfmt")
 
 
 class JsonFormatter(logging.Formatter):
-    """An object; a value that JSON does not know is a string."""
+    """Formats a JSON object. A value that JSON cannot represent is written as a string."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
-        return json.dumps(dict(_items(record)), default=str)
+        """Return the record as one line without a line end."""
+        return line_of(_items(record), "json")
 
 
-def setup(level: Level, format: Format, stream: TextIO | None = None) -> None:
+def setup(level: LogLevel, format: LogFormat, stream: TextIO | None = None) -> None:
     """Send the records of this process to `stream` (standard error), in place of what was set up before."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(LogfmtFormatter() if format == "logfmt" else JsonFormatter())
     logging.basicConfig(level=_LEVELS[level], handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # A log that cannot be written must not print tracebacks.
+    # No tracebacks on standard error if the log cannot be written.
     logging.raiseExceptions = False

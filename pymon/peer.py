@@ -1,4 +1,4 @@
-"""The address of a peer: as people write it, and who counts as one source. Pure."""
+"""Addresses of peers: their usual text, and the key by which limits count them. Does no I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ _MAPPED_IPV4 = bytes(10) + b"\xff\xff"
 
 
 def plain_address(address: str) -> str:
-    """An address in its shortest form, IPv4 as such where an IPv6 socket took it. What is none stays as it is."""
+    """Return an address in its shortest form. An IPv4-mapped address, as an IPv6 socket gives it, becomes IPv4.
+
+    A text that is not an address is returned unchanged.
+    """
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -20,12 +23,15 @@ def plain_address(address: str) -> str:
 
 
 def source_of(address: str) -> str:
-    """Who counts as one source: an IPv4 address however it is written, the /64 of an IPv6 address, or else the text."""
+    """Return the key for limits of one source: the IPv4 address, or the /64 of an IPv6 address.
+
+    An IPv4-mapped address counts as IPv4. A text that is not an address is returned unchanged.
+    """
     if ":" not in address:
         return address
     try:
         packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
-    except (OSError, ValueError):  # ValueError: a NUL in it
+    except (OSError, ValueError):  # ValueError: a NUL
         return address
     if packed.startswith(_MAPPED_IPV4):
         return socket.inet_ntop(socket.AF_INET, packed[len(_MAPPED_IPV4) :])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cffi import FFI
@@ -54,8 +53,6 @@ uint32_t pm_kstat_zone_rows(const pm_kstat *kstat);
 int64_t pm_kstat_index_ns(const pm_kstat *kstat);
 """
 
-WARNINGS = [] if os.environ.get("WERROR") != "1" else ["-Werror"]
-
 
 def sources(folder: str) -> list[str]:
     """The C files of a folder below native."""
@@ -66,9 +63,7 @@ ffibuilder = FFI()
 ffibuilder.cdef(DECLARATIONS)
 ffibuilder.set_source(
     "pymon._native.kstat",
-    '#include "kstat.h"',
+    '#include "kstat_reader.h"\n#include "kstat_collect.h"\n#include "events.h"',
     sources=sources("core") + sources("illumos"),
     include_dirs=["native/core", "native/illumos"],
-    depends=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "native").glob("*/*.h")),
-    extra_compile_args=["-std=c11", "-D_GNU_SOURCE", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", *WARNINGS],
 )

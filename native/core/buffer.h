@@ -1,4 +1,4 @@
-/* A growable byte buffer. Memory is kept between uses: `len` is reset, `cap` only grows. */
+/* A growable byte buffer. Users reset `len` to reuse it; `cap` only grows. */
 #ifndef PYMON_BUFFER_H
 #define PYMON_BUFFER_H
 
@@ -12,7 +12,7 @@ typedef struct {
 	size_t cap;
 } pm_buffer;
 
-/* Make room for `extra` more bytes. 0, or -1 when memory is out (the content stays). */
+/* Make room for `extra` more bytes. Returns 0, or -1 if out of memory; the content stays. */
 int pm_buffer_grow(pm_buffer *buffer, size_t extra);
 
 static inline int pm_buffer_reserve(pm_buffer *buffer, size_t extra)

@@ -13,7 +13,7 @@ static const char digit_pairs[201] = "00010203040506070809"
 				     "80818283848586878889"
 				     "90919293949596979899";
 
-/* Digits of `value` so that they end at `end`; where they begin. */
+/* Write the digits of `value` before `end`. Returns the start of the digits. */
 static char *digits_before(char *end, uint64_t value)
 {
 	while (value >= 100) {
@@ -69,12 +69,12 @@ size_t pm_decimal(char *out, uint64_t value, const pm_scale *scale)
 		memcpy(out + written, begin, len);
 		return written + len;
 	}
-	while (places > 0 && len > 0 && end[-1] == '0') { /* trailing zeros say nothing */
+	while (places > 0 && len > 0 && end[-1] == '0') { /* drop trailing zeros */
 		end--;
 		len--;
 		places--;
 	}
-	if (len == 0) { /* the value was 0, or all its digits were trimmed with their places */
+	if (len == 0) { /* all digits were zeros */
 		out[written++] = '0';
 		return written;
 	}

@@ -1,12 +1,12 @@
-/* Exact decimal text of scaled 64-bit integers. */
+/* Writes scaled 64-bit integers as exact decimal text. */
 #ifndef PYMON_DECIMAL_H
 #define PYMON_DECIMAL_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* How a cell becomes a number: (value - subtract) * multiply / divide + add, then / 10^decimals.
- * The division by `divide` drops the remainder; `decimals` only moves the point. */
+/* The conversion of a cell to a number: ((value - subtract) * multiply / divide + add) / 10^decimals. A negative
+ * difference counts as 0. The division by `divide` drops the remainder. `decimals` only moves the decimal point. */
 typedef struct {
 	uint64_t subtract;
 	uint64_t multiply;
@@ -16,10 +16,10 @@ typedef struct {
 	uint8_t is_signed;
 } pm_scale;
 
-/* Room that pm_decimal may need: sign, 39 digits of 128 bits, point, leading zero. */
+/* The most bytes that pm_decimal writes: sign, 39 digits of 128 bits, point, leading zero. */
 #define PM_DECIMAL_MAX 64
 
-/* Write `value` scaled as text without trailing zeros after the point; the number of bytes. */
+/* Write the scaled value as text without trailing zeros after the point. Returns the number of bytes. */
 size_t pm_decimal(char *out, uint64_t value, const pm_scale *scale);
 
 #endif

@@ -1,9 +1,9 @@
 #include "render.h"
 
-static int render_sample(pm_buffer *out, const pm_sample *sample, const pm_table *table, const pm_block *parents,
-			 uint32_t parent_count, uint64_t *lines)
+static inline int render_rows(pm_buffer *out, const pm_sample *sample, const pm_table *table, uint32_t first,
+			      uint32_t end, const pm_block *parents, uint32_t parent_count, uint64_t *lines)
 {
-	for (uint32_t row = 0; row < table->rows; row++) {
+	for (uint32_t row = first; row < end; row++) {
 		const pm_row_labels *labels = &table->labels[row];
 		pm_block block = {NULL, 0};
 		size_t need;
@@ -28,7 +28,7 @@ static int render_sample(pm_buffer *out, const pm_sample *sample, const pm_table
 			value += pm_table_get(table, row, sample->plus);
 		}
 		if (labels->parent != PM_NO_PARENT) {
-			/* A parent that has gone, or came after the labels were taken, has no line. */
+			/* The parent was removed, or was added after `parents` was made. */
 			if (labels->parent >= parent_count || parents[labels->parent].data == NULL)
 				continue;
 			block = parents[labels->parent];
@@ -51,7 +51,7 @@ static int render_sample(pm_buffer *out, const pm_sample *sample, const pm_table
 				memcpy(p, block.data, block.len);
 				p += block.len;
 			} else {
-				p--; /* the comma after the row's last label */
+				p--; /* remove the comma after the row's last label */
 			}
 			*p++ = '}';
 		}
@@ -61,6 +61,34 @@ static int render_sample(pm_buffer *out, const pm_sample *sample, const pm_table
 		out->len = (size_t)(p - out->data);
 		*lines += 1;
 	}
+	return 0;
+}
+
+static int render_family(pm_buffer *out, const pm_family *family, const pm_sample *samples,
+			 const pm_table *const *tables, const pm_block *parents, uint32_t parent_count, uint64_t *lines)
+{
+	const pm_sample *end = samples + family->first + family->count;
+
+	for (const pm_sample *sample = samples + family->first; sample < end; sample++) {
+		const pm_table *table = tables[sample->table];
+
+		if (table && render_rows(out, sample, table, 0, table->rows, parents, parent_count, lines) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int render_family_by_row(pm_buffer *out, const pm_family *family, const pm_sample *samples,
+				const pm_table *const *tables, const pm_block *parents, uint32_t parent_count,
+				uint64_t *lines)
+{
+	const pm_sample *first = samples + family->first;
+	const pm_table *table = tables[first->table];
+
+	for (uint32_t row = 0; table && row < table->rows; row++)
+		for (uint32_t i = 0; i < family->count; i++)
+			if (render_rows(out, first + i, table, row, row + 1, parents, parent_count, lines) < 0)
+				return -1;
 	return 0;
 }
 
@@ -80,11 +108,9 @@ int pm_render(pm_buffer *out, const pm_family *families, uint32_t family_count, 
 			continue;
 		if (pm_buffer_append(out, family->header, family->header_len) < 0)
 			goto fail;
-		for (uint32_t s = family->first; s < family->first + family->count; s++) {
-			const pm_table *table = tables[samples[s].table];
-			if (table && render_sample(out, &samples[s], table, parents, parent_count, lines) < 0)
-				goto fail;
-		}
+		if ((family->by_row ? render_family_by_row : render_family)(out, family, samples, tables, parents,
+									    parent_count, lines) < 0)
+			goto fail;
 		if (*lines == lines_before)
 			out->len = before;
 	}

@@ -1,5 +1,7 @@
 #include "scan.h"
 
+enum { CPU_MAX = 1 << 20 }; /* the highest number that is taken for a CPU's */
+
 int pm_scan_integer(const char **cursor, const char *end, uint64_t *value)
 {
 	const char *p = *cursor;
@@ -28,85 +30,9 @@ int pm_scan_integer(const char **cursor, const char *end, uint64_t *value)
 	return 1;
 }
 
-/* Hash of a key by its length and its ends: kernel keys differ there. */
-static uint32_t key_hash(const char *key, size_t len)
-{
-	uint64_t head = 0, tail = 0;
-	size_t n = len < 8 ? len : 8;
-
-	memcpy(&head, key, n);
-	memcpy(&tail, key + len - n, n);
-	head = (head * 0x9e3779b97f4a7c15ull) ^ (tail * 0xc2b2ae3d27d4eb4full) ^ len;
-	return (uint32_t)(head >> 32 ^ head >> 15);
-}
-
-int pm_keys_init(pm_keys *keys, const char *const *names, const uint32_t *columns, uint32_t count)
-{
-	uint32_t buckets = 8;
-
-	memset(keys, 0, sizeof(*keys));
-	while (buckets < 2 * count)
-		buckets *= 2;
-	keys->mask = buckets - 1;
-	keys->keys = calloc(count ? count : 1, sizeof(*keys->keys));
-	keys->lens = calloc(count ? count : 1, sizeof(*keys->lens));
-	keys->columns = calloc(count ? count : 1, sizeof(*keys->columns));
-	keys->buckets = calloc(buckets, sizeof(*keys->buckets));
-	if (!keys->keys || !keys->lens || !keys->columns || !keys->buckets)
-		goto fail;
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t at;
-		keys->lens[i] = (uint32_t)strlen(names[i]);
-		keys->columns[i] = columns[i];
-		keys->keys[i] = strdup(names[i]);
-		if (keys->keys[i] == NULL)
-			goto fail;
-		keys->count = i + 1;
-		at = key_hash(names[i], keys->lens[i]) & keys->mask;
-		while (keys->buckets[at])
-			at = (at + 1) & keys->mask;
-		keys->buckets[at] = i + 1;
-	}
-	return 0;
-fail:
-	pm_keys_free(keys);
-	return -1;
-}
-
-void pm_keys_free(pm_keys *keys)
-{
-	for (uint32_t i = 0; i < keys->count; i++)
-		free((char *)keys->keys[i]);
-	free(keys->keys);
-	free(keys->lens);
-	free(keys->columns);
-	free(keys->buckets);
-	memset(keys, 0, sizeof(*keys));
-}
-
-int64_t pm_keys_find(const pm_keys *keys, const char *key, size_t len)
-{
-	uint32_t at = key_hash(key, len) & keys->mask;
-	uint32_t entry;
-
-	while ((entry = keys->buckets[at]) != 0) {
-		if (keys->lens[entry - 1] == len && memcmp(keys->keys[entry - 1], key, len) == 0)
-			return entry - 1;
-		at = (at + 1) & keys->mask;
-	}
-	return -1;
-}
-
 static int is_blank(char c)
 {
 	return c == ' ' || c == '\t';
-}
-
-static const char *skip_blanks(const char *p, const char *end)
-{
-	while (p < end && is_blank(*p))
-		p++;
-	return p;
 }
 
 static const char *skip_word(const char *p, const char *end)
@@ -116,9 +42,11 @@ static const char *skip_word(const char *p, const char *end)
 	return p;
 }
 
-/* The integer word at p, which must end the word. 1 or 0. */
-static int integer_word(const char *p, const char *end, uint64_t *value)
+/* Scan the word at p, which must be an integer, and not negative if it is an amount. Returns 1 or 0. */
+static int integer_word(const char *p, const char *end, int is_amount, uint64_t *value)
 {
+	if (is_amount && p < end && *p == '-')
+		return 0;
 	return pm_scan_integer(&p, end, value) && (p == end || is_blank(*p));
 }
 
@@ -136,7 +64,7 @@ pm_scan_result pm_scan_keyed(const pm_keys *keys, const char *data, size_t len, 
 
 		if (line_end == NULL)
 			return PM_TRUNCATED;
-		while (word < line_end && !is_blank(*word) && *word != ':')
+		while (word < line_end && (unsigned char)*word > ' ' && *word != ':')
 			word++;
 		index = word > p ? pm_keys_find(keys, p, (size_t)(word - p)) : -1;
 		p = line_end + 1;
@@ -144,10 +72,12 @@ pm_scan_result pm_scan_keyed(const pm_keys *keys, const char *data, size_t len, 
 			continue;
 		if (word < line_end && *word == ':')
 			word++;
-		word = skip_blanks(word, line_end);
+		word = pm_skip_blanks(word, line_end);
 		for (uint32_t skipped = 1; skipped < field; skipped++)
-			word = skip_blanks(skip_word(word, line_end), line_end);
-		if (!integer_word(word, line_end, &value)) {
+			word = pm_skip_blanks(skip_word(word, line_end), line_end);
+		if (pm_is_max(word, line_end))
+			continue;
+		if (!integer_word(word, line_end, keys->amounts[index], &value)) {
 			result = PM_MALFORMED;
 			continue;
 		}
@@ -157,120 +87,202 @@ pm_scan_result pm_scan_keyed(const pm_keys *keys, const char *data, size_t len, 
 	return result;
 }
 
-pm_scan_result pm_scan_rows(pm_table *table, const char *data, size_t len, const char *label, size_t label_len,
-			    uint32_t skip, uint32_t key, uint32_t first)
+/* Return the end of the name at `word`: the last colon of the word, because names may contain colons and old kernels
+ * write a number right after it, else `end`. */
+static const char *name_end(const char *word, const char *end)
+{
+	for (const char *p = end; p - word > 1; p--)
+		if (p[-1] == ':')
+			return p - 1;
+	return end;
+}
+
+/* Scan one line. *row is the row that was added, or -1. */
+static pm_scan_result scan_line(pm_table *table, const pm_lines *lines, const char *word, const char *line_end,
+				int64_t *row)
+{
+	pm_scan_result result = PM_OK;
+	uint32_t column = lines->column;
+
+	for (uint32_t index = 0; (word = pm_skip_blanks(word, line_end)) < line_end; index++) {
+		const char *word_end = skip_word(word, line_end);
+		uint64_t value;
+
+		if (index == lines->key) {
+			const char *end = name_end(word, word_end);
+			size_t len = (size_t)(end - word);
+
+			if (lines->is_strict && end == word_end)
+				return PM_MALFORMED;
+			if (lines->is_excluded && lines->is_excluded(lines->state, word, len))
+				return PM_OK;
+			*row = pm_table_append(table, lines->parent);
+			if (*row < 0 || pm_table_label(table, lines->label, lines->label_len, word, len) < 0)
+				return PM_NO_MEMORY;
+			if (end < word_end)
+				word_end = end + 1;
+		} else if (*row >= 0 && index >= lines->first && column < table->columns) {
+			if (integer_word(word, word_end, 1, &value))
+				pm_table_set(table, (uint32_t)*row, column, value);
+			else
+				result = PM_MALFORMED;
+			column++;
+		}
+		word = word_end;
+	}
+	return lines->is_strict && column < table->columns ? PM_MALFORMED : result;
+}
+
+pm_scan_result pm_scan_lines(pm_table *table, const pm_lines *lines, const char *data, size_t len)
 {
 	const char *p = data, *end = data + len;
 	pm_scan_result result = len ? PM_OK : PM_EMPTY;
+	uint32_t before = table->rows, skip = lines->skip;
 
 	while (p < end) {
-		const char *line_end = memchr(p, '\n', (size_t)(end - p));
-		const char *word = p;
+		const char *line = p, *line_end = memchr(p, '\n', (size_t)(end - p));
+		pm_scan_result of_line = PM_OK;
 		int64_t row = -1;
 
-		if (line_end == NULL)
-			return PM_TRUNCATED;
+		if (line_end == NULL) {
+			result = PM_TRUNCATED;
+			break;
+		}
 		p = line_end + 1;
-		if (skip) {
+		if (skip)
 			skip--;
-			continue;
-		}
-		for (uint32_t index = 0;; index++) {
-			const char *word_end;
-			uint64_t value;
-
-			word = skip_blanks(word, line_end);
-			if (word == line_end)
-				break;
-			word_end = skip_word(word, line_end);
-			if (index == key) {
-				size_t name_len = (size_t)(word_end - word);
-				if (name_len > 1 && word_end[-1] == ':')
-					name_len--;
-				row = pm_table_append(table, PM_NO_PARENT);
-				if (row < 0 || pm_table_label(table, label, label_len, word, name_len) < 0)
-					return PM_MALFORMED;
-			} else if (row >= 0 && index >= first && index - first < table->columns) {
-				if (integer_word(word, word_end, &value))
-					pm_table_set(table, (uint32_t)row, index - first, value);
-				else
-					result = PM_MALFORMED;
-			}
-			word = word_end;
-		}
+		else
+			of_line = scan_line(table, lines, line, line_end, &row);
+		if (of_line == PM_NO_MEMORY)
+			return of_line;
+		if (of_line != PM_OK)
+			result = of_line;
 	}
-	return result;
+	return pm_table_drop_repeated(table, before) < 0 ? PM_NO_MEMORY : result;
 }
 
-pm_scan_result pm_scan_value(const char *data, size_t len, uint64_t *value, int *set)
+pm_scan_result pm_scan_rows(pm_table *table, const char *data, size_t len, const char *label, size_t label_len,
+			    uint32_t skip, uint32_t key, uint32_t first)
+{
+	const pm_lines lines = {
+		.label = label,
+		.label_len = label_len,
+		.parent = PM_NO_PARENT,
+		.skip = skip,
+		.key = key,
+		.first = first,
+	};
+
+	return pm_scan_lines(table, &lines, data, len);
+}
+
+pm_scan_result pm_scan_value(const char *data, size_t len, pm_values *out)
 {
 	const char *p = data, *end = data + len;
 
-	*set = 0;
+	*out = (pm_values){0};
 	if (len == 0)
 		return PM_EMPTY;
 	if (end[-1] != '\n')
 		return PM_TRUNCATED;
 	if (len == 4 && memcmp(data, "max\n", 4) == 0)
 		return PM_OK;
-	if (!pm_scan_integer(&p, end, value) || p + 1 != end)
+	if (!pm_scan_integer(&p, end, &out->values[0]) || p + 1 != end)
 		return PM_MALFORMED;
-	*set = 1;
+	out->set[0] = 1;
 	return PM_OK;
 }
 
-pm_scan_result pm_scan_pair(const char *data, size_t len, uint64_t values[2], int set[2])
+pm_scan_result pm_scan_amount(const char *data, size_t len, pm_values *out)
+{
+	if (len && *data == '-') {
+		*out = (pm_values){0};
+		return PM_MALFORMED;
+	}
+	return pm_scan_value(data, len, out);
+}
+
+pm_scan_result pm_scan_limit(const char *data, size_t len, pm_values *out)
+{
+	pm_scan_result result = pm_scan_value(data, len, out);
+
+	if (out->values[0] > 1ull << 62)
+		out->set[0] = 0;
+	return result;
+}
+
+pm_scan_result pm_scan_cpu_list(const char *data, size_t len, pm_values *out)
+{
+	const char *p = data, *end = data + len;
+	uint64_t first, last;
+
+	*out = (pm_values){0};
+	if (len == 0)
+		return PM_EMPTY;
+	if (end[-1] != '\n')
+		return PM_TRUNCATED;
+	for (end--; p < end; p++) { /* past the comma */
+		if (!pm_scan_integer(&p, end, &first))
+			return PM_MALFORMED;
+		last = first;
+		if (p < end && *p == '-' && (p++, !pm_scan_integer(&p, end, &last)))
+			return PM_MALFORMED;
+		if (last < first || last > CPU_MAX || (p < end && *p != ','))
+			return PM_MALFORMED;
+		out->values[0] += last - first + 1;
+	}
+	out->set[0] = 1;
+	return PM_OK;
+}
+
+pm_scan_result pm_scan_pair(const char *data, size_t len, pm_values *out)
 {
 	const char *p = data, *end = data + len;
 
-	set[0] = set[1] = 0;
+	*out = (pm_values){0};
 	if (len == 0)
 		return PM_EMPTY;
 	if (end[-1] != '\n')
 		return PM_TRUNCATED;
 	if (len > 4 && memcmp(p, "max ", 4) == 0)
 		p += 3;
-	else if (pm_scan_integer(&p, end, &values[0]) && *p == ' ')
-		set[0] = 1;
+	else if (pm_scan_unsigned(&p, end, &out->values[0]) && *p == ' ')
+		out->set[0] = 1;
 	else
 		return PM_MALFORMED;
 	p++;
-	if (!pm_scan_integer(&p, end, &values[1]) || p + 1 != end) {
-		set[0] = 0;
+	if (!pm_scan_unsigned(&p, end, &out->values[1]) || p + 1 != end) {
+		out->set[0] = 0;
 		return PM_MALFORMED;
 	}
-	set[1] = 1;
+	out->set[1] = 1;
 	return PM_OK;
 }
 
-pm_scan_result pm_scan_pressure(const char *data, size_t len, uint64_t values[2], int set[2])
+pm_scan_result pm_scan_cores(const char *data, size_t len, pm_values *out)
 {
-	static const char *const words[2] = {"some ", "full "};
 	const char *p = data, *end = data + len;
+	uint64_t quota = 0, period = 0, billionths;
+	int is_max;
 
-	set[0] = set[1] = 0;
+	*out = (pm_values){0};
 	if (len == 0)
 		return PM_EMPTY;
-	while (p < end) {
-		const char *line_end = memchr(p, '\n', (size_t)(end - p));
-		const char *total = NULL;
-		int which = -1;
-
-		if (line_end == NULL)
-			return PM_TRUNCATED;
-		for (int i = 0; i < 2; i++)
-			if (line_end - p > 5 && memcmp(p, words[i], 5) == 0)
-				which = i;
-		if (which >= 0) {
-			for (const char *word = p + 5; word < line_end;
-			     word = skip_blanks(skip_word(word, line_end), line_end))
-				if (line_end - word > 6 && memcmp(word, "total=", 6) == 0)
-					total = word + 6;
-			if (total == NULL || !integer_word(total, line_end, &values[which]))
-				return PM_MALFORMED;
-			set[which] = 1;
-		}
-		p = line_end + 1;
-	}
+	if (end[-1] != '\n')
+		return PM_TRUNCATED;
+	is_max = len > 3 && memcmp(p, "max", 3) == 0;
+	if (is_max)
+		p += 3;
+	else if (!pm_scan_integer(&p, end, &quota))
+		return PM_MALFORMED;
+	if (*p != ' ' && *p != '\n')
+		return PM_MALFORMED;
+	p++;
+	if (!pm_scan_integer(&p, end, &period) || p + 1 != end || period == 0 || (int64_t)period < 0)
+		return PM_MALFORMED;
+	if (is_max || (int64_t)quota < 0 || __builtin_mul_overflow(quota, 1000000000, &billionths))
+		return PM_OK;
+	out->values[0] = billionths / period;
+	out->set[0] = 1;
 	return PM_OK;
 }

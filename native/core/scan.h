@@ -2,58 +2,95 @@
 #ifndef PYMON_SCAN_H
 #define PYMON_SCAN_H
 
-#include <stddef.h>
-#include <stdint.h>
-
+#include "keys.h"
 #include "table.h"
 
-/* What a scan could make of a file. PM_OK is 0 so that it can be tested. */
+/* The result of scanning a file. */
 typedef enum {
 	PM_OK = 0,
-	PM_EMPTY,     /* no byte at all */
-	PM_TRUNCATED, /* the last line has no newline: the kernel always writes one */
-	PM_MALFORMED, /* a word that should be a number is none */
+	PM_EMPTY,     /* the file has no bytes */
+	PM_TRUNCATED, /* the last line has no newline, which the kernel always writes */
+	PM_MALFORMED, /* a word that should be a number is not one, or is negative where that cannot be */
+	PM_NO_MEMORY, /* the table could not grow */
 } pm_scan_result;
 
-/* An unsigned or negative decimal integer at *cursor that fits 64 bits; the cursor moves past it.
- * 1, or 0 when there is none (the cursor stays). Negative numbers come as two's complement. */
+/* Scan an unsigned or negative decimal integer of 64 bits at *cursor, and move the cursor past it. Returns 1, or 0 if
+ * there is none; then the cursor stays. Negative numbers are stored as two's complement. */
 int pm_scan_integer(const char **cursor, const char *end, uint64_t *value);
 
-/* Keys that a file of `key value` lines is asked for, and the column of each. */
+/* The same for a number that cannot be negative: for one there is none. */
+static inline int pm_scan_unsigned(const char **cursor, const char *end, uint64_t *value)
+{
+	return *cursor < end && **cursor != '-' && pm_scan_integer(cursor, end, value);
+}
+
+static inline const char *pm_skip_blanks(const char *p, const char *end)
+{
+	while (p < end && (*p == ' ' || *p == '\t'))
+		p++;
+	return p;
+}
+
+/* Whether a word is `max`, which the kernel writes where there is no limit. */
+static inline int pm_is_max(const char *word, const char *end)
+{
+	return end - word == 3 && memcmp(word, "max", 3) == 0;
+}
+
+/* Files of one line. */
+
 typedef struct {
-	uint32_t count;
-	uint32_t mask; /* buckets - 1 */
-	const char **keys;
-	uint32_t *lens;
-	uint32_t *columns;
-	uint32_t *buckets; /* 1 + index into keys, 0 empty */
-} pm_keys;
+	uint64_t values[2];
+	int set[2];
+} pm_values;
 
-/* Build from `count` keys; they are copied. 0 or -1 (out of memory). */
-int pm_keys_init(pm_keys *keys, const char *const *names, const uint32_t *columns, uint32_t count);
-void pm_keys_free(pm_keys *keys);
+/* One integer and a newline. For the word `max` no value is set, and the result is PM_OK. */
+pm_scan_result pm_scan_value(const char *data, size_t len, pm_values *out);
 
-/* Index of the key, or -1. */
-int64_t pm_keys_find(const pm_keys *keys, const char *key, size_t len);
+/* The same for a number that cannot be negative. */
+pm_scan_result pm_scan_amount(const char *data, size_t len, pm_values *out);
 
-/* Lines `key value`, where the key ends at a blank or colon: word `field` after the key goes to the key's column of
- * `row`. Unknown keys are passed over. `set` counts the cells set. */
+/* A pm_scan_value for a limit: a negative number or one above 2^62 means that there is no limit, and is not set. */
+pm_scan_result pm_scan_limit(const char *data, size_t len, pm_values *out);
+
+/* The same for a list of CPUs, `0-3,8`: the value is how many there are. */
+pm_scan_result pm_scan_cpu_list(const char *data, size_t len, pm_values *out);
+
+/* cpu.max: `quota period` or `max period`. */
+pm_scan_result pm_scan_pair(const char *data, size_t len, pm_values *out);
+
+/* The same for how many CPUs that is, in billionths, rounded down: `quota period`. A negative quota is none, and
+ * one of five hours or more, which no machine has the CPUs for. The two numbers may be on lines of their own. */
+pm_scan_result pm_scan_cores(const char *data, size_t len, pm_values *out);
+
+/* Files of lines. */
+
+/* Lines `key value`, where the key ends at a blank, a control character or a colon. Word number `field` after the key
+ * is stored in the key's column of `row`. Unknown keys are skipped, as is the value `max`. *set is the number of cells
+ * that were set. A negative number of a key that is an amount is malformed. */
 pm_scan_result pm_scan_keyed(const pm_keys *keys, const char *data, size_t len, uint32_t field, pm_table *table,
 			     uint32_t row, uint32_t *set);
 
-/* Lines of words: append a row for each line after the first `skip`. Word `key` becomes label `label`; the integers
- * from word `first` on fill the columns. A colon at the end of the key word is dropped; `first` is after `key`. */
+/* How lines of words become rows. */
+typedef struct {
+	const char *label; /* its value is word number `key`, up to its last colon if there is one */
+	size_t label_len;
+	uint32_t parent; /* of the rows */
+	uint32_t skip;	 /* lines at the beginning that are no rows */
+	uint32_t key;
+	uint32_t first;	 /* word number, after `key`, of the first number. What follows a colon is a word of its own */
+	uint32_t column; /* of the first number */
+	/* Whether lines with a name are no rows, or NULL; gets `state`. */
+	int (*is_excluded)(const void *state, const char *name, size_t len);
+	const void *state;
+	int is_strict; /* a line without a colon, or with fewer numbers than columns, is malformed */
+} pm_lines;
+
+/* Append a row for each line. Of lines with the same name, the first counts. */
+pm_scan_result pm_scan_lines(pm_table *table, const pm_lines *lines, const char *data, size_t len);
+
+/* The same for rows without a parent, from the first column on. */
 pm_scan_result pm_scan_rows(pm_table *table, const char *data, size_t len, const char *label, size_t label_len,
 			    uint32_t skip, uint32_t key, uint32_t first);
-
-/* One integer and a newline. The word `max` is no number here: *set stays 0 and the result is PM_OK. */
-pm_scan_result pm_scan_value(const char *data, size_t len, uint64_t *value, int *set);
-
-/* cpu.max: `quota period` or `max period`. */
-pm_scan_result pm_scan_pair(const char *data, size_t len, uint64_t values[2], int set[2]);
-
-/* A pressure file: `some avg10=0.00 avg60=0.00 avg300=0.00 total=N` and the same for `full` (kernel/sched/psi.c).
- * Totals in microseconds, [0] some, [1] full. */
-pm_scan_result pm_scan_pressure(const char *data, size_t len, uint64_t values[2], int set[2]);
 
 #endif

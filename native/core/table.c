@@ -1,5 +1,8 @@
 #include "table.h"
 
+#include "hash.h"
+#include "utf8.h"
+
 int pm_table_init(pm_table *table, uint32_t columns)
 {
 	memset(table, 0, sizeof(*table));
@@ -114,6 +117,62 @@ int64_t pm_table_append(pm_table *table, uint32_t parent)
 	return row;
 }
 
+static int same_labels(const pm_table *table, uint32_t a, uint32_t b)
+{
+	const pm_row_labels *left = &table->labels[a], *right = &table->labels[b];
+
+	return left->len == right->len && left->parent == right->parent &&
+	       (left->len == 0 ||
+		memcmp(table->arena.data + left->offset, table->arena.data + right->offset, left->len) == 0);
+}
+
+/* Move a row to the place of an earlier one, whose own labels become garbage. */
+static void move_row(pm_table *table, uint32_t to, uint32_t from)
+{
+	memcpy(table->cells + (size_t)to * table->columns, table->cells + (size_t)from * table->columns,
+	       table->columns * sizeof(uint64_t));
+	memcpy(table->present + (size_t)to * table->words, table->present + (size_t)from * table->words,
+	       table->words * sizeof(uint64_t));
+	table->labels[to] = table->labels[from];
+}
+
+int pm_table_drop_repeated(pm_table *table, uint32_t first)
+{
+	/* The secret key keeps containers, which name their interfaces, from making all rows collide. */
+	const uint64_t key[2] = {(uint64_t)(uintptr_t)table, (uint64_t)(uintptr_t)table->arena.data};
+	uint32_t count = table->rows - first, mask = 15, kept = first;
+	uint32_t few[16] = {0}, *buckets = few;
+
+	if (count < 2)
+		return 0;
+	while (mask < 2 * (uint64_t)count)
+		mask = mask * 2 + 1;
+	if (mask >= sizeof(few) / sizeof(*few)) {
+		buckets = calloc((size_t)mask + 1, sizeof(*buckets));
+		if (buckets == NULL)
+			return -1;
+	}
+	for (uint32_t row = first; row < table->rows; row++) {
+		const pm_row_labels *labels = &table->labels[row];
+		const char *text = labels->len ? table->arena.data + labels->offset : "";
+		uint32_t at = (uint32_t)(pm_hash(key, text, labels->len) ^ labels->parent) & mask;
+
+		while (buckets[at] && !same_labels(table, buckets[at] - 1, row))
+			at = (at + 1) & mask;
+		if (buckets[at]) {
+			table->garbage += labels->len;
+			continue;
+		}
+		if (kept < row)
+			move_row(table, kept, row);
+		buckets[at] = ++kept;
+	}
+	table->rows = kept;
+	if (buckets != few)
+		free(buckets);
+	return 0;
+}
+
 int pm_table_copy_row(pm_table *target, const pm_table *source, uint32_t row)
 {
 	if (pm_table_clear_to(target, 1) < 0)
@@ -123,36 +182,9 @@ int pm_table_copy_row(pm_table *target, const pm_table *source, uint32_t row)
 	return 0;
 }
 
-/* Length of the UTF-8 sequence at p (RFC 3629: no overlong forms, no surrogates), or 0. */
-static size_t utf8_length(const unsigned char *p, size_t left)
-{
-	size_t len;
-	unsigned char low = 0x80, high = 0xbf;
-
-	if (p[0] >= 0xc2 && p[0] <= 0xdf) {
-		len = 2;
-	} else if ((p[0] & 0xf0) == 0xe0) {
-		len = 3;
-		low = p[0] == 0xe0 ? 0xa0 : 0x80;
-		high = p[0] == 0xed ? 0x9f : 0xbf;
-	} else if (p[0] >= 0xf0 && p[0] <= 0xf4) {
-		len = 4;
-		low = p[0] == 0xf0 ? 0x90 : 0x80;
-		high = p[0] == 0xf4 ? 0x8f : 0xbf;
-	} else {
-		return 0;
-	}
-	if (left < len || p[1] < low || p[1] > high)
-		return 0;
-	for (size_t i = 2; i < len; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	return len;
-}
-
 int pm_escape(pm_buffer *buffer, const char *value, size_t len)
 {
-	enum { LONGEST = 5 }; /* of one byte: two backslashes, x, two digits */
+	enum { LONGEST = 5 }; /* bytes written for one byte: two backslashes, x, two digits */
 	static const char hex[] = "0123456789abcdef";
 	const unsigned char *p = (const unsigned char *)value, *end = p + len;
 	char *out;
@@ -177,7 +209,7 @@ int pm_escape(pm_buffer *buffer, const char *value, size_t len)
 		} else if (c < 0x80) {
 			*out++ = (char)c;
 			p++;
-		} else if ((sequence = utf8_length(p, (size_t)(end - p))) != 0) {
+		} else if ((sequence = pm_utf8_length(p, (size_t)(end - p))) != 0) {
 			memcpy(out, p, sequence);
 			out += sequence;
 			p += sequence;
@@ -194,19 +226,25 @@ int pm_escape(pm_buffer *buffer, const char *value, size_t len)
 	return 0;
 }
 
+int pm_label_append(pm_buffer *buffer, const char *name, size_t name_len, const char *value, size_t value_len)
+{
+	if (pm_buffer_append(buffer, name, name_len) < 0 || pm_buffer_append(buffer, "=\"", 2) < 0 ||
+	    pm_escape(buffer, value, value_len) < 0 || pm_buffer_append(buffer, "\",", 2) < 0)
+		return -1;
+	return 0;
+}
+
 int pm_table_label(pm_table *table, const char *name, size_t name_len, const char *value, size_t value_len)
 {
 	pm_row_labels *labels = &table->labels[table->rows - 1];
 
-	if (pm_buffer_append(&table->arena, name, name_len) < 0 || pm_buffer_append(&table->arena, "=\"", 2) < 0 ||
-	    pm_escape(&table->arena, value, value_len) < 0 || pm_buffer_append(&table->arena, "\",", 2) < 0 ||
-	    table->arena.len > UINT32_MAX)
+	if (pm_label_append(&table->arena, name, name_len, value, value_len) < 0 || table->arena.len > UINT32_MAX)
 		return -1;
 	labels->len = (uint32_t)table->arena.len - labels->offset;
 	return 0;
 }
 
-/* The blocks of all rows one after the other, and nothing else. */
+/* Replace the arena by one that contains only the labels of the rows. */
 static int compact(pm_table *table)
 {
 	pm_buffer arena = {0};

@@ -1,4 +1,4 @@
-/* A table: rows x columns of 64-bit integers, a presence bit for each cell, a label block for each row. */
+/* A table of 64-bit integers, with a presence bit for each cell and labels for each row. */
 #ifndef PYMON_TABLE_H
 #define PYMON_TABLE_H
 
@@ -9,8 +9,8 @@
 
 #define PM_NO_PARENT UINT32_MAX
 
-/* Labels of a row: bytes of its own in the arena (each label followed by a comma), then the
- * block of the parent (a container), which the renderer is given from outside. */
+/* The labels of a row: own ones in the arena, each followed by a comma, then those of its parent, a container, which
+ * are given to the renderer. */
 typedef struct {
 	uint32_t offset;
 	uint32_t len;
@@ -26,39 +26,48 @@ typedef struct {
 	uint64_t *present;
 	pm_row_labels *labels;
 	pm_buffer arena;
-	size_t garbage; /* bytes of the arena that belong to no row any more */
+	size_t garbage; /* bytes of the arena that no row uses */
 } pm_table;
 
+/* Initialize an empty table. Always returns 0. */
 int pm_table_init(pm_table *table, uint32_t columns);
 void pm_table_free(pm_table *table);
 
-/* Drop all rows, keep the memory. */
+/* Remove all rows and keep the memory. */
 void pm_table_clear(pm_table *table);
 
-/* Drop all rows, then have `rows` rows of absent cells, row i with parent i. 0 or -1 (out of memory). */
+/* Replace all rows by `rows` rows of absent cells, row i with parent i. Returns 0, or -1 if out of memory. */
 int pm_table_clear_to(pm_table *table, uint32_t rows);
 
-/* Have at least `rows` rows: new ones have absent cells, row i parent i. Present ones stay. 0 or -1. */
+/* Add rows of absent cells until there are `rows`, row i with parent i. Existing rows stay. Returns 0, or -1 if out of
+ * memory. */
 int pm_table_grow(pm_table *table, uint32_t rows);
 
-/* Make the cells of a row absent. */
+/* Make all cells of a row absent. */
 void pm_table_unset_row(pm_table *table, uint32_t row);
 
-/* Make `target`, of the same columns, one row with parent 0 and the cells of a row of `source`. 0 or -1. */
+/* Replace the rows of `target` by one row with parent 0 and the cells of a row of `source`. Both tables must have the
+ * same columns. Returns 0, or -1 if out of memory. */
 int pm_table_copy_row(pm_table *target, const pm_table *source, uint32_t row);
 
-/* Make `target`, of the same columns, a copy of `source`. 0 or -1. */
+/* Replace the rows of `target` by those of `source`. Both tables must have the same columns. Returns 0, or -1 if out of
+ * memory. */
 int pm_table_copy(pm_table *target, const pm_table *source);
 
-/* Append a row of absent cells; its index, or -1 when memory is out. */
+/* Append a row of absent cells. Returns its index, or -1 if out of memory. */
 int64_t pm_table_append(pm_table *table, uint32_t parent);
 
-/* Append the label `name="value",` to the last row's own labels, escaping the value (text format
- * 0.0.4 and OpenMetrics 1.0.0 agree: backslash, double quote, newline). 0 or -1. */
+/* Remove each row from `first` on that has the labels of an earlier one of them: no exposition may have a series twice.
+ * Takes linear time. Returns 0, or -1 if out of memory. */
+int pm_table_drop_repeated(pm_table *table, uint32_t first);
+
+/* Append the label `name="value",` to the own labels of the last row. The value is escaped by pm_escape. Returns 0, or
+ * -1 if out of memory. */
 int pm_table_label(pm_table *table, const char *name, size_t name_len, const char *value, size_t value_len);
 
-/* Give a row this label block, escaped and of the form `name="value",…`, for its own; it is not in this table. The
- * parent stays. What no row uses any more is given back when it is more than half of the arena. 0 or -1. */
+/* Set the own labels of a row. `block` is escaped, has the form `name="value",…`, and must not be in this table's
+ * arena. The parent stays. The arena is compacted when more than half of it is unused. Returns 0, or -1 if out of
+ * memory. */
 int pm_table_relabel(pm_table *table, uint32_t row, const char *block, size_t len);
 
 static inline void pm_table_set(pm_table *table, uint32_t row, uint32_t column, uint64_t value)
@@ -77,8 +86,12 @@ static inline uint64_t pm_table_get(const pm_table *table, uint32_t row, uint32_
 	return table->cells[(size_t)row * table->columns + column];
 }
 
-/* Append `value` escaped as a label value. A byte that is no UTF-8 becomes the text \xNN: both formats are UTF-8, names
- * of groups and interfaces need not be. 0 or -1. */
+/* Append a label value with escapes for backslash, double quote and newline, as in the text format 0.0.4 and
+ * OpenMetrics 1.0.0. Bytes that are not UTF-8, which names of cgroups and interfaces may contain, become the text \xNN.
+ * Returns 0, or -1 if out of memory. */
 int pm_escape(pm_buffer *buffer, const char *value, size_t len);
+
+/* Append the label `name="value",` with its value escaped. 0 or -1. */
+int pm_label_append(pm_buffer *buffer, const char *name, size_t name_len, const char *value, size_t value_len);
 
 #endif

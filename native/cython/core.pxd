@@ -39,12 +39,22 @@ cdef extern from "table.h" nogil:
     int pm_table_copy_row(pm_table *target, const pm_table *source, uint32_t row)
     int pm_table_copy(pm_table *target, const pm_table *source)
     int64_t pm_table_append(pm_table *table, uint32_t parent)
+    int pm_table_drop_repeated(pm_table *table, uint32_t first)
     int pm_table_label(pm_table *table, const char *name, size_t name_len, const char *value, size_t value_len)
     void pm_table_set(pm_table *table, uint32_t row, uint32_t column, uint64_t value)
     int pm_table_has(const pm_table *table, uint32_t row, uint32_t column)
     uint64_t pm_table_get(const pm_table *table, uint32_t row, uint32_t column)
     int pm_table_relabel(pm_table *table, uint32_t row, const char *block, size_t len)
     int pm_escape(pm_buffer *buffer, const char *value, size_t len)
+    int pm_label_append(pm_buffer *buffer, const char *name, size_t name_len, const char *value, size_t value_len)
+
+cdef extern from "keys.h" nogil:
+    ctypedef struct pm_keys:
+        uint32_t count
+        uint8_t *amounts
+
+    int pm_keys_init(pm_keys *keys, const char *const *names, const uint32_t *columns, uint32_t count)
+    void pm_keys_free(pm_keys *keys)
 
 cdef extern from "scan.h" nogil:
     ctypedef enum pm_scan_result:
@@ -52,18 +62,43 @@ cdef extern from "scan.h" nogil:
         PM_EMPTY
         PM_TRUNCATED
         PM_MALFORMED
+        PM_NO_MEMORY
 
-    ctypedef struct pm_keys:
-        uint32_t count
-
-    int pm_keys_init(pm_keys *keys, const char *const *names, const uint32_t *columns, uint32_t count)
-    void pm_keys_free(pm_keys *keys)
     pm_scan_result pm_scan_keyed(
         const pm_keys *keys, const char *data, size_t len, uint32_t field, pm_table *table, uint32_t row,
         uint32_t *set)
     pm_scan_result pm_scan_rows(
         pm_table *table, const char *data, size_t len, const char *label, size_t label_len, uint32_t skip,
         uint32_t key, uint32_t first)
+
+cdef extern from "scan_group.h" nogil:
+    const uint32_t PM_LABELS
+    const uint32_t PM_TARGETS
+
+    ctypedef int pm_label_source
+    const int PM_LABEL_SOURCES
+
+    ctypedef struct pm_label:
+        const char *name
+        pm_label_source source
+
+    const char *pm_label_source_name(pm_label_source source)
+
+cdef extern from "result.h" nogil:
+    ctypedef int pm_reason
+    const int PM_REASON_COUNT
+
+    ctypedef struct pm_result:
+        int done
+        int64_t started_ns
+        int64_t finished_ns
+        uint64_t failures[32]
+        uint32_t of_place[34][32]
+
+    const char *pm_reason_name(pm_reason reason)
+
+cdef extern from "clock.h" nogil:
+    int64_t pm_monotonic_ns()
 
 cdef extern from "decimal.h" nogil:
     const size_t PM_DECIMAL_MAX
@@ -102,8 +137,102 @@ cdef extern from "render.h" nogil:
         uint32_t header_len
         uint32_t first
         uint32_t count
+        bint by_row
 
     int pm_render(
         pm_buffer *out, const pm_family *families, uint32_t family_count, const pm_sample *samples,
         const pm_table *const *tables, const pm_block *parents, uint32_t parent_count,
         const unsigned char *selected, uint64_t *lines)
+
+cdef extern from "peaks.h" nogil:
+    ctypedef struct pm_peaks:
+        pass
+
+    pm_peaks *pm_peaks_new(uint32_t series)
+    void pm_peaks_free(pm_peaks *peaks)
+    void pm_peaks_forget(pm_peaks *peaks, uint32_t row)
+    int pm_peaks_take(
+        pm_peaks *peaks, uint32_t series, const pm_table *table, uint32_t column, uint32_t rows, int64_t now_ns,
+        double scale)
+    void pm_peaks_write(
+        const pm_peaks *peaks, uint32_t series, uint32_t seconds, int64_t now_ns, pm_table *table, uint32_t column)
+
+cdef extern from "number.h" nogil:
+    ctypedef enum pm_number_class:
+        PM_NO_NUMBER
+        PM_TOO_LARGE
+        PM_FEW_DIGITS
+        PM_MANY_DIGITS
+        PM_PLUS_INFINITY
+        PM_MINUS_INFINITY
+        PM_NAN
+
+    pm_number_class pm_number(const char *data, size_t len, int strict)
+
+cdef extern from "exposition_names.h" nogil:
+    const char *const pm_suffixes[]
+    const char *const pm_family_types[]
+
+cdef extern from "exposition_types.h" nogil:
+    ctypedef enum pm_exposition_reason:
+        PM_FINE
+
+    ctypedef struct pm_span:
+        uint32_t at
+        uint32_t len
+
+    ctypedef struct pm_exposition_problem:
+        pm_exposition_reason reason
+        uint32_t number
+        pm_span line
+        pm_span at
+        pm_span name
+
+    ctypedef struct pm_exposition_family:
+        pm_span name
+        pm_span help
+        uint32_t samples
+        uint32_t first
+        uint8_t kind
+        uint8_t has_help
+        uint8_t few_digits
+
+    ctypedef struct pm_exposition_sample:
+        uint32_t family
+        pm_span labels
+        pm_span value
+        uint8_t suffix
+        uint8_t repeated
+
+    ctypedef struct pm_exposition:
+        const char *data
+        uint64_t steps
+        int strict
+        pm_exposition_problem problem
+        pm_exposition_family *families
+        uint32_t family_count
+        pm_exposition_sample *samples
+        uint32_t sample_count
+
+cdef extern from "exposition_labels.h" nogil:
+    ctypedef struct pm_exposition_label:
+        const char *name
+        size_t name_len
+        const char *value
+        size_t value_len
+
+    ctypedef struct pm_exposition_taken:
+        const char *name
+        size_t len
+
+    int pm_exposition_next_label(const char **cursor, const char *end, pm_exposition_label *label)
+    int pm_exposition_labelled(
+        const pm_exposition *reader, uint32_t family, const char *front, size_t front_len,
+        const pm_exposition_taken *taken, size_t taken_count, pm_buffer *out)
+
+cdef extern from "exposition.h" nogil:
+    void pm_exposition_init(
+        pm_exposition *reader, const char *data, size_t len, int strict, int allow_repeated, const uint64_t *key)
+    void pm_exposition_free(pm_exposition *reader)
+    int pm_exposition_run(pm_exposition *reader, size_t bytes)
+    int pm_exposition_labels(pm_exposition *reader, size_t *at)

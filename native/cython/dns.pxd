@@ -58,7 +58,7 @@ cdef extern from "records.h" nogil:
     void pm_builder_clear(pm_builder *builder)
     int pm_builder_add(pm_builder *builder, uint16_t type, uint32_t ttl, const uint8_t *rdata, size_t len)
 
-cdef extern from "zone.h" nogil:
+cdef extern from "dns_zone.h" nogil:
     ctypedef enum pm_put:
         PM_PUT_FAILED
         PM_PUT_SAME
@@ -124,6 +124,7 @@ cdef extern from "limit.h" nogil:
     ctypedef struct pm_limits:
         uint32_t responses_per_second
         uint32_t excess_bytes_per_second
+        uint32_t handed_per_second
         uint32_t slip
 
 cdef extern from "responder.h" nogil:

@@ -1,48 +1,47 @@
 """Declarations of native/linux."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
-from pymon._native.core cimport pm_keys, pm_table
+from pymon._native.core cimport pm_keys, pm_label, pm_result, pm_table
+
+cdef extern from "kinds.h" nogil:
+    ctypedef struct pm_kind:
+        const char *name
+        int columns
+        int least
+        void *line
+
+    const pm_kind *pm_kind_find(const char *name)
+    int pm_kind_is_procs(const pm_kind *kind)
+
+cdef extern from "filler.h" nogil:
+    ctypedef struct pm_filler:
+        pass
 
 cdef extern from "plan.h" nogil:
     const uint32_t PM_NO_TABLE
+    const int PM_TABLES
+    const int PM_PROCESS_TABLES
 
-    ctypedef enum pm_file_kind:
-        PM_FILE_VALUE
-        PM_FILE_LIMIT
-        PM_FILE_PAIR
-        PM_FILE_KEYED
-        PM_FILE_PRESSURE
-        PM_FILE_IO
-        PM_FILE_BLKIO
-        PM_FILE_PERCPU
-        PM_FILE_NUMA
-        PM_FILE_PROCS
+    ctypedef struct pm_file_target:
+        uint32_t table
+        uint32_t label_count
+        pm_label *labels
 
     ctypedef struct pm_file:
         char *name
+        char *second
+        const pm_kind *kind
         uint32_t root
-        pm_file_kind kind
         int slow
-        uint32_t table
+        int rest
         uint32_t column
         pm_keys keys
+        uint32_t target_count
+        pm_file_target *targets
 
-    ctypedef struct pm_net_plan:
-        uint32_t network
-        uint32_t sockstat
-        uint32_t tcp
-        uint32_t tcp6
-        uint32_t udp
-        uint32_t udp6
-        uint32_t advtcp
-        pm_keys sockstat_keys
-        pm_keys advtcp_keys
-
-    ctypedef struct pm_process_plan:
-        uint32_t sched
-        uint32_t descriptors
-        uint32_t ulimits
+    const uint32_t PM_PLACE_PROCESSES
+    const uint32_t PM_PLACE_NETWORK
 
     ctypedef struct pm_plan:
         uint32_t root_count
@@ -51,18 +50,24 @@ cdef extern from "plan.h" nogil:
         char *sysfs
         uint32_t file_count
         pm_file *files
+        uint32_t net_file_count
+        pm_file *net_files
+        char **excluded
         uint32_t table_count
-        uint32_t io_numbered
-        pm_net_plan net
-        pm_process_plan processes
+        uint32_t *processes
         uint32_t budget
         uint32_t sharers
         int64_t slow_ns
+        const pm_filler *filler
+
+cdef extern from "processes.h" nogil:
+    ctypedef struct pm_process_kind:
+        const char *name
+        uint32_t columns
+
+    const pm_process_kind *pm_process_kinds
 
 cdef extern from "reader.h" nogil:
-    ctypedef int pm_reason
-    const int PM_REASON_COUNT
-
     ctypedef struct pm_mailbox:
         pass
 
@@ -71,16 +76,9 @@ cdef extern from "reader.h" nogil:
         pm_mailbox *mailbox
         void *owner
 
-    ctypedef struct pm_result:
-        int done
-        int64_t started_ns
-        int64_t finished_ns
-        uint64_t failures[32]
-
     ctypedef struct pm_reader:
         pass
 
-    const char *pm_reason_name(pm_reason reason)
     pm_mailbox *pm_mailbox_new()
     void pm_mailbox_free(pm_mailbox *mailbox)
     int pm_mailbox_event(const pm_mailbox *mailbox)
@@ -98,4 +96,3 @@ cdef extern from "reader.h" nogil:
     void pm_reader_wake(pm_reader *reader)
     uint32_t pm_reader_open_descriptors(const pm_reader *reader)
     int pm_reader_shares_descriptors(const pm_reader *reader)
-    int64_t pm_monotonic_ns()

@@ -1,38 +1,48 @@
 """Threads that read kernel files for every container in bulk."""
 
 import os
+from dataclasses import dataclass
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport errno
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport strdup
 
-from pymon._native.core cimport pm_keys, pm_keys_free, pm_keys_init, pm_table
-from pymon._native.linux cimport (
-    PM_FILE_BLKIO,
-    PM_FILE_IO,
-    PM_FILE_KEYED,
-    PM_FILE_LIMIT,
-    PM_FILE_NUMA,
-    PM_FILE_PAIR,
-    PM_FILE_PERCPU,
-    PM_FILE_PRESSURE,
-    PM_FILE_PROCS,
-    PM_FILE_VALUE,
-    PM_NO_TABLE,
+from pymon._native.core cimport (
+    PM_LABEL_SOURCES,
+    PM_LABELS,
     PM_REASON_COUNT,
+    PM_TARGETS,
+    pm_keys,
+    pm_keys_free,
+    pm_keys_init,
+    pm_label_source_name,
+    pm_monotonic_ns,
+    pm_reason_name,
+    pm_result,
+    pm_table,
+)
+from pymon._native.linux cimport (
+    PM_NO_TABLE,
+    PM_PLACE_NETWORK,
+    PM_PLACE_PROCESSES,
+    PM_PROCESS_TABLES,
+    PM_TABLES,
     pm_file,
-    pm_file_kind,
+    pm_filler,
+    pm_kind,
+    pm_kind_find,
+    pm_kind_is_procs,
     pm_mailbox,
     pm_mailbox_event,
     pm_mailbox_free,
     pm_mailbox_new,
     pm_mailbox_take,
-    pm_monotonic_ns,
     pm_plan,
+    pm_process_kinds,
     pm_reader,
     pm_reader_add,
     pm_reader_collect,
@@ -44,27 +54,51 @@ from pymon._native.linux cimport (
     pm_reader_start,
     pm_reader_stop,
     pm_reader_wake,
-    pm_reason_name,
-    pm_result,
     pm_ticket,
 )
 from pymon._native.table cimport Table
 
-cdef dict KINDS = {
-    "value": PM_FILE_VALUE,
-    "limit": PM_FILE_LIMIT,
-    "pair": PM_FILE_PAIR,
-    "keyed": PM_FILE_KEYED,
-    "pressure": PM_FILE_PRESSURE,
-    "io": PM_FILE_IO,
-    "blkio": PM_FILE_BLKIO,
-    "percpu": PM_FILE_PERCPU,
-    "numa": PM_FILE_NUMA,
-    "procs": PM_FILE_PROCS,
-}
-cdef frozenset PAIRS = frozenset({"pair", "pressure"})
-cdef dict PROCESS_TABLES = {"sched": 3, "descriptors": 2, "ulimits": 1}
-cdef frozenset SETTINGS = frozenset({"value", "limit", "pair", "pressure"})
+cdef dict LABEL_SOURCES = {pm_label_source_name(source).decode(): source for source in range(PM_LABEL_SOURCES)}
+
+
+@dataclass(frozen=True)
+class PlanTarget:
+    """A table that a file fills, by its index in the layout; with labels its rows are added."""
+
+    table: int
+    labels: object = ()
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """A kernel file of a plan.
+
+    negative: those of the keys whose number may be negative.
+    """
+
+    name: str
+    kind: str
+    targets: object
+    root: int = 0
+    slow: bool = False
+    column: int = 0
+    keys: object = ()
+    second: str = ""
+    rest: bool = False
+    negative: object = frozenset()
+
+
+def is_keyed(str kind not None):
+    """Whether the columns that a file of this kind fills are those of its keys. KeyError: there is no such kind."""
+    return _kind(kind).columns == 0
+
+
+cdef const pm_kind *_kind(str name) except NULL:
+    cdef const pm_kind *kind = pm_kind_find(PyBytes_AS_STRING(name.encode()))
+
+    if kind == NULL:
+        raise KeyError(name)
+    return kind
 
 
 def monotonic_ns():
@@ -151,7 +185,7 @@ cdef class Mailbox:
         cdef Reader reader
         cdef Result result
         cdef Table table
-        cdef pm_table *pointers[32]
+        cdef pm_table *pointers[PM_TABLES]
         cdef int posted
 
         ticket.results = []
@@ -195,80 +229,62 @@ cdef class Mailbox:
 
 
 cdef class Reader:
-    """One thread with its own descriptor table that reads a plan's files for every container.
-
-    roots: absolute paths of hierarchy roots. files: (name, root, kind, slow, table, column, keys) in order of
-    priority, keys being (key, column) pairs. layout: (name, columns) of each table. net: names of the network tables
-    to their index in the layout, and `sockstat_keys` and `advtcp_keys`. processes: the same for the tables `sched`,
-    `descriptors` and `ulimits`. budget: descriptors that may stay open; divided by `sharers`
-    where the kernel refuses the thread a descriptor table of its own.
-    """
+    """One thread with its own descriptor table that reads a plan's files for every container."""
 
     cdef pm_plan plan
     cdef pm_reader *reader
     cdef readonly str name
     cdef readonly tuple layout
     cdef Mailbox mailbox
+    cdef object filler
 
     def __cinit__(
-        self, str name not None, Mailbox mailbox not None, *, roots, procfs, sysfs, files, layout, io_numbered=None,
-        net=None, processes=None, budget, sharers=1, slow_seconds,
+        self, str name not None, Mailbox mailbox not None, *, roots, procfs, sysfs, files, layout, net_files=(),
+        processes=None, filler=None, budget, sharers=1, slow_seconds, excluded=(),
     ):
         cdef int failed = -1
+        cdef uintptr_t address
 
         self.name = name
         self.mailbox = mailbox
         self.layout = tuple(layout)
-        if len(self.layout) > 32:
-            raise ValueError(f"{name}: more than 32 tables")
+        self.filler = filler
+        if len(self.layout) > PM_TABLES:
+            raise ValueError(f"{name}: more than {PM_TABLES} tables")
+        self.plan.table_count = len(self.layout)
         self.plan.roots = <char **>calloc(len(roots) + 1, sizeof(char *))
         self.plan.files = <pm_file *>calloc(len(files) + 1, sizeof(pm_file))
-        if self.plan.roots == NULL or self.plan.files == NULL:
+        self.plan.net_files = <pm_file *>calloc(len(net_files) + 1, sizeof(pm_file))
+        self.plan.excluded = <char **>calloc(len(excluded) + 1, sizeof(char *))
+        if self.plan.roots == NULL or self.plan.files == NULL or self.plan.net_files == NULL:
+            raise MemoryError
+        if self.plan.excluded == NULL:
             raise MemoryError
         for i, root in enumerate(roots):
-            self.plan.roots[i] = strdup(PyBytes_AS_STRING(os.fsencode(root)))
+            self.plan.roots[i] = _copy(root)
             self.plan.root_count = i + 1
-        self.plan.procfs = strdup(PyBytes_AS_STRING(os.fsencode(procfs)))
-        self.plan.sysfs = strdup(PyBytes_AS_STRING(os.fsencode(sysfs)))
-        for i, (file, root, kind, slow, table, column, keys) in enumerate(files):
-            if not 0 <= root < len(roots):
-                raise IndexError(f"{name}: {file}: no root {root}")
-            width = len(self.layout[table][1])
-            if not all(0 <= at < width for at in [column + (kind in PAIRS), *(at for _, at in keys)]):
-                raise IndexError(f"{name}: {file}: more than the {width} columns of {self.layout[table][0]}")
-            if slow and kind not in SETTINGS:
-                raise ValueError(f"{name}: {file}: of kind {kind}, which is no setting")
-            self.plan.files[i].name = strdup(PyBytes_AS_STRING(os.fsencode(file)))
-            self.plan.files[i].root = root
-            self.plan.files[i].kind = <pm_file_kind><int>KINDS[kind]
-            self.plan.files[i].slow = slow
-            self.plan.files[i].table = table
-            self.plan.files[i].column = column
+        for i, pattern in enumerate(excluded):
+            self.plan.excluded[i] = _copy(pattern)
+        self.plan.procfs = _copy(procfs)
+        self.plan.sysfs = _copy(sysfs)
+        for i, file in enumerate(files):
             self.plan.file_count = i + 1
-            _keys(&self.plan.files[i].keys, keys)
-        self.plan.table_count = len(self.layout)
-        self.plan.io_numbered = PM_NO_TABLE if io_numbered is None else io_numbered
-        net = dict(net or {})
-        _keys(&self.plan.net.sockstat_keys, net.pop("sockstat_keys", ()))
-        self.plan.net.network = net.pop("network", PM_NO_TABLE)
-        self.plan.net.sockstat = net.pop("sockstat", PM_NO_TABLE)
-        self.plan.net.tcp = net.pop("tcp", PM_NO_TABLE)
-        self.plan.net.tcp6 = net.pop("tcp6", PM_NO_TABLE)
-        self.plan.net.udp = net.pop("udp", PM_NO_TABLE)
-        self.plan.net.udp6 = net.pop("udp6", PM_NO_TABLE)
-        self.plan.net.advtcp = net.pop("advtcp", PM_NO_TABLE)
-        _keys(&self.plan.net.advtcp_keys, net.pop("advtcp_keys", ()))
-        if net:
-            raise ValueError(f"{name}: unknown network tables {sorted(net)}")
+            self._file(&self.plan.files[i], file)
+        for i, file in enumerate(net_files):
+            self.plan.net_file_count = i + 1
+            self._file(&self.plan.net_files[i], file)
         processes = dict(processes or {})
-        for table, width in PROCESS_TABLES.items():
-            if table in processes and len(self.layout[processes[table]][1]) < width:
-                raise IndexError(f"{name}: {width} columns expected of {table}")
-        self.plan.processes.sched = processes.pop("sched", PM_NO_TABLE)
-        self.plan.processes.descriptors = processes.pop("descriptors", PM_NO_TABLE)
-        self.plan.processes.ulimits = processes.pop("ulimits", PM_NO_TABLE)
+        for i in range(PM_PROCESS_TABLES):
+            kind = pm_process_kinds[i].name.decode()
+            table = processes.pop(kind, None)
+            if table is not None and len(self.layout[table][1]) < pm_process_kinds[i].columns:
+                raise IndexError(f"{name}: {pm_process_kinds[i].columns} columns expected of {kind}")
+            self.plan.processes[i] = PM_NO_TABLE if table is None else table
         if processes:
             raise ValueError(f"{name}: unknown process tables {sorted(processes)}")
+        if filler is not None:
+            address = filler.address
+            self.plan.filler = <const pm_filler *>address
         self.plan.budget = min(budget, 0x7fffffff)
         self.plan.sharers = sharers
         self.plan.slow_ns = int(slow_seconds * 1e9)
@@ -276,18 +292,61 @@ cdef class Reader:
         if self.reader == NULL:
             raise OSError(errno, os.strerror(errno), roots[failed] if failed >= 0 else None)
 
+    cdef int _file(self, pm_file *target, file) except -1:
+        cdef const pm_kind *kind = _kind(file.kind)
+        cdef uint32_t width
+
+        if not 0 <= file.root < self.plan.root_count:
+            raise IndexError(f"{self.name}: {file.name}: no root {file.root}")
+        if not 0 < len(file.targets) <= PM_TARGETS:
+            raise ValueError(f"{self.name}: {file.name}: 1 to {PM_TARGETS} targets expected")
+        if file.slow and kind.line == NULL:
+            raise ValueError(f"{self.name}: {file.name}: of kind {file.kind}, which is no setting")
+        if file.second and not kind.least:
+            raise ValueError(f"{self.name}: {file.name}: of kind {file.kind}, which has no second file")
+        if kind.least and not file.slow:
+            raise ValueError(f"{self.name}: {file.name}: of kind {file.kind}, which is a setting")
+        target.name = _copy(file.name)
+        target.second = _copy(file.second) if file.second else NULL
+        target.kind = kind
+        target.root = file.root
+        target.slow = file.slow
+        target.rest = file.rest
+        target.column = file.column
+        for i, item in enumerate(file.targets):
+            if len(item.labels) > PM_LABELS:
+                raise ValueError(f"{self.name}: {file.name}: more than {PM_LABELS} labels")
+            table, columns = self.layout[item.table]
+            width = len(columns)
+            last = file.column + max(kind.columns - 1, 0)
+            if not all(0 <= at < width for at in [last, *(at for _, at in file.keys)]):
+                raise IndexError(f"{self.name}: {file.name}: more than the {width} columns of {table}")
+            target.targets[i].table = item.table
+            target.target_count = i + 1
+            for n, (label, source) in enumerate(item.labels):
+                target.targets[i].labels[n].source = LABEL_SOURCES[source]
+                target.targets[i].labels[n].name = _copy(label)
+                target.targets[i].label_count = n + 1
+        return _keys(&target.keys, file.keys, file.negative)
+
     def __dealloc__(self):
         with nogil:
             pm_reader_stop(self.reader)
         for i in range(self.plan.root_count):
             free(self.plan.roots[i])
         for i in range(self.plan.file_count):
-            free(self.plan.files[i].name)
-            pm_keys_free(&self.plan.files[i].keys)
-        pm_keys_free(&self.plan.net.sockstat_keys)
-        pm_keys_free(&self.plan.net.advtcp_keys)
+            _free_file(&self.plan.files[i])
+        for i in range(self.plan.net_file_count):
+            _free_file(&self.plan.net_files[i])
+        if self.plan.excluded != NULL:
+            i = 0
+            while self.plan.excluded[i] != NULL:
+                free(self.plan.excluded[i])
+                i += 1
+        free(self.plan.excluded)
         free(self.plan.roots)
         free(self.plan.files)
+        free(self.plan.net_files)
         free(self.plan.procfs)
         free(self.plan.sysfs)
 
@@ -300,8 +359,34 @@ cdef class Reader:
             pm_reader_stop(reader)
 
     def new_tables(self):
-        """Tables for one collection."""
+        """Return new empty tables, one for each of the layout."""
         return [Table(name, columns) for name, columns in self.layout]
+
+    def failures_of(self, Result result not None, names):
+        """Failures by reason that may have made cells of these tables absent, of a collection of this reader."""
+        cdef uint64_t count
+
+        own = {place for place, (name, _) in enumerate(self.layout) if name in names}
+        network = {self.plan.net_files[i].targets[0].table for i in range(self.plan.net_file_count)}
+        listed = {self.plan.processes[i] for i in range(PM_PROCESS_TABLES)}
+        listed |= {
+            self.plan.files[i].targets[0].table
+            for i in range(self.plan.file_count)
+            if pm_kind_is_procs(self.plan.files[i].kind)
+        }
+        others = set(range(self.plan.table_count)) - own
+        if own.isdisjoint(network):
+            others.add(PM_PLACE_NETWORK)
+            if own.isdisjoint(listed):
+                others.add(PM_PLACE_PROCESSES)
+        found = {}
+        for reason in range(PM_REASON_COUNT):
+            count = result.result.failures[reason]
+            for other in others:
+                count -= result.result.of_place[<uint32_t>other][reason]
+            if count:
+                found[pm_reason_name(reason).decode()] = count
+        return found
 
     def add(self, uint32_t row, str path not None, int64_t start_ns):
         """A container came: its path relative to the hierarchies' roots, its start on the realtime clock."""
@@ -338,12 +423,34 @@ cdef class Reader:
         return 0 if self.reader == NULL else pm_reader_open_descriptors(self.reader)
 
     @property
+    def own_descriptors(self):
+        """Descriptors in the thread's own table: those, the roots, procfs and sysfs, the event and standard streams."""
+        return 0 if self.shares_descriptors else self.open_descriptors + self.plan.root_count + 6
+
+    @property
     def shares_descriptors(self):
         """Whether the kernel refused the thread a descriptor table of its own."""
         return self.reader != NULL and bool(pm_reader_shares_descriptors(self.reader))
 
 
-cdef int _keys(pm_keys *target, pairs) except -1:
+cdef char *_copy(text) except NULL:
+    cdef char *copy = strdup(PyBytes_AS_STRING(os.fsencode(text)))
+
+    if copy == NULL:
+        raise MemoryError
+    return copy
+
+
+cdef void _free_file(pm_file *file) noexcept:
+    for i in range(file.target_count):
+        for n in range(file.targets[i].label_count):
+            free(<void *>file.targets[i].labels[n].name)
+    free(file.name)
+    free(file.second)
+    pm_keys_free(&file.keys)
+
+
+cdef int _keys(pm_keys *target, pairs, negative) except -1:
     cdef const char **names = <const char **>PyMem_Calloc(len(pairs) + 1, sizeof(char *))
     cdef uint32_t *columns = <uint32_t *>PyMem_Calloc(len(pairs) + 1, sizeof(uint32_t))
 
@@ -356,6 +463,8 @@ cdef int _keys(pm_keys *target, pairs) except -1:
             columns[i] = column
         if pm_keys_init(target, names, columns, len(pairs)) < 0:
             raise MemoryError
+        for i, (key, _) in enumerate(pairs):
+            target.amounts[i] = key not in negative
     finally:
         PyMem_Free(names)
         PyMem_Free(columns)

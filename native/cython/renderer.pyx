@@ -1,5 +1,7 @@
 """The compiled catalogue: tables in, exposition bytes out."""
 
+from dataclasses import dataclass
+
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_WRITABLE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
@@ -104,8 +106,32 @@ cdef class Labels:
         return self.count
 
 
+@dataclass(frozen=True)
+class SampleLine:
+    """A line for each row of a table."""
+
+    table: int
+    column: int
+    unit: object
+    prefix: bytes
+    bare: bytes
+    minus: object = None
+    plus: object = None
+    when: object = None
+
+
+@dataclass(frozen=True)
+class FamilyLines:
+    """The lines of a family."""
+
+    text: bytes
+    openmetrics: bytes
+    samples: object
+    by_row: bool
+
+
 cdef class Renderer:
-    """Families compiled once. See pymon.exposition.compile for what the tuples hold."""
+    """Families of a catalogue, compiled for rendering. pymon.exposition.compile makes them."""
 
     cdef pm_family *text
     cdef pm_family *openmetrics
@@ -123,38 +149,44 @@ cdef class Renderer:
         self.widths = [0] * table_count
         self.table_count = table_count
         self.family_count = len(families)
-        total = sum(len(family[2]) for family in families)
+        total = sum(len(family.samples) for family in families)
         self.text = <pm_family *>PyMem_Calloc(self.family_count + 1, sizeof(pm_family))
         self.openmetrics = <pm_family *>PyMem_Calloc(self.family_count + 1, sizeof(pm_family))
         self.samples = <pm_sample *>PyMem_Calloc(total + 1, sizeof(pm_sample))
         if self.text == NULL or self.openmetrics == NULL or self.samples == NULL:
             raise MemoryError
-        for i, (text, openmetrics, samples) in enumerate(families):
-            self._family(&self.text[i], text, at, len(samples))
-            self._family(&self.openmetrics[i], openmetrics, at, len(samples))
-            for table, column, minus, plus, when, scale, prefix, bare in samples:
-                if not 0 <= table < table_count:
-                    raise IndexError(f"no table {table}")
-                self.widths[table] = max(self.widths[table], 1 + max(column, minus or 0, plus or 0, when or 0))
+        for i, family in enumerate(families):
+            self._family(&self.text[i], family.text, at, family)
+            self._family(&self.openmetrics[i], family.openmetrics, at, family)
+            for line in family.samples:
+                if not 0 <= line.table < table_count:
+                    raise IndexError(f"no table {line.table}")
+                last = max(line.column, line.minus or 0, line.plus or 0, line.when or 0)
+                self.widths[line.table] = max(self.widths[line.table], 1 + last)
+                prefix = line.prefix
+                bare = line.bare
                 self.kept += (prefix, bare)
-                self.samples[at].table = table
-                self.samples[at].column = column
-                self.samples[at].minus = PM_NO_COLUMN if minus is None else minus
-                self.samples[at].plus = PM_NO_COLUMN if plus is None else plus
-                self.samples[at].when = PM_NO_COLUMN if when is None else when
-                _scale(&self.samples[at].scale, scale)
+                self.samples[at].table = line.table
+                self.samples[at].column = line.column
+                self.samples[at].minus = PM_NO_COLUMN if line.minus is None else line.minus
+                self.samples[at].plus = PM_NO_COLUMN if line.plus is None else line.plus
+                self.samples[at].when = PM_NO_COLUMN if line.when is None else line.when
+                _scale(&self.samples[at].scale, line.unit)
                 self.samples[at].prefix = PyBytes_AS_STRING(prefix)
                 self.samples[at].prefix_len = PyBytes_GET_SIZE(prefix)
                 self.samples[at].bare = PyBytes_AS_STRING(bare)
                 self.samples[at].bare_len = PyBytes_GET_SIZE(bare)
                 at += 1
 
-    cdef int _family(self, pm_family *family, bytes header, uint32_t first, uint32_t count) except -1:
+    cdef int _family(self, pm_family *target, bytes header, uint32_t first, family) except -1:
         self.kept.append(header)
-        family.header = PyBytes_AS_STRING(header)
-        family.header_len = PyBytes_GET_SIZE(header)
-        family.first = first
-        family.count = count
+        target.header = PyBytes_AS_STRING(header)
+        target.header_len = PyBytes_GET_SIZE(header)
+        target.first = first
+        target.count = len(family.samples)
+        target.by_row = family.by_row
+        if family.by_row and len({line.table for line in family.samples}) > 1:
+            raise ValueError("a family that is written row by row has samples of one table")
         return 0
 
     def __dealloc__(self):
@@ -214,10 +246,15 @@ cdef class Renderer:
         return lines
 
 
-cdef int _scale(pm_scale *target, scale) except -1:
-    target.subtract, target.multiply, target.divide, target.add, target.decimals, target.is_signed = scale
+cdef int _scale(pm_scale *target, unit) except -1:
+    target.subtract = unit.subtract
+    target.multiply = unit.multiply
+    target.divide = unit.divide
+    target.add = unit.add
+    target.decimals = unit.decimals
+    target.is_signed = unit.signed
     if target.divide == 0 or target.decimals > 18:
-        raise ValueError(f"scale {scale}")
+        raise ValueError(f"scale {unit}")
     return 0
 
 
@@ -235,8 +272,8 @@ def escape(const unsigned char[::1] value not None):
         pm_buffer_free(&buffer)
 
 
-def decimal(value, scale):
-    """Text of a cell scaled by (subtract, multiply, divide, add, decimals, signed)."""
+def decimal(value, unit):
+    """Return the text that is exported for a cell of a column with this unit."""
     cdef pm_scale native
     cdef char *out = <char *>malloc(PM_DECIMAL_MAX)
     cdef uint64_t cell = value & 0xffffffffffffffff
@@ -244,7 +281,7 @@ def decimal(value, scale):
     if out == NULL:
         raise MemoryError
     try:
-        _scale(&native, scale)
+        _scale(&native, unit)
         return out[: pm_decimal(out, cell, &native)]
     finally:
         free(out)

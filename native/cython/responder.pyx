@@ -414,7 +414,7 @@ cdef class Responder:
 
     def __cinit__(
         self, Zones zones not None, sockets, *, uint32_t responses_per_second, uint32_t excess_bytes_per_second,
-        uint32_t slip,
+        uint32_t handed_per_second, uint32_t slip,
     ):
         cdef pm_limits limits
         cdef int descriptors[64]
@@ -427,6 +427,7 @@ cdef class Responder:
             descriptors[i] = number
         limits.responses_per_second = responses_per_second
         limits.excess_bytes_per_second = excess_bytes_per_second
+        limits.handed_per_second = handed_per_second
         limits.slip = slip
         self.responder = pm_responder_start(zones.zones, descriptors, len(numbers), &limits)
         if self.responder == NULL:

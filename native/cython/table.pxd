@@ -8,6 +8,7 @@ cdef class Table:
     cdef pm_keys keys
     cdef readonly str name
     cdef readonly tuple columns
+    cdef readonly bint malformed
     cdef dict index
     cdef Py_ssize_t shape[2]
     cdef Py_ssize_t strides[2]

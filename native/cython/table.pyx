@@ -6,13 +6,13 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 
 from pymon._native.core cimport (
+    PM_MALFORMED,
     PM_NO_PARENT,
     pm_buffer,
-    pm_buffer_append,
     pm_buffer_free,
-    pm_escape,
     pm_keys_free,
     pm_keys_init,
+    pm_label_append,
     pm_row_labels,
     pm_scan_keyed,
     pm_scan_rows,
@@ -20,6 +20,7 @@ from pymon._native.core cimport (
     pm_table_clear,
     pm_table_copy,
     pm_table_copy_row,
+    pm_table_drop_repeated,
     pm_table_free,
     pm_table_get,
     pm_table_grow,
@@ -38,7 +39,7 @@ cdef const char *NOTHING = b""
 cdef class Table:
     """A matrix of 64-bit integers with a presence bit for each cell and a label block for each row."""
 
-    def __cinit__(self, str name, columns):
+    def __cinit__(self, str name, columns, negative=()):
         cdef uint32_t count
         cdef const char **names = NULL
         cdef uint32_t *indexes = NULL
@@ -61,6 +62,8 @@ cdef class Table:
                 indexes[i] = i
             if pm_keys_init(&self.keys, names, indexes, count) < 0:
                 raise MemoryError
+            for i in range(count):
+                self.keys.amounts[i] = self.columns[i] not in negative
         finally:
             PyMem_Free(names)
             PyMem_Free(indexes)
@@ -103,13 +106,9 @@ cdef class Table:
         self._writable()
         encoded = [((<str>name).encode(), (<str>value).encode("utf-8", "surrogateescape")) for name, value in labels]
         for name, value in encoded:
-            if (
-                pm_buffer_append(&block, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)) < 0
-                or pm_buffer_append(&block, b'="', 2) < 0
-                or pm_escape(&block, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)) < 0
-                or pm_buffer_append(&block, b'",', 2) < 0
-            ):
-                result = -1
+            result |= pm_label_append(
+                &block, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), PyBytes_AS_STRING(value),
+                PyBytes_GET_SIZE(value))
         if result == 0:
             result = pm_table_relabel(&self.table, at, block.data, block.len)
         pm_buffer_free(&block)
@@ -119,6 +118,12 @@ cdef class Table:
     def set(self, row, str column, value):
         """Set one cell. KeyError on an unknown column; OverflowError outside -2**63 .. 2**64-1."""
         pm_table_set(&self.table, self._row(row), self.index[column], _cell(value))
+
+    def drop_repeated(self):
+        """Remove rows that have the label block of an earlier one."""
+        self._writable()
+        if pm_table_drop_repeated(&self.table, 0) < 0:
+            raise MemoryError
 
     def grow(self, rows):
         """Have at least this many rows, each with the label block of the parent of its index."""
@@ -186,7 +191,8 @@ cdef class Table:
         cdef uint32_t count = 0
         cdef const char *text = <const char *>&data[0] if data.shape[0] else NOTHING
 
-        pm_scan_keyed(&self.keys, text, data.shape[0], field, &self.table, self._row(row), &count)
+        self.malformed = pm_scan_keyed(
+            &self.keys, text, data.shape[0], field, &self.table, self._row(row), &count) == PM_MALFORMED
         return count
 
     def scan_rows(self, const unsigned char[::1] data not None, str label not None, skip=0, key=0, first=1):
@@ -196,8 +202,9 @@ cdef class Table:
 
         self._writable()
         encoded = label.encode()
-        pm_scan_rows(
-            &self.table, text, data.shape[0], PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded), skip, key, first)
+        self.malformed = pm_scan_rows(
+            &self.table, text, data.shape[0], PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded), skip, key, first,
+        ) == PM_MALFORMED
         return self.table.rows - before
 
     def labels(self, row):

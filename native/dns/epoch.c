@@ -36,7 +36,7 @@ void pm_epoch_leave(pm_epoch *epoch, int reader)
 	epoch->joined &= ~(1ull << reader);
 }
 
-/* The oldest moment at which a reader that is inside now may have entered. */
+/* Advance the epoch. Returns the oldest epoch in which a reader that is still inside may have entered. */
 static uint64_t oldest(pm_epoch *epoch)
 {
 	uint64_t least = atomic_fetch_add(&epoch->now, 1) + 1;

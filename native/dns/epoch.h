@@ -1,7 +1,7 @@
-/* When memory that readers may still see can be freed. One thread at a time writes; readers never wait.
+/* Epoch-based memory reclamation. One thread at a time writes; readers never wait.
  *
- * A reader enters before it follows pointers and exits when it holds none. What the writer has unlinked it retires; it
- * is freed when every reader that had entered before has exited. */
+ * A reader enters before it follows pointers and exits when it holds none. The writer unlinks memory and then retires
+ * it. Retired memory is freed when every reader that had entered before has exited. */
 #ifndef PYMON_EPOCH_H
 #define PYMON_EPOCH_H
 
@@ -18,17 +18,17 @@ typedef struct {
 
 typedef struct {
 	_Atomic uint64_t now;
-	_Atomic uint64_t seen[PM_EPOCH_READERS]; /* 0: outside */
-	uint64_t joined;			 /* a bit for each reader's place */
+	_Atomic uint64_t seen[PM_EPOCH_READERS]; /* epoch in which each reader entered; 0: not inside */
+	uint64_t joined;			 /* bitmap of the reader slots in use */
 	pm_retired *retired;			 /* oldest first */
 	size_t count, cap;
 } pm_epoch;
 
 void pm_epoch_init(pm_epoch *epoch);
-/* Free what is retired. No reader may be left. */
+/* Free all retired memory. All readers must have left. */
 void pm_epoch_free(pm_epoch *epoch);
 
-/* A place for a reader, or -1 when all are taken; both by the writing thread. */
+/* Allocate a reader slot. Returns -1 if all are in use. Join and leave are called by the writer. */
 int pm_epoch_join(pm_epoch *epoch);
 void pm_epoch_leave(pm_epoch *epoch, int reader);
 
@@ -43,9 +43,9 @@ static inline void pm_epoch_exit(pm_epoch *epoch, int reader)
 	atomic_store_explicit(&epoch->seen[reader], 0, memory_order_release);
 }
 
-/* Free memory (of malloc) once no reader can see it. */
+/* Free memory of malloc() as soon as no reader can see it. */
 void pm_epoch_retire(pm_epoch *epoch, void *memory);
-/* Free what can be freed by now. */
+/* Free the retired memory that no reader can see any more. */
 void pm_epoch_reclaim(pm_epoch *epoch);
 
 #endif

@@ -32,7 +32,8 @@ int pm_index_add(pm_index *index, pm_epoch *epoch, unsigned at, uint32_t tag, vo
 	pm_shard *shard = atomic_load_explicit(&index->shards[at], memory_order_relaxed);
 
 	if (shard == NULL || shard->used + 1 > shard->size - shard->size / 4) {
-		/* From three quarters full to three fifths: memory counts, and what is copied is small. */
+		/* Grow when three quarters full, to three fifths full. This saves memory, and a shard is cheap to copy.
+		 */
 		uint32_t size = shard ? shard->live + shard->live / 3 * 2 + FIRST_SLOTS : FIRST_SLOTS;
 		pm_shard *grown = new_shard(size);
 

@@ -1,7 +1,8 @@
-/* A hash index of pointers that one thread changes while others look things up without waiting.
+/* A hash table of pointers. One thread changes it while others search it without locks.
  *
- * Items lie in many small tables by the top bits of their hash, so the table that has to grow is always small. A slot
- * is filled once and emptied once: its tag, written before the item, holds as long as the table does. */
+ * The table is split into shards by the top bits of the hash, so that growing copies only a small part. A slot is
+ * filled at most once and emptied at most once. Its tag is written before its item and does not change as long as the
+ * shard exists. */
 #ifndef PYMON_INDEX_H
 #define PYMON_INDEX_H
 
@@ -15,7 +16,7 @@ typedef struct {
 } pm_slot;
 
 typedef struct {
-	uint32_t size, used, live; /* slots, those that were filled, and those that still are */
+	uint32_t size, used, live; /* number of slots, of slots ever filled, and of slots that hold an item */
 	pm_slot slots[];
 } pm_shard;
 
@@ -31,13 +32,13 @@ typedef struct {
 
 extern const char pm_emptied;
 
-/* Which shard has a hash, and the tag by which it is found there. */
+/* The shard for a hash. Within the shard, the lower 32 bits of the hash are the tag. */
 static inline unsigned pm_index_shard(uint64_t hash)
 {
 	return (unsigned)(hash >> (64 - PM_SHARD_BITS));
 }
 
-/* Where in a table of so many slots the search for a tag begins. */
+/* The slot at which the search for a tag starts. */
 static inline uint32_t pm_index_start(uint32_t tag, uint32_t size)
 {
 	return (uint32_t)((uint64_t)tag * size >> 32);
@@ -52,7 +53,7 @@ static inline pm_cursor pm_index_find(const pm_index *index, unsigned shard, uin
 	return (pm_cursor){found, pm_index_start(tag, size), size, tag};
 }
 
-/* The next item that may be the one looked for, NULL after the last. */
+/* The next item with the tag, NULL after the last. The caller must compare it, as tags are not unique. */
 static inline void *pm_cursor_next(pm_cursor *cursor)
 {
 	while (cursor->left) {
@@ -70,12 +71,12 @@ static inline void *pm_cursor_next(pm_cursor *cursor)
 	return NULL;
 }
 
-/* 0, or -1 when memory is out. */
+/* Returns 0, or -1 if out of memory. */
 int pm_index_add(pm_index *index, pm_epoch *epoch, unsigned shard, uint32_t tag, void *item);
 void pm_index_remove(pm_index *index, unsigned shard, uint32_t tag, const void *item);
-/* Call for each item, in no order; the callback may remove it. */
+/* Call `call` for each item, in no certain order. The callback may remove the item. */
 void pm_index_each(pm_index *index, void (*call)(void *item, void *context), void *context);
-/* Free the tables, not the items. No reader may be left. */
+/* Free the shards, not the items. All readers must have left. */
 void pm_index_free(pm_index *index);
 
 #endif

@@ -7,7 +7,7 @@
 
 enum { WAYS = 4, SETS = 1 << 14, BURST_SECONDS = 2, SECOND_NS = 1000000000 };
 
-/* An allowance as the moment at which it would be full again (the generic cell rate algorithm). */
+/* Generic cell rate algorithm: the allowance is stored as the time at which it is full again. */
 typedef struct {
 	uint64_t tag;
 	int64_t full_ns;
@@ -36,27 +36,33 @@ void pm_limiter_free(pm_limiter *limiter)
 	free(limiter);
 }
 
-/* The prefix of a source, its length in octets; 0 for one that is not limited. */
-static size_t prefix(const struct sockaddr_storage *source, uint8_t out[8])
+/* Write the prefix of a source: `of_ipv4` octets for IPv4, 7 for IPv6. Returns its length in octets. */
+static size_t prefix(const struct sockaddr_storage *source, size_t of_ipv4, uint8_t out[8])
 {
 	static const uint8_t mapped[12] = {[10] = 0xff, 0xff};
-	uint8_t address[16];
+	const uint8_t *address;
 
 	if (source->ss_family == AF_INET) {
-		memcpy(address, &((const struct sockaddr_in *)source)->sin_addr, 4);
-	} else {
-		memcpy(address, &((const struct sockaddr_in6 *)source)->sin6_addr, 16);
-		if (memcmp(address, mapped, sizeof(mapped)) != 0) {
-			memcpy(out, address, 7);
-			return memcmp(address, &in6addr_loopback, 16) == 0 ? 0 : 7;
-		}
-		memcpy(address, address + 12, 4);
+		memcpy(out, &((const struct sockaddr_in *)source)->sin_addr, of_ipv4);
+		return of_ipv4;
 	}
-	memcpy(out, address, 3);
-	return address[0] == 127 ? 0 : 3;
+	address = ((const struct sockaddr_in6 *)source)->sin6_addr.s6_addr;
+	if (memcmp(address, mapped, sizeof(mapped)) == 0) {
+		memcpy(out, address + sizeof(mapped), of_ipv4);
+		return of_ipv4;
+	}
+	memcpy(out, address, 7);
+	return 7;
 }
 
-/* Spend from the allowance of this tag. Whether there was enough of it. */
+static int is_loopback(const struct sockaddr_storage *source, const uint8_t network[8], size_t len)
+{
+	if (len < 7)
+		return network[0] == 127;
+	return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)source)->sin6_addr);
+}
+
+/* Take `cost_ns` from the allowance of a tag. Returns 0 if the allowance is used up. */
 static int spend(pm_limiter *limiter, uint64_t tag, int64_t now, int64_t cost_ns)
 {
 	allowance *set = limiter->table[tag % SETS], *found = &set[0];
@@ -82,11 +88,11 @@ pm_limit pm_limiter_ask(pm_limiter *limiter, int64_t now_ns, const struct sockad
 {
 	const pm_limits *limits = &limiter->limits;
 	uint8_t network[8];
-	size_t len = prefix(source, network);
+	size_t len = prefix(source, 3, network);
 	uint64_t tag;
 	int pass = 1;
 
-	if (len == 0)
+	if (is_loopback(source, network, len))
 		return PM_LIMIT_PASS;
 	tag = pm_name_hash(network, len, limiter->key[0], limiter->key);
 	if (limits->responses_per_second)
@@ -98,4 +104,15 @@ pm_limit pm_limiter_ask(pm_limiter *limiter, int64_t now_ns, const struct sockad
 	if (pass)
 		return PM_LIMIT_PASS;
 	return limits->slip && limiter->refused++ % limits->slip == 0 ? PM_LIMIT_SLIP : PM_LIMIT_DROP;
+}
+
+int pm_limiter_hand(pm_limiter *limiter, int64_t now_ns, const struct sockaddr_storage *source)
+{
+	uint32_t rate = limiter->limits.handed_per_second;
+	uint8_t network[8];
+	size_t len = prefix(source, 4, network);
+
+	/* Hashed with another start value than in pm_limiter_ask, so the allowances are separate. */
+	return rate == 0 ||
+	       spend(limiter, pm_name_hash(network, len, ~limiter->key[0], limiter->key), now_ns, SECOND_NS / rate);
 }

@@ -2,14 +2,14 @@
 
 #include <string.h>
 
-static uint8_t lowered(uint8_t sign)
+static uint8_t lowered(uint8_t octet)
 {
-	return (uint8_t)(sign + ((uint8_t)(sign - 'A') < 26 ? 32 : 0));
+	return (uint8_t)(octet + ((uint8_t)(octet - 'A') < 26 ? 32 : 0));
 }
 
 static void lower(uint8_t *out, const uint8_t *in, size_t len)
 {
-	/* Lengths of labels are below 'A' and stay. */
+	/* Label lengths are at most 63, below 'A', so they do not change. */
 	for (size_t i = 0; i < len; i++)
 		out[i] = lowered(in[i]);
 }
@@ -35,13 +35,13 @@ int pm_name_read(pm_name *name, const uint8_t *data, size_t len)
 	return name->len;
 }
 
-/* Whether a master file writes a sign of a name as it is. */
-static int is_plain(unsigned char sign)
+/* Returns whether a character of a name needs no escape in a master file. */
+static int is_plain(unsigned char octet)
 {
-	/* a bit for each sign from blank to DEL; not: blank " $ ( ) . ; @ \\ DEL */
+	/* One bit for each character from blank to DEL. Not set: blank " $ ( ) . ; @ \\ DEL */
 	static const uint32_t plain[3] = {0xf7ffbcea, 0xeffffffe, 0x7fffffff};
 
-	return sign >= ' ' && sign <= 0x7f && (plain[sign / 32 - 1] >> sign % 32 & 1);
+	return octet >= ' ' && octet <= 0x7f && (plain[octet / 32 - 1] >> octet % 32 & 1);
 }
 
 int pm_name_parse(pm_name *name, const char *text, size_t len)
@@ -54,18 +54,18 @@ int pm_name_parse(pm_name *name, const char *text, size_t len)
 	if (len < 2 || len >= PM_NAME_MAX || text[len - 1] != '.')
 		return -1;
 	for (size_t i = 0; i < len; i++) {
-		unsigned char sign = (unsigned char)text[i];
+		unsigned char octet = (unsigned char)text[i];
 
-		if (sign == '.') {
+		if (octet == '.') {
 			if (i == start || i - start > PM_LABEL_MAX)
 				return -1;
 			name->wire[start] = (uint8_t)(i - start);
 			name->at[labels++] = (uint8_t)start;
 			start = i + 1;
-		} else if (!is_plain(sign)) {
+		} else if (!is_plain(octet)) {
 			return -1;
 		} else {
-			name->wire[i + 1] = lowered(sign);
+			name->wire[i + 1] = lowered(octet);
 		}
 	}
 	name->wire[len] = 0;

@@ -33,7 +33,7 @@ static int parse_name(const char *text, size_t len, uint8_t *out)
 	return name.len;
 }
 
-/* Three numbers and a name, one blank between them. */
+/* Three numbers and a name, separated by one blank each. */
 static int parse_srv(const char *text, size_t len, uint8_t *out)
 {
 	const char *end = text + len;
@@ -59,7 +59,7 @@ static int digit(const char *text, const char *end)
 	return text < end && *text >= '0' && *text <= '9' ? *text - '0' : -1;
 }
 
-/* Quoted strings, one blank between them. */
+/* Quoted strings, separated by one blank each. */
 static int parse_txt(const char *text, size_t len, uint8_t *out)
 {
 	const char *end = text + len;

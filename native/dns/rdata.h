@@ -1,4 +1,4 @@
-/* Record data in wire form from what master files write, for the types that a zone of containers is full of. */
+/* Parser of record data in master file format, for the types that are frequent in a zone of containers. */
 #ifndef PYMON_RDATA_H
 #define PYMON_RDATA_H
 
@@ -27,11 +27,11 @@ typedef enum {
 
 enum { PM_RDATA_MAX = 8192 };
 
-/* The type of this name when its data is parsed here, else 0. */
+/* The number of a type, 0 if its data cannot be parsed here. */
 uint16_t pm_type_parse(const char *text, size_t len);
 
-/* Octets written to `out` (of PM_RDATA_MAX), or -1: not such data, or written in a way that is not parsed here. Names
- * in it come out in lower case. `text` ends with a zero octet behind `len`. */
+/* Write the wire form to `out`, which has PM_RDATA_MAX octets. Returns the number of octets, or -1 if the data is
+ * malformed or in a notation that is not parsed here. Names are written in lower case. text[len] must be 0. */
 int pm_rdata_parse(uint16_t type, const char *text, size_t len, uint8_t *out);
 
 #endif

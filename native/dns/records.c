@@ -32,7 +32,7 @@ int pm_builder_add(pm_builder *builder, uint16_t type, uint32_t ttl, const uint8
 		return -1;
 	builder->made = 0;
 	builder->records[builder->count++] =
-		(struct pm_gathered){ttl, (uint32_t)builder->rdata.len, (uint32_t)len, type};
+		(struct pm_builder_record){ttl, (uint32_t)builder->rdata.len, (uint32_t)len, type};
 	if (pm_buffer_append(&builder->rdata, (const char *)rdata, len) < 0) {
 		builder->count--;
 		return -1;
@@ -42,7 +42,7 @@ int pm_builder_add(pm_builder *builder, uint16_t type, uint32_t ttl, const uint8
 
 static int compare(const void *left, const void *right, void *rdata)
 {
-	const struct pm_gathered *a = left, *b = right;
+	const struct pm_builder_record *a = left, *b = right;
 	int order;
 
 	if (a->type != b->type)
@@ -53,7 +53,7 @@ static int compare(const void *left, const void *right, void *rdata)
 	return a->len < b->len ? -1 : a->len > b->len;
 }
 
-static void write_record(uint8_t *out, const struct pm_gathered *record, uint32_t ttl, const char *rdata)
+static void write_record(uint8_t *out, const struct pm_builder_record *record, uint32_t ttl, const char *rdata)
 {
 	pm_put16(out, 0xc00c);
 	pm_put16(out + 2, record->type);
@@ -63,10 +63,10 @@ static void write_record(uint8_t *out, const struct pm_gathered *record, uint32_
 	memcpy(out + PM_RR_HEAD, rdata + record->offset, record->len);
 }
 
-/* Sort, leave out what is there twice, and write the block into the builder's buffer. */
+/* Sort the records, remove duplicates, and write the block into the builder's buffer. */
 static pm_records *build(pm_builder *builder)
 {
-	struct pm_gathered *records = builder->records;
+	struct pm_builder_record *records = builder->records;
 	char *rdata = builder->rdata.data;
 	uint32_t count = 1, sets = 1, offset = 0;
 	size_t size;

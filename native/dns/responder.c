@@ -87,7 +87,8 @@ static void hand_over(pm_responder *responder, unsigned socket, const struct mms
 	free(handed);
 }
 
-/* An answer leaves from the address that its query was sent to, by whatever interface leads back. */
+/* Keep the source address in the control data, so the answer comes from the address that the query was sent to, but let
+ * routing choose the interface. */
 static void use_any_interface(struct msghdr *head)
 {
 	for (struct cmsghdr *part = CMSG_FIRSTHDR(head); part; part = CMSG_NXTHDR(head, part)) {
@@ -101,24 +102,28 @@ static void use_any_interface(struct msghdr *head)
 	}
 }
 
-/* Answer one datagram into place `slot` of those to send. Whether there is anything to send. */
+/* Write the answer to a datagram into slot `slot` of the messages to send. Returns whether there is one to send. */
 static int answer_one(pm_responder *responder, unsigned socket, unsigned from, unsigned slot, int64_t now)
 {
 	batch *batch = responder->batch;
 	struct mmsghdr *message = &batch->in[from];
-	const struct sockaddr_in *peer = message->msg_hdr.msg_name; /* the port is in the same place in IPv6 */
+	const struct sockaddr_in *peer = message->msg_hdr.msg_name; /* the port has the same offset in sockaddr_in6 */
 	pm_answer answer;
 
 	if (message->msg_hdr.msg_flags & MSG_CTRUNC || peer->sin_port == 0) {
 		count_up(responder, PM_COUNT_IGNORED, 1);
 		return 0;
 	}
-	/* Of what is larger than any query the header is read, as over TCP: FORMERR, or that the opcode is unknown. */
+	/* The message is longer than any query. As over TCP, only its header is parsed: FORMERR or NOTIMP. */
 	if (message->msg_hdr.msg_flags & MSG_TRUNC)
 		message->msg_len = PM_MESSAGE_HEADER;
 	answer = pm_answer_query(responder->zones, batch->queries[from], message->msg_len, 1, batch->answers[slot],
 				 sizeof(batch->answers[slot]), responder->turn++);
 	if (answer.verdict == PM_ANSWER_HAND_OVER) {
+		if (!pm_limiter_hand(responder->limiter, now, message->msg_hdr.msg_name)) {
+			count_up(responder, PM_COUNT_LIMITED, 1);
+			return 0;
+		}
 		use_any_interface(&message->msg_hdr);
 		hand_over(responder, socket, message);
 		return 0;
@@ -160,7 +165,7 @@ static void send_all(pm_responder *responder, int fd, unsigned count)
 		} else if (errno == EAGAIN || errno == ENOBUFS) {
 			count_up(responder, PM_COUNT_UNSENT, count - done);
 			return;
-		} else if (errno != EINTR) { /* of the first message */
+		} else if (errno != EINTR) { /* the error is about the first message: skip it */
 			count_up(responder, PM_COUNT_UNSENT, 1);
 			done++;
 		}
@@ -212,15 +217,15 @@ static void *run(void *argument)
 	}
 }
 
-/* Have datagrams to a socket that is bound to all addresses say which one they were sent to; and take no advice on path
- * MTUs, which strangers give. */
+/* Request the destination address of datagrams, if the socket is bound to all addresses. Ignore path MTU messages,
+ * which can be forged. */
 static void set_options(int fd)
 {
 	const int on = 1, omit_4 = IP_PMTUDISC_OMIT, omit_6 = IPV6_PMTUDISC_OMIT, size = RECEIVE_BUFFER;
 	struct sockaddr_storage bound = {0};
 	socklen_t len = sizeof(bound);
 
-	/* None of these is there on every kernel, and nothing fails without. */
+	/* Not every kernel has these options, and the server works without them. */
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 	if (getsockname(fd, (struct sockaddr *)&bound, &len) < 0)
 		return;

@@ -1,4 +1,4 @@
-/* Numbers in network order. */
+/* Integers in network byte order. */
 #ifndef PYMON_WIRE_H
 #define PYMON_WIRE_H
 

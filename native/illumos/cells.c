@@ -1,5 +1,4 @@
-/* From what was read to cells. */
-#include "family.h"
+#include "cells.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +11,8 @@ static int is_integral(double value)
 	       (value < 0 ? (double)(int64_t)value == value : (double)(uint64_t)value == value);
 }
 
-/* The number in a record as a cell holds it: negative ones as two's complement of 64 bits. 0 or a reason. */
+/* Convert the number in a record to a cell: negative numbers become two's complement of 64 bits. Returns 0 or a reason.
+ */
 static int number_of(const kstat_named_t *record, uint64_t *number)
 {
 	double value;
@@ -69,7 +69,7 @@ typedef struct {
 	uint64_t *failures;
 } setting;
 
-/* The cell of a record. 1, 0 when it stays absent. */
+/* Convert a record to a cell. Returns 1, or 0 if the cell stays absent. */
 static inline int cell(const setting *to, uint32_t target, const kstat_named_t *record, uint64_t *number)
 {
 	const pm_kstat_nothings *nothings = &to->family->nothings[target];
@@ -111,7 +111,7 @@ static int32_t target_of(const pm_kstat_family *family, const kstat_named_t *rec
 {
 	size_t len = pm_kstat_name_len(record->name);
 
-	/* Statistics of no name and of type 0 stand where a kernel has fewer than its structure has room for. */
+	/* Records without a name and with type 0 fill the unused end of a kernel's structure. */
 	return len ? (int32_t)pm_keys_find(&family->keys, record->name, len) : NO_TARGET;
 }
 
@@ -149,7 +149,7 @@ static int is_plain(const pm_kstat_family *family, const pm_kstat_wanted *wanted
 	       family->nothings[wanted->target].count == 0;
 }
 
-/* Remember where everything is, if everything was there. */
+/* Store the places of all wanted records, if all of them were there. */
 static void remember(pm_kstat_family *family, uint32_t records)
 {
 	uint32_t count = 0, needed = family->columns + (family->names_zone ? 1 : 0);
@@ -169,14 +169,14 @@ static void remember(pm_kstat_family *family, uint32_t records)
 		wanted->plain = is_plain(family, wanted);
 		count++;
 	}
-	/* Kstats of the node have other texts, and are few. */
+	/* Kstats of the node are left out: their texts differ, and there are few. */
 	if (count == needed && family->rows != PM_KSTAT_NODE && family->columns <= 64) {
 		family->wanted_count = count;
 		family->wanted_records = records;
 	}
 }
 
-/* 1 when all wanted records were where they were the last time. */
+/* Set the cells from the stored places. Returns 1, or 0 if a wanted record is not where it was. */
 static int set_remembered(const setting *to, const kstat_named_t *records)
 {
 	const pm_kstat_family *family = to->family;
@@ -312,6 +312,6 @@ int pm_kstat_family_set(pm_kstat_family *family, const pm_kstat_data *data, pm_t
 	case KSTAT_TYPE_TIMER:
 		return set_timer(&to);
 	default:
-		return PM_KSTAT_TYPE; /* raw: a structure that only its owner knows */
+		return PM_KSTAT_TYPE; /* raw: a structure of unknown layout */
 	}
 }

@@ -1,38 +1,18 @@
-/* The walk of the chain, and the index of what it holds. */
-#include "internal.h"
+#include "chain.h"
 
 #include <errno.h>
 
-enum { AHEAD = 64 }; /* headers that are on their way from memory while one is looked at */
+#include "clock.h"
+#include "slots.h"
+#include "zones.h"
 
-uint64_t pm_kstat_key(uint32_t family, int instance, const char *name, size_t len)
-{
-	return pm_lookup_hash((uint64_t)family << 32 | (uint32_t)instance, name, len);
-}
+enum {
+	AHEAD = 64, /* number of headers that are prefetched */
+	AGAIN_NS = 1000 * 1000 * 1000,
+	NO_ID = -1, /* no chain has this id */
+};
 
-void pm_kstat_pend(pm_kstat *kstat, uint32_t slot)
-{
-	if (!kstat->slots[slot].listed) {
-		kstat->slots[slot].listed = 1;
-		kstat->pending[kstat->pending_count++] = slot;
-	}
-}
-
-/* `pending` has room for every slot, so that putting one there cannot fail. */
-static int new_slot(pm_kstat *kstat)
-{
-	uint32_t slot = kstat->free_slot;
-
-	if (slot != PM_NONE) {
-		kstat->free_slot = kstat->slots[slot].next;
-		return (int)slot;
-	}
-	if (pm_kstat_reserve(&kstat->slots, &kstat->slot_cap, kstat->slot_count + 1, sizeof(*kstat->slots)) < 0 ||
-	    pm_kstat_reserve(&kstat->pending, &kstat->pending_cap, kstat->slot_cap, sizeof(*kstat->pending)) < 0)
-		return -1;
-	kstat->slots[kstat->slot_count] = (pm_kstat_slot){0};
-	return (int)kstat->slot_count++;
-}
+#define NEW (PM_NONE - 1) /* in place of a slot: the kstat has not been indexed yet */
 
 static uint32_t family_of(const pm_kstat *kstat, const kstat_t *header)
 {
@@ -43,110 +23,169 @@ static uint32_t family_of(const pm_kstat *kstat, const kstat_t *header)
 	return PM_NONE;
 }
 
-static int add(pm_kstat *kstat, kstat_t *header)
+/* Index a kstat if it belongs to a family. Returns its slot, PM_NONE, or NEW if out of memory. */
+static uint32_t add(pm_kstat *kstat, kstat_t *header)
 {
-	uint32_t f = family_of(kstat, header), slot = PM_NONE;
+	uint32_t f = family_of(kstat, header), slot;
+	pm_kstat_slot *added;
+	uint64_t key;
+	int made;
 
-	if (kstat->chain_len == kstat->chain_cap) {
-		uint32_t caps[3] = {kstat->chain_cap, kstat->chain_cap, kstat->chain_cap};
-
-		if (pm_kstat_reserve(&kstat->headers, &caps[0], kstat->chain_len + 1, sizeof(*kstat->headers)) < 0 ||
-		    pm_kstat_reserve(&kstat->kids, &caps[1], kstat->chain_len + 1, sizeof(*kstat->kids)) < 0 ||
-		    pm_kstat_reserve(&kstat->slot_of, &caps[2], kstat->chain_len + 1, sizeof(*kstat->slot_of)) < 0)
-			return -1;
-		kstat->chain_cap = caps[0];
+	if (f == PM_NONE)
+		return PM_NONE;
+	made = pm_kstat_slot_new(kstat);
+	if (made < 0)
+		return NEW;
+	slot = (uint32_t)made;
+	added = &kstat->slots[slot];
+	key = pm_kstat_key(f, header->ks_instance, header->ks_name, pm_kstat_name_len(header->ks_name));
+	*added = (pm_kstat_slot){
+		.kstat = {header, header->ks_kid, header->ks_type},
+		.hash = key,
+		.zone = PM_NONE,
+		.next = PM_NONE,
+		.family = (uint16_t)f,
+		.listed = added->listed,
+	};
+	if (pm_lookup_insert(&kstat->index, key, slot) < 0) {
+		pm_kstat_slot_free(kstat, slot);
+		return NEW;
 	}
-	if (f != PM_NONE) {
-		pm_kstat_rows rows = kstat->families[f].rows;
-		uint64_t key =
-			pm_kstat_key(f, header->ks_instance, header->ks_name, pm_kstat_name_len(header->ks_name));
-		int made = new_slot(kstat);
-		pm_kstat_slot *added;
-
-		if (made < 0)
-			return -1;
-		slot = (uint32_t)made;
-		added = &kstat->slots[slot];
-		*added = (pm_kstat_slot){
-			.kstat = {header, header->ks_kid, header->ks_type},
-			.hash = key,
-			.zone = PM_NONE,
-			.next = PM_NONE,
-			.family = (uint16_t)f,
-			.listed = added->listed,
-		};
-		if (pm_lookup_insert(&kstat->index, key, slot) < 0) {
-			added->next = kstat->free_slot;
-			kstat->free_slot = slot;
-			return -1;
-		}
-		if (f == 0 || rows == PM_KSTAT_OF_ZONE) {
-			added->state = SLOT_UNREAD;
-			pm_kstat_pend(kstat, slot);
-		} else {
-			added->state = SLOT_INDEXED;
-			if (rows == PM_KSTAT_ZONE)
-				pm_kstat_join(kstat, slot);
-		}
+	if (f == 0 || kstat->families[f].rows == PM_KSTAT_OF_ZONE) {
+		added->state = SLOT_UNREAD;
+		pm_kstat_pend(kstat, slot);
+	} else {
+		added->state = SLOT_INDEXED;
+		if (kstat->families[f].rows == PM_KSTAT_ZONE)
+			pm_kstat_join(kstat, slot);
 	}
-	kstat->headers[kstat->chain_len] = header;
-	kstat->kids[kstat->chain_len] = header->ks_kid;
-	kstat->slot_of[kstat->chain_len] = slot;
-	kstat->chain_len++;
-	return 0;
+	return slot;
 }
 
-static void drop(pm_kstat *kstat, uint32_t position)
+static void drop(pm_kstat *kstat, uint32_t slot)
 {
-	uint32_t slot = kstat->slot_of[position];
-
-	if (slot == PM_NONE)
+	if (slot == PM_NONE || slot == NEW)
 		return;
 	pm_lookup_remove(&kstat->index, kstat->slots[slot].hash, slot);
 	pm_kstat_detach(kstat, slot);
 	kstat->slots[slot].kstat.header = NULL;
-	kstat->slots[slot].state = SLOT_FREE;
-	kstat->slots[slot].next = kstat->free_slot;
-	kstat->free_slot = slot;
+	pm_kstat_slot_free(kstat, slot);
 }
 
-/* Meet the headers of the last walk again, in their order; forget those that are not there. The first new header, or
- * NULL. Where the chain is in another order than that of its ids, which libkstat's never is, the rest counts as new. */
-static kstat_t *meet(pm_kstat *kstat)
+static int reserve(pm_kstat_chain *chain, uint32_t len)
 {
-	kstat_t *header = kstat->ctl->kc_chain;
-	uint32_t len = kstat->chain_len, i = 0, kept;
+	uint32_t caps[3] = {chain->cap, chain->cap, chain->cap};
 
-	while (i < len && header == kstat->headers[i] && header->ks_kid == kstat->kids[i]) {
-		if (i + AHEAD < len)
-			__builtin_prefetch(kstat->headers[i + AHEAD]);
-		header = header->ks_next;
-		i++;
-	}
-	for (kept = i; i < len; i++) {
-		if (header != NULL && header == kstat->headers[i] && header->ks_kid == kstat->kids[i]) {
-			kstat->headers[kept] = kstat->headers[i];
-			kstat->kids[kept] = kstat->kids[i];
-			kstat->slot_of[kept] = kstat->slot_of[i];
-			kept++;
-			header = header->ks_next;
-		} else {
-			drop(kstat, i);
-		}
-	}
-	kstat->chain_len = kept;
-	return header;
+	if (pm_kstat_reserve(&chain->headers, &caps[0], len, sizeof(*chain->headers)) < 0 ||
+	    pm_kstat_reserve(&chain->kids, &caps[1], len, sizeof(*chain->kids)) < 0 ||
+	    pm_kstat_reserve(&chain->slots, &caps[2], len, sizeof(*chain->slots)) < 0)
+		return -1;
+	chain->cap = caps[0];
+	return 0;
 }
 
+static int append(pm_kstat_chain *chain, kstat_t *header, uint32_t slot)
+{
+	if (chain->len == chain->cap && reserve(chain, chain->len + 1) < 0)
+		return -1;
+	chain->headers[chain->len] = header;
+	chain->kids[chain->len] = header->ks_kid;
+	chain->slots[chain->len] = slot;
+	chain->len++;
+	return 0;
+}
+
+void pm_kstat_chain_free(pm_kstat_chain *chain)
+{
+	free(chain->headers);
+	free(chain->kids);
+	free(chain->slots);
+	memset(chain, 0, sizeof(*chain));
+}
+
+/* Update the header of a kstat, which the library may have moved. */
+static void keep(pm_kstat *kstat, uint32_t position, kstat_t *header)
+{
+	uint32_t slot = kstat->chain.slots[position];
+
+	if (header == kstat->chain.headers[position] || slot == PM_NONE || slot == NEW)
+		return;
+	kstat->slots[slot].kstat.header = header;
+	kstat->slots[slot].kstat.type = header->ks_type;
+}
+
+/* Merge the chain of the last walk with that of the library into `spare`. Both are sorted by id. Kstats that have gone
+ * are removed, and new ones are marked NEW. If a library's chain were not sorted, kstats might be removed and added
+ * again. Returns 0, or -1 if out of memory; then `spare` has the first part of the chain, and the rest was removed. */
+static int merge(pm_kstat *kstat)
+{
+	const pm_kstat_chain *old = &kstat->chain;
+	uint32_t i = 0;
+	int result = 0;
+
+	kstat->spare.len = 0;
+	for (kstat_t *header = kstat->ctl->kc_chain; header != NULL && !result; header = header->ks_next) {
+		uint32_t slot = NEW;
+
+		if (i + AHEAD < old->len)
+			__builtin_prefetch(old->headers[i + AHEAD]);
+		__builtin_prefetch(header->ks_next);
+		while (i < old->len && old->kids[i] < header->ks_kid)
+			drop(kstat, old->slots[i++]);
+		if (i < old->len && old->kids[i] == header->ks_kid) {
+			keep(kstat, i, header);
+			slot = old->slots[i];
+		}
+		result = append(&kstat->spare, header, slot);
+		if (slot != NEW && !result)
+			i++;
+	}
+	while (i < old->len)
+		drop(kstat, old->slots[i++]);
+	return result;
+}
+
+/* Remove old kstats before adding new ones, because both may be of the same zone. */
 static int walk(pm_kstat *kstat)
 {
-	for (kstat_t *header = meet(kstat); header != NULL; header = header->ks_next) {
-		__builtin_prefetch(header->ks_next);
-		if (add(kstat, header) < 0)
-			return ENOMEM;
+	int result = merge(kstat);
+	pm_kstat_chain walked = kstat->spare;
+
+	kstat->spare = kstat->chain;
+	kstat->chain = walked;
+	for (uint32_t i = 0; i < walked.len && !result; i++) {
+		if (walked.slots[i] == NEW)
+			walked.slots[i] = add(kstat, walked.headers[i]);
+		if (walked.slots[i] == NEW)
+			result = -1;
 	}
+	/* A walk without new kstats needs no memory. */
+	if (result || reserve(&kstat->spare, walked.len) < 0)
+		return ENOMEM;
 	kstat->stale = 0;
 	return 0;
+}
+
+void pm_kstat_look_again(pm_kstat *kstat)
+{
+	kstat->again_ns = pm_monotonic_ns() + AGAIN_NS;
+}
+
+/* The kernel changes the id of the chain when a kstat is created, but the chain contains the kstat only when it is
+ * valid, and that does not change the id. So the chain is updated once more, for which the library must see another id.
+ */
+static kid_t update_chain(pm_kstat *kstat)
+{
+	kid_t known = kstat->ctl->kc_chain_id, id;
+
+	if (kstat->again_ns != 0 && pm_monotonic_ns() >= kstat->again_ns) {
+		kstat->again_ns = 0;
+		kstat->ctl->kc_chain_id = NO_ID;
+	}
+	id = kstat->library.chain_update(kstat->ctl);
+	if (id != 0 && id != -1 && id != known)
+		pm_kstat_look_again(kstat);
+	return id;
 }
 
 int pm_kstat_update(pm_kstat *kstat)
@@ -156,18 +195,18 @@ int pm_kstat_update(pm_kstat *kstat)
 	int error = 0;
 
 	errno = 0;
-	id = kstat->library.chain_update(kstat->ctl);
+	id = update_chain(kstat);
 	if (id == -1) {
 		kstat->stale = 1;
 		return errno ? errno : EIO;
 	}
-	start = pm_kstat_now_ns();
+	start = pm_monotonic_ns();
 	if (id != 0 || kstat->stale) {
 		kstat->stale = 1;
 		error = walk(kstat);
 	}
 	if (!error)
 		error = pm_kstat_resolve(kstat);
-	kstat->index_ns = pm_kstat_now_ns() - start;
+	kstat->index_ns = pm_monotonic_ns() - start;
 	return error;
 }

@@ -48,7 +48,7 @@ int pm_kstat_family_label(pm_kstat_family *family, const char *name, pm_kstat_la
 	return label->name && label->statistic ? 0 : -1;
 }
 
-/* What a record is for: a column, or behind the columns `zonename`, or behind that the text of a label. */
+/* The target of a record: a column; after the columns, `zonename`; after that, the text of a label. */
 int pm_kstat_family_finish(pm_kstat_family *family)
 {
 	uint32_t count = family->columns + 1 + family->label_count;

@@ -1,4 +1,4 @@
-/* Families of kstats: what is looked for, which statistics become which columns, and the way from data to cells. */
+/* Families of kstats: how they are recognised, and which of their statistics fill which columns. */
 #ifndef PYMON_KSTAT_FAMILY_H
 #define PYMON_KSTAT_FAMILY_H
 
@@ -7,9 +7,9 @@
 #include "table.h"
 
 typedef enum {
-	PM_KSTAT_ZONE,	  /* one of the zone whose id is the instance: its row is that of the zone */
-	PM_KSTAT_OF_ZONE, /* one of several of the zone that it names: a row of its own */
-	PM_KSTAT_NODE,	  /* one of the node's: a row of its own */
+	PM_KSTAT_ZONE,	  /* a zone has one; the instance is the zone's id, the row is the zone's */
+	PM_KSTAT_OF_ZONE, /* a zone has several; they name the zone and have rows of their own */
+	PM_KSTAT_NODE,	  /* of the node; each has a row of its own */
 } pm_kstat_rows;
 
 typedef enum {
@@ -32,7 +32,7 @@ typedef struct {
 	pm_kstat_label_from from;
 } pm_kstat_label;
 
-/* Values of a statistic that stand for "there is none". */
+/* Values of a statistic that mean that there is no value, such as a limit that is not set. */
 typedef struct {
 	uint32_t count;
 	uint64_t values[PM_KSTAT_NOTHINGS];
@@ -40,8 +40,8 @@ typedef struct {
 
 enum { PM_KSTAT_KEY_BYTES = offsetof(kstat_named_t, value) }; /* name and type */
 
-/* Where the statistics were the last time. The kernel lays all kstats of a kind out alike, so that a comparison of the
- * 32 bytes of name and type tells what a record is; one that differs is looked up and remembered. */
+/* A cache of where each statistic was in the last kstat. All kstats of a kind have the same layout, so one comparison
+ * of the 32 bytes of name and type identifies a record. A record that differs is looked up and replaces the entry. */
 typedef struct {
 	char key[PM_KSTAT_KEY_BYTES];
 	int32_t target;
@@ -51,14 +51,14 @@ typedef struct {
 	char key[PM_KSTAT_KEY_BYTES];
 	uint32_t record;
 	uint32_t target : 31;
-	uint32_t plain : 1; /* 64 bits that the cell takes as they are */
+	uint32_t plain : 1; /* a 64-bit integer that is copied to the cell unchanged */
 } pm_kstat_wanted;
 
 typedef struct {
 	pm_kstat_rows rows;
 	char module[KSTAT_STRLEN + 1];
 	char class[KSTAT_STRLEN + 1];
-	char *name; /* "" any, with `{zone}` or `{instance}` in it */
+	char *name; /* may contain `{zone}` or `{instance}`; "" matches every name */
 	int instance;
 	uint32_t columns;
 	char **statistics;
@@ -69,43 +69,39 @@ typedef struct {
 	pm_kstat_place *places;
 	uint32_t place_count;
 	uint32_t place_cap;
-	int names_zone;		 /* `zonename` is wanted, too */
-	pm_kstat_wanted *wanted; /* all that is wanted, when every one of them has been seen */
+	int names_zone;		 /* the statistic `zonename` is read as well */
+	pm_kstat_wanted *wanted; /* the wanted records, once all of them have been seen in one kstat */
 	uint32_t wanted_count;
-	uint32_t wanted_records;  /* how many records there were with it; 0 not known */
-	uint32_t settled_records; /* of this many it is known whether everything was there */
-	uint32_t status;	  /* of its collector: columns available, cached, timer_ns from here on */
+	uint32_t wanted_records;  /* number of records in that kstat; 0 if there was none */
+	uint32_t settled_records; /* number of records of the last kstat that was checked for all of them */
+	uint32_t status;	  /* the first status column of its collector: available, cached, timer_ns */
 	pm_table *table;
-	uint32_t *free_rows; /* PM_KSTAT_OF_ZONE: of the table */
+	uint32_t *free_rows; /* PM_KSTAT_OF_ZONE: unused rows of the table */
 	uint32_t free_count;
 	uint32_t free_cap;
 } pm_kstat_family;
 
-/* Texts of a kstat, in its data. No text, or one that cannot be had: NULL. */
+/* Text statistics of a kstat; they point into its data. NULL if absent or invalid. */
 typedef struct {
 	pm_kstat_text zone;
 	pm_kstat_text labels[PM_KSTAT_LABELS];
 } pm_kstat_texts;
 
-/* 0 or -1 (out of memory). `statistics` are copied. */
+/* Returns 0, or -1 if out of memory. `statistics` are copied. */
 int pm_kstat_family_init(pm_kstat_family *family, pm_kstat_rows rows, const char *module, const char *class,
 			 const char *name, int instance, const char *const *statistics, uint32_t columns);
 int pm_kstat_family_label(pm_kstat_family *family, const char *name, pm_kstat_label_from from, const char *statistic);
-/* The columns and labels are known now. 0 or -1. */
+/* Complete the family after its last label. Returns 0, or -1 if out of memory. */
 int pm_kstat_family_finish(pm_kstat_family *family);
 void pm_kstat_family_free(pm_kstat_family *family);
 
-/* Whether module, class, instance and the part of the name that does not depend on a zone are those of the family. */
+/* Return whether a kstat has the module, class and instance of the family, and its name as far as it does not depend on
+ * the zone. */
 int pm_kstat_family_takes(const pm_kstat_family *family, const kstat_t *kstat);
 
-/* The name that the family's kstat of a zone has, cut to `cut` bytes; its length. */
+/* Write the name of the family's kstat for a zone, at most `cut` bytes of it. Returns its length. */
 size_t pm_kstat_family_name(const pm_kstat_family *family, int instance, pm_kstat_text zone, size_t cut,
 			    char name[KSTAT_STRLEN + 1]);
-
-/* Set the cells of `row` from what was read, and point `texts` into it. 0, or the reason why nothing was set.
- * What makes one cell absent is counted in `failures`. */
-int pm_kstat_family_set(pm_kstat_family *family, const pm_kstat_data *data, pm_table *table, uint32_t row,
-			pm_kstat_texts *texts, uint64_t *failures);
 
 static inline size_t pm_kstat_name_len(const char *name)
 {

@@ -5,6 +5,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#ifdef __sun
+#include <sys/time.h> /* hrtime_t */
+#endif
 
 enum { KSTAT_STRLEN = 31 }; /* of module, class and names: 30 bytes and a NUL, which a foreign name may lack */
 
@@ -46,7 +49,9 @@ enum {
 };
 
 typedef int kid_t;
-typedef int64_t hrtime_t; /* ns since an arbitrary moment, mostly boot */
+#ifndef __sun
+typedef long long hrtime_t; /* ns since an arbitrary moment, mostly boot */
+#endif
 
 typedef struct kstat {
 	hrtime_t ks_crtime;
@@ -123,10 +128,13 @@ typedef struct {
 	hrtime_t stop_time;
 } kstat_timer_t;
 
-/* kstat_chain_update: 0 nothing changed, else the new id; -1 and errno. Headers that stay keep their address, those of
- * kstats that went are freed, new ones are linked behind: the chain is in the order of ks_kid.
- * kstat_read: id of the chain, or -1 and errno: ENXIO, the kstat is gone. It sleeps and tries again on EAGAIN, for
- * ever. With a NULL buffer the data is the library's, at ks_data until the next read. */
+/* kstat_chain_update: 0 the id of the chain has not changed, else the new id; -1 and errno. The chain is in the order
+ * of ks_kid. Headers stay where they are up to the first id that is new; every one behind it is freed, with its data,
+ * and made anew, as are those that went. The kernel leaves out kstats with the flag INVALID, so that a low id may come
+ * when higher ones are there; that it is valid now does not change the id of the chain. kstat_read: id of the chain, or
+ * -1 and errno: ENXIO, the kstat is gone. EAGAIN, it is INVALID or the kernel has no memory: the library sleeps 100 ms
+ * and tries again, for ever. With a NULL buffer the data is the library's, at ks_data until the next read: allocated
+ * when there is none, freed and allocated anew when it is too small for a kstat of variable size. */
 typedef kstat_ctl_t *kstat_open_fn(void);
 typedef int kstat_close_fn(kstat_ctl_t *);
 typedef kid_t kstat_chain_update_fn(kstat_ctl_t *);

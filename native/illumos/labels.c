@@ -1,4 +1,4 @@
-#include "internal.h"
+#include "labels.h"
 
 #include <stdio.h>
 
@@ -7,7 +7,7 @@ static int is_digit(char c)
 	return c >= '0' && c <= '9';
 }
 
-/* The link of a zone as the zone itself calls it: the kernel puts `z<zone id>_` before it for the global zone. */
+/* Return the name of a link inside its zone. In the global zone, the kernel adds the prefix `z<zone id>_`. */
 static pm_kstat_text link_of(const kstat_t *header, int zone_id)
 {
 	pm_kstat_text link = {header->ks_name, (uint32_t)pm_kstat_name_len(header->ks_name)};
@@ -21,7 +21,7 @@ static pm_kstat_text link_of(const kstat_t *header, int zone_id)
 	return link;
 }
 
-/* As cmon-agent has it, what stands before the first digit is vnic: net0, eth0, my_net0 are vnic0. */
+/* As in cmon-agent, the part before the first digit is replaced by vnic: net0, eth0 and my_net0 become vnic0. */
 static uint32_t interface_of(const kstat_t *header, int zone_id, int plain, char interface[2 * KSTAT_STRLEN])
 {
 	pm_kstat_text link = link_of(header, zone_id);
@@ -65,10 +65,7 @@ int pm_kstat_label_block(pm_kstat *kstat, const pm_kstat_family *family, const k
 			value = texts->labels[i];
 			break;
 		}
-		if (pm_buffer_append(&kstat->labels, label->name, strlen(label->name)) < 0 ||
-		    pm_buffer_append(&kstat->labels, "=\"", 2) < 0 ||
-		    pm_escape(&kstat->labels, value.text, value.len) < 0 ||
-		    pm_buffer_append(&kstat->labels, "\",", 2) < 0)
+		if (pm_label_append(&kstat->labels, label->name, strlen(label->name), value.text, value.len) < 0)
 			return -1;
 	}
 	return 0;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ISO C has no conversion from an object pointer to a function pointer; POSIX promises that the bytes are the same. */
+/* ISO C does not define the conversion of an object pointer to a function pointer; POSIX does. */
 static int look_up(void *handle, const char *name, void *function)
 {
 	void *symbol = dlsym(handle, name);
@@ -15,7 +15,8 @@ static int look_up(void *handle, const char *name, void *function)
 
 int pm_kstat_library_open(pm_kstat_library *library, const char *name, char *text, size_t size, int *symbol)
 {
-	/* kstat_data_lookup is not called, for it runs past a name without a NUL; but what lacks it is no libkstat. */
+	/* kstat_data_lookup is not called, because it reads past a name without NUL. A library without it is not
+	 * libkstat. */
 	kstat_data_lookup_fn *data_lookup = NULL;
 	const struct {
 		const char *name;

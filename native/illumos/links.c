@@ -1,5 +1,8 @@
-/* Kstats of which a zone has several, each with a row of its own. */
-#include "internal.h"
+#include "links.h"
+
+#include "events.h"
+#include "labels.h"
+#include "slots.h"
 
 void pm_kstat_release_link(pm_kstat *kstat, pm_kstat_slot *slot)
 {
@@ -7,7 +10,7 @@ void pm_kstat_release_link(pm_kstat *kstat, pm_kstat_slot *slot)
 
 	pm_table_unset_row(family->table, slot->row);
 	family->table->labels[slot->row].parent = PM_NO_PARENT;
-	pm_table_relabel(family->table, slot->row, "", 0); /* nothing to add: cannot fail */
+	pm_table_relabel(family->table, slot->row, "", 0); /* cannot fail without labels */
 	family->free_rows[family->free_count++] = slot->row;
 	slot->zone = PM_NONE;
 }
@@ -23,7 +26,7 @@ void pm_kstat_unlink_link(pm_kstat *kstat, uint32_t number)
 	pm_kstat_release_link(kstat, slot);
 }
 
-/* Whether another link of the zone has the name that this one would get. */
+/* Return whether another link of the zone has the same label. */
 static int is_taken(const pm_kstat *kstat, uint32_t row, const pm_kstat_slot *slot)
 {
 	for (uint32_t i = kstat->zones[row].first_link; i != PM_NONE; i = kstat->slots[i].next)
@@ -40,8 +43,9 @@ int pm_kstat_attach_link(pm_kstat *kstat, uint32_t number, uint32_t row, const p
 	pm_kstat_zone *zone = &kstat->zones[row];
 	uint32_t link_row;
 
-	/* Room for every row, so that giving one back cannot fail. */
-	if (pm_kstat_reserve(&family->free_rows, &family->free_cap, family->table->rows + 1,
+	/* Reserve memory for every row, so that freeing a row cannot fail. */
+	if (pm_kstat_events_reserve(kstat, 1, KSTAT_STRLEN) < 0 ||
+	    pm_kstat_reserve(&family->free_rows, &family->free_cap, family->table->rows + 1,
 			     sizeof(*family->free_rows)) < 0 ||
 	    pm_kstat_label_block(kstat, family, slot->kstat.header, texts, zone->id, is_taken(kstat, row, slot)) < 0)
 		return -1;
@@ -62,5 +66,6 @@ int pm_kstat_attach_link(pm_kstat *kstat, uint32_t number, uint32_t row, const p
 	slot->next = zone->first_link;
 	zone->first_link = number;
 	slot->state = SLOT_ATTACHED;
-	return pm_kstat_tell_link(kstat, slot);
+	pm_kstat_event_link(kstat, slot);
+	return 0;
 }

@@ -9,10 +9,10 @@
 
 enum {
 	FIRST_BUFFER_BYTES = 16384,
-	MAX_DATA_BYTES = 1 << 20, /* of one kstat of statistics; what says more is malformed */
+	MAX_DATA_BYTES = 1 << 20, /* of one kstat; a larger size is malformed */
 	EAGAIN_TRIES = 5,
 	EAGAIN_PAUSE_NS = 200 * 1000,
-	EAGAIN_PATIENCE_NS = 20 * 1000 * 1000, /* in a collection */
+	EAGAIN_PATIENCE_NS = 20 * 1000 * 1000, /* time for retries in one collection */
 };
 
 void pm_kstat_reading_start(pm_kstat_reading *reading, const pm_kstat_library *library, kstat_ctl_t *ctl)
@@ -22,12 +22,12 @@ void pm_kstat_reading_start(pm_kstat_reading *reading, const pm_kstat_library *l
 	memset(reading, 0, sizeof(*reading));
 	reading->library = library;
 	reading->ctl = ctl;
-	reading->lends = 1;
 	pm_kstat_reading_renew(reading);
 	if (library->ioctl == NULL || ctl->kc_kd < 0 || fstat(ctl->kc_kd, &status) < 0 || !S_ISCHR(status.st_mode) ||
 	    isatty(ctl->kc_kd))
 		return;
-	reading->direct = library->ioctl(ctl->kc_kd, KSTAT_IOC_CHAIN_ID, NULL) == ctl->kc_chain_id;
+	/* The id itself is ignored, because it changes when kstats are created meanwhile. */
+	reading->direct = library->ioctl(ctl->kc_kd, KSTAT_IOC_CHAIN_ID, NULL) != -1;
 }
 
 void pm_kstat_reading_stop(pm_kstat_reading *reading)
@@ -78,56 +78,25 @@ static int read_directly(pm_kstat_reading *reading, pm_kstat_ref kstat, pm_kstat
 		}
 		if (errno != ENOMEM || reading->cap >= MAX_DATA_BYTES)
 			return errno;
-		/* The kernel says how large it is, which may be too little a moment later. */
+		/* The kernel has stored the size it needs. It can grow again before the next try. */
 		wanted = header->ks_data_size > reading->cap ? header->ks_data_size : reading->cap * 2;
 	}
 }
 
-/* The library keeps memory for each kstat that comes without any. Lend it ours, which stays in the cache. 1, or 0. */
-static int lend(pm_kstat_reading *reading, kstat_t *kstat)
+/* Read into the library's own memory. ks_data is never set to our memory, because the library may free it. */
+static int read_by_library(const pm_kstat_reading *reading, kstat_t *kstat, pm_kstat_data *data)
 {
 	size_t told = kstat->ks_data_size;
 
-	if (!reading->lends || kstat->ks_data != NULL || reserve(reading, told ? told : 1))
-		return 0;
-	kstat->ks_data = reading->buffer;
-	kstat->ks_data_size = reading->cap;
-	return 1;
-}
-
-/* Where ours is too small the library frees it and puts its own in the place. One that puts its own for another reason
- * is not lent to again. */
-static void take_back(pm_kstat_reading *reading, kstat_t *kstat)
-{
-	if (kstat->ks_data == reading->buffer) {
-		kstat->ks_data = NULL;
-		return;
+	if (reading->library->read(reading->ctl, kstat, NULL) == -1) {
+		/* The kernel has stored the size it needs, which is not that of ks_data. */
+		kstat->ks_data_size = told;
+		return errno;
 	}
-	if (kstat->ks_data_size <= reading->cap) {
-		reading->lends = 0;
-		free(reading->buffer);
-	}
-	reading->buffer = NULL;
-	reading->cap = 0;
-}
-
-static int read_by_library(pm_kstat_reading *reading, kstat_t *kstat, pm_kstat_data *data)
-{
-	size_t told = kstat->ks_data_size, most = MAX_DATA_BYTES;
-	int lent = lend(reading, kstat), reason;
-
-	reason = reading->library->read(reading->ctl, kstat, NULL) == -1 ? errno : 0;
 	*data = (pm_kstat_data){kstat->ks_data, kstat->ks_data_size, kstat->ks_ndata, kstat->ks_type};
-	if (lent) {
-		if (kstat->ks_data == reading->buffer)
-			most = reading->cap;
-		take_back(reading, kstat);
-		if (reason)
-			kstat->ks_data_size = told;
-	}
-	if (!reason && (data->size > most || (data->data == NULL && data->count > 0)))
+	if (data->size > MAX_DATA_BYTES || (data->data == NULL && data->count > 0))
 		return PM_KSTAT_MALFORMED;
-	return reason;
+	return 0;
 }
 
 int pm_kstat_read(pm_kstat_reading *reading, pm_kstat_ref kstat, pm_kstat_data *data)

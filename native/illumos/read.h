@@ -4,27 +4,28 @@
 
 #include "library.h"
 
-/* Reasons beside errno, and above every errno, why something is absent. */
+/* Reasons why a value is absent, in addition to errno. They are above every errno. */
 enum {
-	PM_KSTAT_MALFORMED = 160, /* sizes that contradict one another */
-	PM_KSTAT_STRING,	  /* a string that is not inside the data */
-	PM_KSTAT_FLOAT,		  /* a floating point number that is no integer of 64 bits */
-	PM_KSTAT_TYPE,		  /* text, or an unknown type, where a number is wanted */
+	PM_KSTAT_MALFORMED = 160, /* sizes that contradict each other */
+	PM_KSTAT_STRING,	  /* a string outside the data */
+	PM_KSTAT_FLOAT,		  /* a floating point number that is not a 64-bit integer */
+	PM_KSTAT_TYPE,		  /* a text or an unknown type where a number is expected */
 	PM_KSTAT_REASONS,
 };
 
 typedef struct {
 	const pm_kstat_library *library;
 	kstat_ctl_t *ctl;
-	int direct;	     /* there is a kernel behind the descriptor: read by ioctl */
-	int lends;	     /* the library may be lent `buffer` */
-	int64_t patience_ns; /* left for kstats that answer EAGAIN */
+	int direct;	     /* the descriptor is the kernel's device: reads use ioctl */
+	int64_t patience_ns; /* time left for retries after EAGAIN in this collection */
+	/* Of reads by ioctl. */
 	char *buffer;
 	size_t cap;
-	kstat_t header; /* of what is being read by ioctl */
+	kstat_t header;
 } pm_kstat_reading;
 
-/* What was read; memory of the reading or of the library, good until the next read of it. */
+/* The data of a kstat. After a read by ioctl it is valid until the next read; otherwise it is the library's, and valid
+ * until that kstat is read again or the chain is updated. */
 typedef struct {
 	const char *data;
 	size_t size;
@@ -32,23 +33,23 @@ typedef struct {
 	uint8_t type;
 } pm_kstat_data;
 
-/* Find out whether reads can go past the library: its kstat_read waits for ever on EAGAIN, and keeps memory for each
- * kstat. A descriptor that is no device of the kernel's is left alone. */
+/* Initialize, and find out whether reads can use the ioctl. The library's kstat_read retries forever on EAGAIN and
+ * keeps memory for each kstat. No ioctl is tried on a descriptor that is not a character device. */
 void pm_kstat_reading_start(pm_kstat_reading *reading, const pm_kstat_library *library, kstat_ctl_t *ctl);
 void pm_kstat_reading_stop(pm_kstat_reading *reading);
 
-/* Give kstats that answer EAGAIN a new chance in this collection. */
+/* Begin a collection: allow retries after EAGAIN again. */
 void pm_kstat_reading_renew(pm_kstat_reading *reading);
 
-/* Which kstat: the kernel goes by the id alone, so that the header, which is far away in memory, is only touched where
- * the library reads. */
+/* Identifies a kstat. The kernel needs only the id, so the header is accessed only for reads by the library. */
 typedef struct {
 	kstat_t *header;
 	kid_t kid;
 	uint8_t type;
 } pm_kstat_ref;
 
-/* 0, or a reason. ENXIO: it has gone since the chain was updated. EAGAIN: its owner is still busy with it. */
+/* Read a kstat. Returns 0 or a reason. ENXIO: it was removed after the update of the chain. EAGAIN: the kernel is still
+ * updating it. */
 int pm_kstat_read(pm_kstat_reading *reading, pm_kstat_ref kstat, pm_kstat_data *data);
 
 #endif

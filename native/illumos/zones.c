@@ -1,9 +1,13 @@
-/* Which zones there are, and which kstats are whose. */
-#include "internal.h"
+#include "zones.h"
 
 #include <errno.h>
 
-enum { KERNEL_CUT = KSTAT_STRLEN - 1 }; /* bytes that the kernel keeps of a zone's name */
+#include "cells.h"
+#include "events.h"
+#include "links.h"
+#include "slots.h"
+
+enum { KERNEL_CUT = KSTAT_STRLEN - 1 }; /* bytes of a zone's name that a kstat has */
 
 static const char GLOBAL[] = "global";
 
@@ -22,7 +26,7 @@ static uint32_t *slots_of(const pm_kstat *kstat, uint32_t row)
 	return &kstat->zone_slots[(size_t)row * kstat->family_count];
 }
 
-uint32_t pm_kstat_zone_by_id(const pm_kstat *kstat, int id)
+static uint32_t zone_by_id(const pm_kstat *kstat, int id)
 {
 	uint32_t cursor = 0, row;
 
@@ -42,14 +46,14 @@ static uint32_t zone_by_name(const pm_kstat *kstat, pm_kstat_text name)
 	return PM_NONE;
 }
 
-static int is_of(const pm_kstat *kstat, const pm_kstat_slot *slot, uint32_t row)
+static int belongs_to(const pm_kstat *kstat, const pm_kstat_slot *slot, uint32_t row)
 {
 	const pm_kstat_zone *zone = &kstat->zones[row];
 	const kstat_t *header = slot->kstat.header;
 	size_t len = pm_kstat_name_len(header->ks_name);
 	char name[KSTAT_STRLEN + 1];
 
-	/* All 31 bytes of a name are a name, too, though the kernel never writes the last one. */
+	/* A name of 31 bytes without NUL is accepted, although the kernel always writes the NUL. */
 	for (size_t cut = KERNEL_CUT; cut <= KSTAT_STRLEN; cut++) {
 		pm_kstat_text text = {zone->name, zone->name_len};
 
@@ -63,9 +67,9 @@ static int is_of(const pm_kstat *kstat, const pm_kstat_slot *slot, uint32_t row)
 void pm_kstat_join(pm_kstat *kstat, uint32_t number)
 {
 	pm_kstat_slot *slot = &kstat->slots[number];
-	uint32_t row = pm_kstat_zone_by_id(kstat, slot->kstat.header->ks_instance);
+	uint32_t row = zone_by_id(kstat, slot->kstat.header->ks_instance);
 
-	if (row != PM_NONE && slots_of(kstat, row)[slot->family] == PM_NONE && is_of(kstat, slot, row)) {
+	if (row != PM_NONE && slots_of(kstat, row)[slot->family] == PM_NONE && belongs_to(kstat, slot, row)) {
 		slot->zone = row;
 		slots_of(kstat, row)[slot->family] = number;
 	}
@@ -115,12 +119,16 @@ static void free_row(pm_kstat *kstat, uint32_t row)
 	kstat->free_zone = row;
 }
 
-static int appear(pm_kstat *kstat, uint32_t number, pm_kstat_text name, uint64_t boot_time_seconds)
+static int add_zone(pm_kstat *kstat, uint32_t number, pm_kstat_text name, uint64_t boot_time_seconds)
 {
 	int id = kstat->slots[number].kstat.header->ks_instance;
-	uint32_t row = new_row(kstat);
+	uint32_t row;
 	pm_kstat_zone *zone;
 
+	/* one event for its appearance, one for its removal */
+	if (pm_kstat_events_reserve(kstat, 2, name.len) < 0)
+		return -1;
+	row = new_row(kstat);
 	if (row == PM_NONE)
 		return -1;
 	zone = &kstat->zones[row];
@@ -145,6 +153,7 @@ static int appear(pm_kstat *kstat, uint32_t number, pm_kstat_text name, uint64_t
 	}
 	memcpy(zone->name, name.text, name.len);
 	zone->live = 1;
+	kstat->live_zones++;
 	for (uint32_t f = 0; f < kstat->family_count; f++)
 		slots_of(kstat, row)[f] = PM_NONE;
 	slots_of(kstat, row)[0] = number;
@@ -152,10 +161,11 @@ static int appear(pm_kstat *kstat, uint32_t number, pm_kstat_text name, uint64_t
 	kstat->slots[number].state = SLOT_ATTACHED;
 	join_all(kstat, row);
 	kstat->zone_appeared = 1;
-	return pm_kstat_tell_zone(kstat, row);
+	pm_kstat_event_zone(kstat, row);
+	return 0;
 }
 
-static void go(pm_kstat *kstat, uint32_t row)
+static void remove_zone(pm_kstat *kstat, uint32_t row)
 {
 	pm_kstat_zone *zone = &kstat->zones[row];
 
@@ -170,7 +180,8 @@ static void go(pm_kstat *kstat, uint32_t row)
 	}
 	pm_lookup_remove(&kstat->zone_ids, id_hash(zone->id), row);
 	pm_lookup_remove(&kstat->zone_names, zone->name_hash, row);
-	pm_kstat_tell(kstat, (pm_kstat_event){.change = PM_KSTAT_ZONE_GONE, .row = row}, "", 0);
+	pm_kstat_event_gone(kstat, row);
+	kstat->live_zones--;
 	free(zone->name);
 	free_row(kstat, row);
 }
@@ -187,27 +198,30 @@ void pm_kstat_detach(pm_kstat *kstat, uint32_t number)
 	}
 	slots_of(kstat, slot->zone)[slot->family] = PM_NONE;
 	if (slot->family == 0)
-		go(kstat, slot->zone);
+		remove_zone(kstat, slot->zone);
 }
 
 int pm_kstat_restart(pm_kstat *kstat, uint32_t row, uint64_t boot_time_seconds)
 {
 	pm_kstat_zone *zone = &kstat->zones[row];
+	uint32_t links = 0;
 
+	for (uint32_t i = zone->first_link; i != PM_NONE; i = kstat->slots[i].next)
+		links++;
+	if (pm_kstat_events_reserve(kstat, 2 + links, zone->name_len + (size_t)links * KSTAT_STRLEN) < 0)
+		return -1;
 	zone->boot_time_seconds = boot_time_seconds;
 	zone->reported = 0;
-	if (pm_kstat_tell(kstat, (pm_kstat_event){.change = PM_KSTAT_ZONE_GONE, .row = row}, "", 0) < 0 ||
-	    pm_kstat_tell_zone(kstat, row) < 0)
-		return -1;
+	pm_kstat_event_gone(kstat, row);
+	pm_kstat_event_zone(kstat, row);
 	for (uint32_t i = zone->first_link; i != PM_NONE; i = kstat->slots[i].next)
-		if (pm_kstat_tell_link(kstat, &kstat->slots[i]) < 0)
-			return -1;
+		pm_kstat_event_link(kstat, &kstat->slots[i]);
 	return 0;
 }
 
-/* Reading who is who. */
+/* Finding zones, and the zones of links. */
 
-/* The texts of a kstat, and its numbers in row 0 of `scratch`. 0 or a reason, which has been counted. */
+/* Read the texts of a kstat, and its numbers into row 0 of `scratch`. Returns 0 or a reason, which has been counted. */
 static int read_texts(pm_kstat *kstat, const pm_kstat_slot *slot, pm_kstat_texts *texts)
 {
 	pm_kstat_family *family = &kstat->families[slot->family];
@@ -235,14 +249,14 @@ static int identify(pm_kstat *kstat, uint32_t number)
 	if (texts.zone.len == 0)
 		texts.zone = (pm_kstat_text){slot->kstat.header->ks_name,
 					     (uint32_t)pm_kstat_name_len(slot->kstat.header->ks_name)};
-	if (texts.zone.len == 0 || pm_kstat_zone_by_id(kstat, slot->kstat.header->ks_instance) != PM_NONE) {
+	if (texts.zone.len == 0 || zone_by_id(kstat, slot->kstat.header->ks_instance) != PM_NONE) {
 		kstat->failures[PM_KSTAT_MALFORMED]++;
 		return 0;
 	}
-	return appear(kstat, number, texts.zone, boot_time_seconds);
+	return add_zone(kstat, number, texts.zone, boot_time_seconds);
 }
 
-/* The zone id in `z<id>_link`, or 0. */
+/* Return the zone id in `z<id>_link`, or 0. */
 static int id_in_name(const kstat_t *header)
 {
 	const char *name = header->ks_name;
@@ -260,28 +274,32 @@ static int find_owner(pm_kstat *kstat, uint32_t number)
 {
 	pm_kstat_slot *slot = &kstat->slots[number];
 	int id = id_in_name(slot->kstat.header);
-	uint32_t row = id ? pm_kstat_zone_by_id(kstat, id) : PM_NONE;
+	uint32_t row = id ? zone_by_id(kstat, id) : PM_NONE;
 	pm_kstat_texts texts;
 
 	if (read_texts(kstat, slot, &texts))
 		return 0;
 	if (texts.zone.len == 0) {
 		slot->owner = id_hash(id);
-		slot->state = id ? SLOT_WAITING : SLOT_NOBODYS;
+		slot->state = id ? SLOT_WAITING : SLOT_UNOWNED;
 	} else {
 		slot->owner = pm_kstat_name_hash(texts.zone);
 		slot->state = SLOT_WAITING;
 		if (texts.zone.len == sizeof(GLOBAL) - 1 && memcmp(texts.zone.text, GLOBAL, texts.zone.len) == 0)
-			slot->state = SLOT_NOBODYS;
+			slot->state = SLOT_UNOWNED;
 		if (row == PM_NONE || !is_name(&kstat->zones[row], texts.zone))
 			row = zone_by_name(kstat, texts.zone);
 	}
-	if (slot->state == SLOT_NOBODYS || row == PM_NONE)
+	if (slot->state == SLOT_UNOWNED || row == PM_NONE)
 		return 0;
-	return pm_kstat_attach_link(kstat, number, row, &texts);
+	if (pm_kstat_attach_link(kstat, number, row, &texts) < 0) {
+		slot->state = SLOT_UNREAD;
+		return -1;
+	}
+	return 0;
 }
 
-static int has_come(const pm_kstat *kstat, uint64_t owner)
+static int owner_is_known(const pm_kstat *kstat, uint64_t owner)
 {
 	uint32_t cursors[2] = {0, 0};
 
@@ -304,7 +322,7 @@ int pm_kstat_resolve(pm_kstat *kstat)
 		uint32_t number = kstat->pending[i];
 		pm_kstat_slot *slot = &kstat->slots[number];
 
-		if (slot->state == SLOT_WAITING && kstat->zone_appeared && has_come(kstat, slot->owner))
+		if (slot->state == SLOT_WAITING && kstat->zone_appeared && owner_is_known(kstat, slot->owner))
 			slot->state = SLOT_UNREAD;
 		if (slot->state == SLOT_UNREAD && slot->family != 0 && !error && find_owner(kstat, number) < 0)
 			error = ENOMEM;

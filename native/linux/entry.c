@@ -3,46 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
-static int reserve(pm_context *context, uint32_t row)
-{
-	uint32_t count = context->entry_count ? context->entry_count : 64;
-	pm_entry *entries;
+#include "clock.h"
+#include "descriptors.h"
+#include "processes.h"
 
-	if (row < context->entry_count)
-		return 0;
-	if (row >= UINT32_MAX / 2)
-		return -1;
-	while (count <= row)
-		count *= 2;
-	entries = realloc(context->entries, count * sizeof(*entries));
-	if (entries == NULL)
-		return -1;
-	memset(entries + context->entry_count, 0, (count - context->entry_count) * sizeof(*entries));
-	context->entries = entries;
-	context->entry_count = count;
-	return 0;
-}
-
-void pm_entry_remove(pm_context *context, uint32_t row)
-{
-	pm_entry *entry;
-
-	if (row >= context->entry_count || context->entries[row].path == NULL)
-		return;
-	entry = &context->entries[row];
-	pm_entry_close(context, entry);
-	pm_sched_free(entry);
-	free(entry->path);
-	free(entry->fds);
-	free(entry->settings);
-	memset(entry, 0, sizeof(*entry));
-	context->alive--;
-}
-
-/* A container that was there before the reader is no longer young, however new it is to the reader. */
-static const int64_t YOUNG_NS = 10000000000;
+/* For how long after its start a container counts as starting. */
+static const int64_t STARTING_NS = 10000000000;
 
 static int64_t age_ns(int64_t start_ns)
 {
@@ -54,61 +21,121 @@ static int64_t age_ns(int64_t start_ns)
 	return age < 0 ? 0 : age;
 }
 
-void pm_entry_add(pm_context *context, uint32_t row, char *path, int64_t start_ns)
+static void free_entry(pm_entry *entry)
 {
-	uint32_t files = context->plan->file_count;
-	pm_entry *entry;
+	pm_sched_free(entry);
+	free(entry->path);
+	free(entry->fds);
+	free(entry->kept);
+	free(entry);
+}
 
-	if (reserve(context, row) < 0) {
-		free(path);
-		return;
-	}
-	pm_entry_remove(context, row);
-	entry = &context->entries[row];
+pm_entry *pm_entry_new(const pm_plan *plan, uint32_t row, const char *path, int64_t start_ns)
+{
+	uint32_t files = plan->file_count;
+	pm_entry *entry = calloc(1, sizeof(*entry));
+
+	if (entry == NULL)
+		return NULL;
+	entry->path = strdup(path);
 	entry->fds = malloc((files + 1) * sizeof(*entry->fds));
-	entry->settings = calloc(files + 1, sizeof(*entry->settings));
-	if (entry->fds == NULL || entry->settings == NULL) {
-		free(entry->fds);
-		free(entry->settings);
-		free(path);
-		memset(entry, 0, sizeof(*entry));
-		return;
+	entry->kept = calloc(files + 1, sizeof(*entry->kept));
+	if (entry->path == NULL || entry->fds == NULL || entry->kept == NULL) {
+		free_entry(entry);
+		return NULL;
 	}
 	for (uint32_t i = 0; i < files; i++)
 		entry->fds[i] = PM_FD_CLOSED;
+	entry->row = row;
 	entry->net.dir = -1;
-	entry->path = path;
 	entry->start_ns = start_ns;
-	entry->young_until_ns = pm_monotonic_ns() + YOUNG_NS - age_ns(start_ns);
+	entry->starting_until_ns = pm_monotonic_ns() + STARTING_NS - age_ns(start_ns);
+	return entry;
+}
+
+static int reserve(pm_context *context, uint32_t row)
+{
+	size_t count = context->entry_count ? context->entry_count : 64;
+	pm_entry **entries;
+
+	if (row < context->entry_count)
+		return 0;
+	while (count <= row)
+		count *= 2;
+	if (count > UINT32_MAX)
+		return -1;
+	entries = realloc(context->entries, count * sizeof(*entries));
+	if (entries == NULL)
+		return -1;
+	memset(entries + context->entry_count, 0, (count - context->entry_count) * sizeof(*entries));
+	context->entries = entries;
+	context->entry_count = (uint32_t)count;
+	return 0;
+}
+
+void pm_entry_add(pm_context *context, pm_entry *entry)
+{
+	pm_entry_remove(context, entry->row);
+	if (reserve(context, entry->row) < 0) {
+		entry->next = context->waiting;
+		context->waiting = entry;
+		return;
+	}
+	context->entries[entry->row] = entry;
 	context->alive++;
 }
 
-void pm_entry_close(pm_context *context, pm_entry *entry)
+void pm_entry_remove(pm_context *context, uint32_t row)
 {
-	for (uint32_t i = 0; i < context->plan->file_count; i++) {
-		if (entry->fds[i] >= 0) {
-			close(entry->fds[i]);
-			context->open--;
-		}
-		entry->fds[i] = PM_FD_CLOSED;
+	pm_entry *entry = pm_entry_at(context, row), **at = &context->waiting;
+
+	if (entry) {
+		pm_descriptors_close(context, entry);
+		free_entry(entry);
+		context->entries[row] = NULL;
+		context->alive--;
+		return;
 	}
-	if (entry->net.dir >= 0) {
-		close(entry->net.dir);
-		context->open--;
+	while (*at && (*at)->row != row)
+		at = &(*at)->next;
+	if (*at) {
+		entry = *at;
+		*at = entry->next;
+		free_entry(entry);
 	}
-	entry->net = (pm_entry_net){.dir = -1};
 }
 
 void pm_entry_refresh(pm_context *context, uint32_t row)
 {
-	pm_entry *entry;
+	pm_entry *entry = pm_entry_at(context, row);
 
-	if (row >= context->entry_count || context->entries[row].path == NULL)
+	if (entry == NULL)
 		return;
-	entry = &context->entries[row];
-	for (uint32_t i = 0; i < context->plan->file_count; i++)
-		if (entry->fds[i] == PM_FD_ABSENT)
-			entry->fds[i] = PM_FD_CLOSED;
+	pm_descriptors_retry(context, entry);
 	entry->slow_due_ns = 0;
 	entry->net.check_ns = 0;
+}
+
+void pm_entry_admit(pm_context *context)
+{
+	pm_entry *waiting = context->waiting, *next;
+
+	context->waiting = NULL;
+	for (; waiting; waiting = next) {
+		next = waiting->next;
+		pm_entry_add(context, waiting);
+	}
+	for (waiting = context->waiting; waiting; waiting = waiting->next)
+		pm_fail(context, PM_REASON_ENOMEM);
+}
+
+void pm_entries_free(pm_context *context)
+{
+	for (uint32_t row = 0; row < context->entry_count; row++)
+		pm_entry_remove(context, row);
+	while (context->waiting)
+		pm_entry_remove(context, context->waiting->row);
+	free(context->entries);
+	context->entries = NULL;
+	context->entry_count = 0;
 }

@@ -2,51 +2,49 @@
 #ifndef PYMON_PLAN_H
 #define PYMON_PLAN_H
 
-#include "scan.h"
+#include "filler.h"
+#include "kinds.h"
 
-typedef enum {
-	PM_FILE_VALUE,	  /* one integer, or `max` */
-	PM_FILE_LIMIT,	  /* the same, where a negative number or one above 2^62 means none */
-	PM_FILE_PAIR,	  /* cpu.max: two columns */
-	PM_FILE_KEYED,	  /* lines of key and value */
-	PM_FILE_PRESSURE, /* two columns, some and full */
-	PM_FILE_IO,	  /* io.stat: a row for each device */
-	PM_FILE_BLKIO,	  /* blkio.*: a row for each device, `operation` keys */
-	PM_FILE_PERCPU,	  /* cpuacct.usage_percpu: a row for each CPU that has run the group */
-	PM_FILE_NUMA,	  /* memory.numa_stat of v1: a row for each node and type */
-	PM_FILE_PROCS,	  /* cgroup.procs: the number of lines, and the way to the network namespace */
-} pm_file_kind;
+#define PM_NO_TABLE UINT32_MAX
+#define PM_NO_FILE UINT32_MAX
+
+enum { PM_TABLES = 64 }; /* at most, of a plan */
+
+/* Places of a failure besides the tables, which come first by their index. */
+enum {
+	PM_PLACE_PROCESSES = PM_TABLES, /* the list of processes: tables of processes and of namespaces */
+	PM_PLACE_NETWORK,		/* the network namespace: its tables */
+	PM_PLACE_ALL,			/* anything: all tables */
+};
+_Static_assert((int)PM_PLACE_ALL == (int)PM_PLACES, "failures of a known place are counted");
+
+/* A table that a file fills; see pm_target. */
+typedef struct {
+	uint32_t table;
+	uint32_t label_count;
+	pm_label labels[PM_LABELS];
+} pm_file_target;
 
 typedef struct {
 	char *name;
-	uint32_t root; /* which hierarchy */
-	pm_file_kind kind;
-	int slow; /* settings: read again only after slow_ns */
-	uint32_t table;
-	uint32_t column; /* VALUE, LIMIT, PAIR, PRESSURE, PERCPU, PROCS: the first column */
-	pm_keys keys;	 /* KEYED, IO, BLKIO */
+	char *second; /* of a kind `least`: read after it, as one text; or NULL */
+	const pm_kind *kind;
+	uint32_t root; /* which hierarchy; not used for files of a namespace */
+	int slow;      /* a setting: read again only after slow_ns */
+	int rest;      /* fills only what the file before it left, and nothing where that could not be read */
+	uint32_t column;
+	pm_keys keys;
+	uint32_t target_count;
+	pm_file_target targets[PM_TARGETS];
 } pm_file;
 
-/* Tables of the network part of a plan, or PM_NO_TABLE. */
-#define PM_NO_TABLE UINT32_MAX
-typedef struct {
-	uint32_t network;
-	uint32_t sockstat;
-	uint32_t tcp;
-	uint32_t tcp6;
-	uint32_t udp;
-	uint32_t udp6;
-	uint32_t advtcp;
-	pm_keys sockstat_keys;
-	pm_keys advtcp_keys;
-} pm_net_plan;
-
-/* Tables of what every process of a container is looked at for, or PM_NO_TABLE. */
-typedef struct {
-	uint32_t sched;	      /* nanoseconds run, nanoseconds runnable, times run */
-	uint32_t descriptors; /* open files, those of them that are sockets */
-	uint32_t ulimits;     /* of the first process: the soft limit of open files */
-} pm_process_plan;
+/* What every process of a container is looked at for. */
+typedef enum {
+	PM_PROCESS_SCHED,	/* nanoseconds run, nanoseconds runnable, times run */
+	PM_PROCESS_DESCRIPTORS, /* open files, those of them that are sockets */
+	PM_PROCESS_ULIMITS,	/* of the first process: the soft limit of open files */
+	PM_PROCESS_TABLES,
+} pm_process_table;
 
 typedef struct {
 	uint32_t root_count;
@@ -55,13 +53,29 @@ typedef struct {
 	char *sysfs;
 	uint32_t file_count;
 	pm_file *files;
+	uint32_t net_file_count;
+	pm_file *net_files; /* of the network namespace, relative to /proc/PID; any: namespaces are looked for */
+	char **excluded;    /* patterns of fnmatch(3) of interfaces that are left out, ended by NULL; or NULL */
 	uint32_t table_count;
-	uint32_t io_numbered; /* table that repeats the io rows with major and minor, or PM_NO_TABLE */
-	pm_net_plan net;
-	pm_process_plan processes;
-	uint32_t budget;  /* descriptors that may stay open */
+	uint32_t processes[PM_PROCESS_TABLES]; /* tables, or PM_NO_TABLE */
+	uint32_t budget;		       /* descriptors that may stay open */
 	uint32_t sharers; /* where the descriptor table is shared after all, the budget is divided by this */
 	int64_t slow_ns;
+	const pm_filler *filler; /* or NULL */
 } pm_plan;
+
+static inline int pm_file_adds_rows(const pm_file *file, uint32_t target)
+{
+	return file->kind->adds_rows || file->targets[target].label_count;
+}
+
+/* Whether any table that the file fills is among those that are wanted, which are not NULL. */
+static inline int pm_file_is_wanted(const pm_file *file, pm_table *const *tables)
+{
+	for (uint32_t i = 0; i < file->target_count; i++)
+		if (tables[file->targets[i].table])
+			return 1;
+	return 0;
+}
 
 #endif

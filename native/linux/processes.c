@@ -1,3 +1,5 @@
+#include "processes.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -6,20 +8,20 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "entry.h"
+#include "clock.h"
 #include "kfile.h"
-
-enum { SCHED_VALUES = 3 };
+#include "proclist.h"
+#include "scan_process.h"
 
 /* A process and what its schedstat said last. */
 typedef struct {
 	int pid;
-	uint64_t values[SCHED_VALUES];
+	uint64_t values[PM_SCHED_VALUES];
 } known_process;
 
 /* What makes the sums over processes counters: the share of those that are no more. */
 struct pm_sched {
-	uint64_t ended[SCHED_VALUES];
+	uint64_t ended[PM_SCHED_VALUES];
 	size_t count;
 	known_process *known; /* by pid */
 	int read;	      /* whether a schedstat was ever read */
@@ -31,18 +33,6 @@ void pm_sched_free(pm_entry *entry)
 		free(entry->sched->known);
 	free(entry->sched);
 	entry->sched = NULL;
-}
-
-static pm_table *table_at(pm_table **tables, uint32_t index)
-{
-	return index == PM_NO_TABLE ? NULL : tables[index];
-}
-
-int pm_collects_processes(const pm_context *context, pm_table **tables)
-{
-	const pm_process_plan *plan = &context->plan->processes;
-
-	return table_at(tables, plan->sched) || table_at(tables, plan->descriptors) || table_at(tables, plan->ulimits);
 }
 
 static int is_late(const pm_context *context)
@@ -78,45 +68,28 @@ static int read_process(pm_context *context, int pid, const char *name)
 	return -1;
 }
 
-/* schedstat: `1 2 3`, nanoseconds run, nanoseconds runnable, times run (fs/proc/base.c). */
-static pm_scan_result scan_schedstat(const pm_buffer *buffer, uint64_t values[SCHED_VALUES])
+static void add_values(uint64_t sum[PM_SCHED_VALUES], const uint64_t values[PM_SCHED_VALUES])
 {
-	const char *p = buffer->data, *end = p + buffer->len;
-
-	if (buffer->len == 0)
-		return PM_EMPTY;
-	if (end[-1] != '\n')
-		return PM_TRUNCATED;
-	for (int i = 0; i < SCHED_VALUES; i++) {
-		if (!pm_scan_integer(&p, end, &values[i]) || *p != (i + 1 < SCHED_VALUES ? ' ' : '\n'))
-			return PM_MALFORMED;
-		p++;
-	}
-	return p == end ? PM_OK : PM_MALFORMED;
-}
-
-static void add_values(uint64_t sum[SCHED_VALUES], const uint64_t values[SCHED_VALUES])
-{
-	for (int i = 0; i < SCHED_VALUES; i++)
+	for (int i = 0; i < PM_SCHED_VALUES; i++)
 		sum[i] += values[i];
 }
 
 /* 1; 0 when the process has gone; -1 for a failure, which is counted. */
 static int update_process(pm_context *context, struct pm_sched *sched, known_process *process)
 {
-	uint64_t values[SCHED_VALUES];
+	uint64_t values[PM_SCHED_VALUES];
 	int got = read_process(context, process->pid, "schedstat");
 	pm_scan_result result;
 
 	if (got <= 0)
 		return got;
-	result = scan_schedstat(&context->buffer, values);
+	result = pm_scan_schedstat(context->buffer.data, context->buffer.len, values);
 	if (result != PM_OK) {
 		pm_fail(context, pm_reason_of_scan(result));
 		return -1;
 	}
 	/* Values that went back are those of another process that was given the number. */
-	for (int i = 0; i < SCHED_VALUES; i++)
+	for (int i = 0; i < PM_SCHED_VALUES; i++)
 		if (values[i] < process->values[i]) {
 			add_values(sched->ended, process->values);
 			break;
@@ -141,7 +114,7 @@ static void collect_sched(pm_context *context, pm_entry *entry, const int *pids,
 {
 	struct pm_sched *sched = entry->sched ? entry->sched : calloc(1, sizeof(*sched));
 	known_process *next, *before, *end;
-	uint64_t sum[SCHED_VALUES];
+	uint64_t sum[PM_SCHED_VALUES];
 	size_t kept = 0;
 	int late = 0, failed = 0;
 
@@ -181,7 +154,7 @@ static void collect_sched(pm_context *context, pm_entry *entry, const int *pids,
 	memcpy(sum, sched->ended, sizeof(sum));
 	for (size_t i = 0; i < kept; i++)
 		add_values(sum, next[i].values);
-	for (uint32_t column = 0; column < SCHED_VALUES; column++)
+	for (uint32_t column = 0; column < PM_SCHED_VALUES; column++)
 		pm_table_set(table, row, column, sum[column]);
 }
 
@@ -282,42 +255,43 @@ static void collect_descriptors(pm_context *context, const int *pids, size_t cou
 		pm_table_set(table, row, 1, sum.sockets);
 }
 
-/* limits: a heading, then `Max open files            1024                 4096                 files` with the soft
- * limit first (fs/proc/base.c). */
-static void collect_ulimits(pm_context *context, int pid, pm_table *table, uint32_t row)
+/* The limit of a process. 0 when it has gone. A failure is counted. */
+static int read_ulimits(pm_context *context, int pid, pm_table *table, uint32_t row)
 {
-	static const char name[] = "Max open files ", none[] = "unlimited ";
-	const char *p, *end;
-	uint64_t value;
+	pm_values limit;
+	pm_scan_result result;
+	int got = read_process(context, pid, "limits");
 
-	if (read_process(context, pid, "limits") <= 0)
-		return;
-	p = context->buffer.data;
-	end = p + context->buffer.len;
-	if (p == end) {
-		pm_fail(context, PM_REASON_EMPTY);
-		return;
-	}
-	while (p < end) {
-		const char *line_end = memchr(p, '\n', (size_t)(end - p));
+	if (got <= 0)
+		return got != 0;
+	result = pm_scan_open_files_limit(context->buffer.data, context->buffer.len, &limit);
+	if (result == PM_EMPTY && !is_running(context, pid)) /* it has ended since the file was opened */
+		return 0;
+	if (result != PM_OK)
+		pm_fail(context, pm_reason_of_scan(result));
+	else if (limit.set[0])
+		pm_table_set(table, row, 0, limit.values[0]);
+	return 1;
+}
 
-		if (line_end == NULL) {
-			pm_fail(context, PM_REASON_TRUNCATED);
+/* Of the process that was read last while it is there, else of the first one of `pids` that is. */
+static void collect_ulimits(pm_context *context, pm_entry *entry, const int *pids, size_t count, pm_table *table,
+			    uint32_t row)
+{
+	enum { TRIES = 64 };
+	size_t first = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (pids[i] == entry->limits_pid)
+			first = i;
+	for (size_t i = 0; i < count && i < TRIES && !is_late(context); i++) {
+		int pid = pids[i == 0 ? first : i <= first ? i - 1 : i];
+
+		if (pid != 0 && read_ulimits(context, pid, table, row)) {
+			entry->limits_pid = pid;
 			return;
 		}
-		if (line_end - p > (ptrdiff_t)sizeof(name) && memcmp(p, name, sizeof(name) - 1) == 0) {
-			p += sizeof(name) - 1;
-			while (p < line_end && *p == ' ')
-				p++;
-			if (pm_scan_integer(&p, line_end, &value) && p < line_end && *p == ' ')
-				pm_table_set(table, row, 0, value);
-			else if (line_end - p < (ptrdiff_t)sizeof(none) || memcmp(p, none, sizeof(none) - 1) != 0)
-				pm_fail(context, PM_REASON_MALFORMED);
-			return;
-		}
-		p = line_end + 1;
 	}
-	pm_fail(context, PM_REASON_MALFORMED);
 }
 
 static int by_number(const void *left, const void *right)
@@ -341,27 +315,60 @@ static size_t sort_once(int *pids, size_t count)
 	return kept;
 }
 
-void pm_collect_processes(pm_context *context, pm_entry *entry, pm_table **tables, uint32_t row)
+const pm_process_kind pm_process_kinds[PM_PROCESS_TABLES] = {
+	[PM_PROCESS_SCHED] = {"sched", PM_SCHED_VALUES},
+	[PM_PROCESS_DESCRIPTORS] = {"descriptors", 2},
+	[PM_PROCESS_ULIMITS] = {"ulimits", 1},
+};
+
+static pm_table *table_of(const pm_context *context, pm_table *const *tables, pm_process_table which)
 {
-	const pm_process_plan *plan = &context->plan->processes;
-	pm_table *sched = table_at(tables, plan->sched);
-	pm_table *descriptor_table = table_at(tables, plan->descriptors);
-	pm_table *ulimits = table_at(tables, plan->ulimits);
+	uint32_t index = context->plan->processes[which];
+
+	return index == PM_NO_TABLE ? NULL : tables[index];
+}
+
+int pm_processes_are_wanted(const pm_context *context, pm_table *const *tables)
+{
+	for (int which = 0; which < PM_PROCESS_TABLES; which++)
+		if (table_of(context, tables, (pm_process_table)which))
+			return 1;
+	return 0;
+}
+
+static void collect(pm_context *context, pm_entry *entry, pm_table *const *tables, uint32_t row)
+{
+	const uint32_t *places = context->plan->processes;
+	pm_table *sched = table_of(context, tables, PM_PROCESS_SCHED);
+	pm_table *descriptor_table = table_of(context, tables, PM_PROCESS_DESCRIPTORS);
+	pm_table *ulimits = table_of(context, tables, PM_PROCESS_ULIMITS);
 	int first = 0, *pids;
 	size_t count;
 
-	if (context->procfs < 0 || !pm_list_processes(context, entry, &first))
+	if (context->procfs < 0 || pm_entry_is_root(entry) || !pm_proclist_list(context, entry, &first))
 		return;
-	if (ulimits && first)
-		collect_ulimits(context, first, ulimits, row);
 	pids = (int *)(void *)context->pids.data;
-	count = sort_once(pids, context->pids.len / sizeof(*pids));
+	count = context->pids.len / sizeof(*pids);
+	context->place = places[PM_PROCESS_ULIMITS];
+	if (ulimits)
+		collect_ulimits(context, entry, pids, count, ulimits, row);
+	context->place = PM_PLACE_PROCESSES;
+	count = sort_once(pids, count);
 	if (count && pids[0] == 0) { /* a process of a pid namespace that is not below this one */
 		pm_fail(context, PM_REASON_ESRCH);
 		return;
 	}
+	context->place = places[PM_PROCESS_SCHED];
 	if (sched)
 		collect_sched(context, entry, pids, count, sched, row);
+	context->place = places[PM_PROCESS_DESCRIPTORS];
 	if (descriptor_table)
 		collect_descriptors(context, pids, count, descriptor_table, row);
+}
+
+void pm_processes_collect(pm_context *context, pm_entry *entry, pm_table *const *tables, uint32_t row)
+{
+	context->place = PM_PLACE_PROCESSES;
+	collect(context, entry, tables, row);
+	context->place = PM_PLACE_ALL;
 }

@@ -9,22 +9,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "above.h"
+#include "clock.h"
+#include "collect.h"
 #include "entry.h"
+#include "netns.h"
 
 #ifndef SYS_close_range
 #define SYS_close_range 436
 #endif
-
-int64_t pm_monotonic_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 typedef enum { JOB_ADD, JOB_REMOVE, JOB_REFRESH, JOB_COLLECT, JOB_COLLECT_ROW, JOB_STOP } job_kind;
 
@@ -32,8 +27,8 @@ typedef struct job {
 	struct job *next;
 	job_kind kind;
 	uint32_t row; /* or the number of rows */
-	char *path;
-	int64_t ns; /* start of the container, or deadline */
+	pm_entry *entry;
+	int64_t deadline_ns;
 	pm_ticket *ticket;
 	pm_result *result;
 	pm_table *tables[];
@@ -89,9 +84,8 @@ int pm_reader_add(pm_reader *reader, uint32_t row, const char *path, int64_t sta
 
 	if (item == NULL)
 		return -1;
-	item->path = strdup(path);
-	item->ns = start_ns;
-	if (item->path == NULL) {
+	item->entry = pm_entry_new(reader->plan, row, path, start_ns);
+	if (item->entry == NULL) {
 		free(item);
 		return -1;
 	}
@@ -116,7 +110,7 @@ static int post_collect(pm_reader *reader, job_kind kind, pm_ticket *ticket, pm_
 
 	if (item == NULL)
 		return -1;
-	item->ns = deadline_ns;
+	item->deadline_ns = deadline_ns;
 	item->ticket = ticket;
 	item->result = result;
 	memcpy(item->tables, tables, count * sizeof(*tables));
@@ -158,8 +152,7 @@ static void do_job(pm_reader *reader, job *item)
 
 	switch (item->kind) {
 	case JOB_ADD:
-		pm_entry_add(context, item->row, item->path, item->ns);
-		item->path = NULL;
+		pm_entry_add(context, item->entry);
 		break;
 	case JOB_REMOVE:
 		pm_entry_remove(context, item->row);
@@ -171,11 +164,13 @@ static void do_job(pm_reader *reader, job *item)
 	case JOB_COLLECT_ROW:
 		context->result = item->result;
 		memset(item->result->failures, 0, sizeof(item->result->failures));
+		memset(item->result->of_place, 0, sizeof(item->result->of_place));
+		context->place = PM_PLACE_ALL;
 		item->result->started_ns = pm_monotonic_ns();
 		if (item->kind == JOB_COLLECT)
-			pm_collect(context, item->tables, item->row, item->ns);
+			pm_collect(context, item->tables, item->row, item->deadline_ns);
 		else
-			pm_collect_row(context, item->tables, item->row, item->ns);
+			pm_collect_row(context, item->tables, item->row, item->deadline_ns);
 		item->result->finished_ns = pm_monotonic_ns();
 		context->result = NULL;
 		break;
@@ -278,7 +273,6 @@ static void *run(void *argument)
 			list = item->next;
 			stop |= item->kind == JOB_STOP;
 			do_job(reader, item);
-			free(item->path);
 			free(item);
 			if (reader->done_first && (list == NULL || pm_monotonic_ns() - began_ns > DELIVER_NS)) {
 				pm_mailbox_deliver(reader->done_first, reader->done_last);
@@ -287,8 +281,9 @@ static void *run(void *argument)
 			}
 		}
 	}
-	for (uint32_t row = 0; row < reader->context.entry_count; row++)
-		pm_entry_remove(&reader->context, row);
+	if (reader->plan->filler && reader->plan->filler->end)
+		reader->plan->filler->end(reader->plan->filler->state);
+	pm_entries_free(&reader->context);
 	for (uint32_t i = 0; i < reader->plan->root_count; i++)
 		if (reader->roots[i] >= 0)
 			close(reader->roots[i]);
@@ -363,11 +358,11 @@ void pm_reader_stop(pm_reader *reader)
 	pthread_join(reader->thread, NULL);
 	pthread_mutex_destroy(&reader->lock);
 	pthread_cond_destroy(&reader->posted);
-	pm_devices_free(&reader->context);
+	pm_devices_free(reader->context.devices);
+	pm_above_free(reader->context.above);
 	pm_buffer_free(&reader->context.buffer);
 	pm_buffer_free(&reader->context.scratch);
 	pm_buffer_free(&reader->context.pids);
-	free(reader->context.entries);
 	free(reader->roots);
 	free(reader);
 }

@@ -9,16 +9,7 @@
 
 #include "mailbox.h"
 #include "plan.h"
-#include "reason.h"
-#include "table.h"
-
-/* What came of one collection of one reader. */
-typedef struct {
-	atomic_int done;
-	int64_t started_ns; /* CLOCK_MONOTONIC */
-	int64_t finished_ns;
-	uint64_t failures[PM_REASON_COUNT];
-} pm_result;
+#include "result.h"
 
 typedef struct pm_reader pm_reader;
 
@@ -43,7 +34,5 @@ void pm_reader_wake(pm_reader *reader);
 
 uint32_t pm_reader_open_descriptors(const pm_reader *reader);
 int pm_reader_shares_descriptors(const pm_reader *reader);
-
-int64_t pm_monotonic_ns(void);
 
 #endif

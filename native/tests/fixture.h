@@ -5,6 +5,7 @@
 #include <poll.h>
 
 #include "check.h"
+#include "clock.h"
 #include "reader.h"
 #include "tree.h"
 
@@ -12,7 +13,7 @@ enum { FIXTURE_TABLES = 10, FIXTURE_FILES = 32, FIXTURE_KEYS = 8 };
 
 typedef struct {
 	const char *name;
-	pm_file_kind kind;
+	const char *kind;
 	uint32_t table;
 	uint32_t column;
 	const char *keys; /* by spaces, of the columns from `column` on */
@@ -44,6 +45,51 @@ static inline void fixture_keys(pm_keys *keys, const char *names, uint32_t colum
 	free(copy);
 }
 
+static inline void fixture_label(pm_file_target *target, const char *name, pm_label_source source)
+{
+	target->labels[target->label_count++] = (pm_label){name, source};
+}
+
+/* Rows of the file's table are block devices, and those of table `numbered` have their numbers, too. */
+static inline void fixture_devices(fixture *fixture, uint32_t index, uint32_t numbered)
+{
+	pm_file *file = &fixture->plan.files[index];
+
+	fixture_label(&file->targets[0], "device", PM_LABEL_DEVICE);
+	file->target_count = 2;
+	file->targets[1].table = numbered;
+	fixture_label(&file->targets[1], "device", PM_LABEL_DEVICE);
+	fixture_label(&file->targets[1], "major", PM_LABEL_MAJOR);
+	fixture_label(&file->targets[1], "minor", PM_LABEL_MINOR);
+}
+
+static inline pm_file *fixture_files(const fixture_file *files, uint32_t count)
+{
+	pm_file *made = calloc(count + 1, sizeof(*made));
+
+	for (uint32_t i = 0; i < count; i++) {
+		made[i].name = strdup(files[i].name);
+		made[i].kind = pm_kind_find(files[i].kind);
+		if (made[i].kind == NULL)
+			tree_die(files[i].kind);
+		made[i].column = files[i].column;
+		made[i].slow = files[i].slow;
+		made[i].target_count = 1;
+		made[i].targets[0].table = files[i].table;
+		fixture_keys(&made[i].keys, files[i].keys, files[i].column);
+	}
+	return made;
+}
+
+static inline void fixture_free_files(pm_file *files, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		free(files[i].name);
+		pm_keys_free(&files[i].keys);
+	}
+	free(files);
+}
+
 /* Tables have `widths` columns, 0 ends the list. */
 static inline void fixture_init(fixture *fixture, const fixture_file *files, uint32_t count, const uint32_t *widths)
 {
@@ -63,32 +109,13 @@ static inline void fixture_init(fixture *fixture, const fixture_file *files, uin
 		.procfs = proc,
 		.sysfs = sys,
 		.file_count = count,
-		.files = calloc(count + 1, sizeof(pm_file)),
-		.io_numbered = PM_NO_TABLE,
-		.net = {PM_NO_TABLE,
-			PM_NO_TABLE,
-			PM_NO_TABLE,
-			PM_NO_TABLE,
-			PM_NO_TABLE,
-			PM_NO_TABLE,
-			PM_NO_TABLE,
-			{0},
-			{0}},
+		.files = fixture_files(files, count),
 		.processes = {PM_NO_TABLE, PM_NO_TABLE, PM_NO_TABLE},
 		.budget = 1000,
 		.sharers = 1,
 		.slow_ns = INT64_MAX / 4,
 	};
 	fixture->plan.roots[0] = cgroup;
-	for (uint32_t i = 0; i < count; i++) {
-		pm_file *file = &fixture->plan.files[i];
-		file->name = strdup(files[i].name);
-		file->kind = files[i].kind;
-		file->table = files[i].table;
-		file->column = files[i].column;
-		file->slow = files[i].slow;
-		fixture_keys(&file->keys, files[i].keys, files[i].column);
-	}
 	for (; widths[fixture->plan.table_count]; fixture->plan.table_count++)
 		pm_table_init(&fixture->tables[fixture->plan.table_count], widths[fixture->plan.table_count]);
 }
@@ -117,13 +144,8 @@ static inline void fixture_free(fixture *fixture)
 		fixture_stop(fixture);
 	for (uint32_t i = 0; i < fixture->plan.table_count; i++)
 		pm_table_free(&fixture->tables[i]);
-	for (uint32_t i = 0; i < fixture->plan.file_count; i++) {
-		free(fixture->plan.files[i].name);
-		pm_keys_free(&fixture->plan.files[i].keys);
-	}
-	pm_keys_free(&fixture->plan.net.sockstat_keys);
-	pm_keys_free(&fixture->plan.net.advtcp_keys);
-	free(fixture->plan.files);
+	fixture_free_files(fixture->plan.files, fixture->plan.file_count);
+	fixture_free_files(fixture->plan.net_files, fixture->plan.net_file_count);
 	free(fixture->plan.roots[0]);
 	free(fixture->plan.roots);
 	free(fixture->plan.procfs);

@@ -4,8 +4,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const char *text = (const char *)data, *cursor = text;
-	uint64_t value, values[2];
-	int set[2];
+	uint64_t value;
+	pm_values out;
 	pm_scan_result result;
 
 	if (pm_scan_integer(&cursor, text + size, &value)) {
@@ -16,11 +16,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else {
 		FUZZ_CHECK(cursor == text);
 	}
-	result = pm_scan_value(text, size, &value, &set[0]);
-	FUZZ_CHECK(result == PM_OK || !set[0]);
-	result = pm_scan_pair(text, size, values, set);
-	FUZZ_CHECK(result == PM_OK ? set[1] : !set[0] && !set[1]);
-	result = pm_scan_pressure(text, size, values, set);
-	FUZZ_CHECK((result == PM_EMPTY) == (size == 0));
+	result = pm_scan_value(text, size, &out);
+	FUZZ_CHECK(result == PM_OK || !out.set[0]);
+	result = pm_scan_limit(text, size, &out);
+	FUZZ_CHECK((result == PM_OK && out.values[0] <= 1ull << 62) || !out.set[0]);
+	result = pm_scan_pair(text, size, &out);
+	FUZZ_CHECK(result == PM_OK ? out.set[1] : !out.set[0] && !out.set[1]);
 	return 0;
 }

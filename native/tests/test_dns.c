@@ -255,7 +255,7 @@ static void answers(void)
 static void limits(void)
 {
 	enum { SECOND = 1000000000 };
-	const pm_limits both = {10, 1000, 2}, none = {0};
+	const pm_limits both = {10, 1000, 5, 2}, none = {0};
 	const uint64_t key[2] = {1, 3};
 	pm_limiter *limiter = pm_limiter_new(&both, key);
 	struct sockaddr_storage source = {.ss_family = AF_INET};
@@ -283,11 +283,34 @@ static void limits(void)
 	address[0] = 127;
 	for (int i = 0; i < 1000; i++)
 		CHECK_INT(pm_limiter_ask(limiter, SECOND, &source, 7, 50, 150), PM_LIMIT_PASS);
+	for (uint8_t last = 1; last < 4; last++) {
+		address[3] = last;
+		passed = 0;
+		for (int i = 0; i < 1000; i++)
+			passed += (unsigned)pm_limiter_hand(limiter, SECOND, &source);
+		CHECK_INT(passed, 11);
+		CHECK_INT(pm_limiter_hand(limiter, 2ll * SECOND, &source), 1);
+	}
+	source = (struct sockaddr_storage){.ss_family = AF_INET6};
+	address = ((struct sockaddr_in6 *)(void *)&source)->sin6_addr.s6_addr;
+	address[0] = 0x20;
+	passed = 0;
+	for (int i = 0; i < 1000; i++) {
+		address[7] = (uint8_t)i; /* the same /56 */
+		passed += (unsigned)pm_limiter_hand(limiter, SECOND, &source);
+	}
+	CHECK_INT(passed, 11);
+	address[6]++;
+	CHECK_INT(pm_limiter_hand(limiter, SECOND, &source), 1);
 	pm_limiter_free(limiter);
+	source = (struct sockaddr_storage){.ss_family = AF_INET};
+	address = (uint8_t *)&((struct sockaddr_in *)(void *)&source)->sin_addr;
 	limiter = pm_limiter_new(&none, key);
 	address[0] = 10;
 	for (int i = 0; i < 1000; i++)
 		CHECK_INT(pm_limiter_ask(limiter, SECOND, &source, 7, 50, 150), PM_LIMIT_PASS);
+	for (int i = 0; i < 1000; i++)
+		CHECK_INT(pm_limiter_hand(limiter, SECOND, &source), 1);
 	pm_limiter_free(limiter);
 }
 

@@ -1,252 +1,10 @@
 /* The kstat reader against a chain of its own: zones that come and go, data that lies. */
-#include "kstat.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <unistd.h>
+#include "events.h"
+#include "kstat_collect.h"
+#include "kstat_reader.h"
 
 #include "check.h"
-
-enum { RECORDS = 4, TEXT_BYTES = 64, NAME_BYTES = 31, MOST_BYTES = 1 << 20 };
-
-/* A kstat as the kernel has it, and its headers in the library. */
-typedef struct {
-	kstat_named_t records[RECORDS];
-	char text[TEXT_BYTES];
-} body;
-
-typedef struct kernel_kstat {
-	struct kernel_kstat *next;
-	kstat_t header;
-	uint32_t count;
-	size_t size;
-	int error;
-	body body;
-} kernel_kstat;
-
-static struct {
-	kernel_kstat *first;
-	kid_t last_kid, chain_id;
-	int fails;
-	unsigned reads;
-} kernel;
-
-static kstat_ctl_t ctl;
-
-static kernel_kstat *find(kid_t kid)
-{
-	kernel_kstat *item = kernel.first;
-
-	while (item && item->header.ks_kid != kid)
-		item = item->next;
-	return item;
-}
-
-static void put_name(char field[NAME_BYTES], const char *name)
-{
-	size_t len = strlen(name);
-
-	memcpy(field, name, len < NAME_BYTES ? len : NAME_BYTES);
-}
-
-static kernel_kstat *make(const char *module, const char *class, int instance, const char *name, const char *zone)
-{
-	kernel_kstat *made = calloc(1, sizeof(*made)), **end = &kernel.first;
-
-	put_name(made->header.ks_module, module);
-	put_name(made->header.ks_class, class);
-	put_name(made->header.ks_name, name);
-	made->header.ks_instance = instance;
-	made->header.ks_kid = ++kernel.last_kid;
-	made->header.ks_type = KSTAT_TYPE_NAMED;
-	made->count = RECORDS;
-	made->size = sizeof(made->body);
-	put_name(made->body.records[0].name, "zonename");
-	made->body.records[0].data_type = KSTAT_DATA_STRING;
-	made->body.records[0].value.str.len = (uint32_t)snprintf(made->body.text, TEXT_BYTES, "%s", zone) + 1;
-	put_name(made->body.records[1].name, "value");
-	made->body.records[1].data_type = KSTAT_DATA_UINT64;
-	made->body.records[1].value.ui64 = UINT64_MAX - (uint64_t)instance;
-	put_name(made->body.records[2].name, "boot_time");
-	made->body.records[2].data_type = KSTAT_DATA_INT32;
-	made->body.records[2].value.i32 = 7;
-	kernel.chain_id++;
-	while (*end)
-		end = &(*end)->next;
-	*end = made;
-	return made;
-}
-
-static void unmake(kernel_kstat *item)
-{
-	kernel_kstat **at = &kernel.first;
-
-	while (*at != item)
-		at = &(*at)->next;
-	*at = item->next;
-	free(item);
-	kernel.chain_id++;
-}
-
-static kid_t chain_update(kstat_ctl_t *kc)
-{
-	kstat_t **at = &kc->kc_chain;
-
-	if (kernel.fails) {
-		errno = kernel.fails;
-		return -1;
-	}
-	if (kc->kc_chain_id == kernel.chain_id)
-		return 0;
-	while (*at) {
-		kstat_t *header = *at;
-
-		if (find(header->ks_kid)) {
-			at = &header->ks_next;
-			continue;
-		}
-		*at = header->ks_next;
-		free(header->ks_data);
-		free(header);
-	}
-	for (const kernel_kstat *item = kernel.first; item; item = item->next) {
-		kstat_t *header = kc->kc_chain;
-
-		while (header && header->ks_kid != item->header.ks_kid)
-			header = header->ks_next;
-		if (header)
-			continue;
-		header = malloc(sizeof(*header));
-		*header = item->header;
-		header->ks_data_size = item->size;
-		header->ks_ndata = item->count;
-		*at = header;
-		at = &header->ks_next;
-	}
-	kc->kc_chain_id = kernel.chain_id;
-	return kernel.chain_id;
-}
-
-static kstat_ctl_t *open_chain(void)
-{
-	if (kernel.fails) {
-		errno = kernel.fails;
-		return NULL;
-	}
-	ctl = (kstat_ctl_t){.kc_kd = -1, .kc_chain_id = -1};
-	chain_update(&ctl);
-	return &ctl;
-}
-
-static int close_chain(kstat_ctl_t *kc)
-{
-	while (kc->kc_chain) {
-		kstat_t *header = kc->kc_chain;
-
-		kc->kc_chain = header->ks_next;
-		free(header->ks_data);
-		free(header);
-	}
-	return kc->kc_kd >= 0 ? close(kc->kc_kd) : 0;
-}
-
-static int copy_out(const kernel_kstat *item, void *data)
-{
-	body *copy = data;
-
-	kernel.reads++;
-	if (item->error) {
-		errno = item->error;
-		return -1;
-	}
-	*copy = item->body;
-	if (copy->records[0].value.str.ptr == NULL)
-		copy->records[0].value.str.ptr = copy->text;
-	return 0;
-}
-
-static kid_t read_kstat(kstat_ctl_t *kc, kstat_t *header, void *buffer)
-{
-	const kernel_kstat *item = find(header->ks_kid);
-
-	(void)buffer;
-	if (!item) {
-		errno = ENXIO;
-		return -1;
-	}
-	if (!header->ks_data || (item->size > header->ks_data_size && item->size <= MOST_BYTES)) {
-		free(header->ks_data);
-		header->ks_data =
-			malloc(item->size > sizeof(body) && item->size <= MOST_BYTES ? item->size : sizeof(body));
-	}
-	header->ks_ndata = item->count;
-	header->ks_data_size = item->size;
-	header->ks_type = item->header.ks_type;
-	return copy_out(item, header->ks_data) ? -1 : kc->kc_chain_id;
-}
-
-/* A library that gives its own memory, whatever comes with the kstat. */
-static kid_t read_into_own(kstat_ctl_t *kc, kstat_t *header, void *buffer)
-{
-	static body own;
-
-	header->ks_data = &own;
-	return read_kstat(kc, header, buffer);
-}
-
-/* It frees nothing that is in its own memory. */
-static int close_chain_of_own(kstat_ctl_t *kc)
-{
-	for (kstat_t *header = kc->kc_chain; header; header = header->ks_next)
-		header->ks_data = NULL;
-	return close_chain(kc);
-}
-
-static int call_ioctl(int descriptor, int request, ...)
-{
-	va_list arguments;
-	kstat_t *header;
-	const kernel_kstat *item;
-
-	(void)descriptor;
-	if (request == KSTAT_IOC_CHAIN_ID)
-		return kernel.chain_id;
-	va_start(arguments, request);
-	header = va_arg(arguments, kstat_t *);
-	va_end(arguments);
-	item = find(header->ks_kid);
-	if (!item) {
-		errno = ENXIO;
-		return -1;
-	}
-	if (header->ks_data_size < item->size) {
-		header->ks_data_size = item->size;
-		errno = ENOMEM;
-		return -1;
-	}
-	header->ks_data_size = item->size;
-	header->ks_ndata = item->count;
-	return copy_out(item, header->ks_data) ? -1 : kernel.chain_id;
-}
-
-static kstat_ctl_t *open_device(void)
-{
-	kstat_ctl_t *kc = open_chain();
-
-	if (kc)
-		kc->kc_kd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	return kc;
-}
-
-static const pm_kstat_library by_library = {
-	.open = open_chain,
-	.close = close_chain,
-	.chain_update = chain_update,
-	.read = read_kstat,
-	.ioctl = call_ioctl,
-};
+#include "kstat_library.h"
 
 /* The families of the test: zones, one that is by the zone's name, one by its id, links, one of the node. */
 enum { ZONES, MEMORY, CAPS, LINKS, CPUS, FAMILIES };
@@ -486,8 +244,8 @@ static void churn(const pm_kstat_library *library)
 	stop(reader);
 }
 
-/* More than the reader lends, and less again; the sanitizers look after what becomes of the memory. */
-static void data_that_outgrows_what_is_lent(void)
+/* More than there was room for, and less again; the sanitizers look after what becomes of the memory. */
+static void data_that_grows(const pm_kstat_library *library)
 {
 	const size_t sizes[] = {sizeof(body), 40000, sizeof(body), 300000, 1000};
 	kernel_kstat *memory;
@@ -496,7 +254,7 @@ static void data_that_outgrows_what_is_lent(void)
 	make_zone(1);
 	make_zone(2);
 	memory = find(kernel.last_kid - 2);
-	reader = start(&by_library);
+	reader = start(library);
 	CHECK_INT(pm_kstat_open(reader), 0);
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
 		memory->size = sizes[i];
@@ -505,27 +263,89 @@ static void data_that_outgrows_what_is_lent(void)
 		CHECK_INT(pm_table_get(&tables[MEMORY], 1, 0), i);
 		CHECK_INT(failures(reader), 0);
 	}
-	for (const kstat_t *header = ctl.kc_chain; header; header = header->ks_next)
-		CHECK((header->ks_data != NULL) == (header->ks_kid == memory->header.ks_kid));
 	stop(reader);
 }
 
-/* It is not lent to; the others still are. */
 static void a_size_that_is_absurd_from_the_start(void)
 {
-	kernel_kstat *memory;
 	pm_kstat *reader;
 
 	make_zone(1);
 	make_zone(2);
-	memory = find(kernel.last_kid - 2);
-	memory->size = SIZE_MAX;
+	find(kernel.last_kid - 2)->size = SIZE_MAX;
 	reader = start(&by_library);
 	CHECK_INT(pm_kstat_open(reader), 0);
 	collect(reader);
 	CHECK_INT(pm_kstat_failures(reader)[PM_KSTAT_MALFORMED], 1);
-	for (const kstat_t *header = ctl.kc_chain; header; header = header->ks_next)
-		CHECK((header->ks_data != NULL) == (header->ks_kid == memory->header.ks_kid));
+	CHECK(pm_table_get(&tables[MEMORY], 0, 0) == UINT64_MAX - 1);
+	stop(reader);
+}
+
+/* Ids that come, or go, in front of those of zones that stay: their headers are others, the zones are not. */
+static void headers_that_are_made_anew(const pm_kstat_library *library)
+{
+	enum { ROUNDS = 4 };
+	kernel_kstat *low[ROUNDS];
+	const pm_kstat_event *events;
+	const char *names;
+	size_t count;
+	pm_kstat *reader;
+	unsigned made;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		low[i] = make("zones", "zone_misc", 100 + i, "low", "low");
+		low[i]->invalid = 1;
+		make_zone(1 + i);
+	}
+	reader = start(library);
+	CHECK_INT(pm_kstat_open(reader), 0);
+	collect(reader);
+	CHECK_INT(pm_kstat_zone_rows(reader), ROUNDS);
+	for (int i = 0; i < ROUNDS; i++) {
+		pm_kstat_clear_events(reader);
+		made = kernel.made;
+		low[i]->invalid = 0;
+		kernel.chain_id++;
+		collect(reader);
+		CHECK(kernel.made - made == 1 + 4 * (unsigned)(ROUNDS - i));
+		events = pm_kstat_events(reader, &count, &names);
+		CHECK_INT(count, 1);
+		CHECK_INT(events[0].change, PM_KSTAT_ZONE_APPEARED);
+		CHECK_INT(events[0].zone_id, 100 + i);
+		CHECK_INT(failures(reader), 0);
+		for (uint32_t row = 0; row < ROUNDS; row++) {
+			CHECK(pm_table_get(&tables[ZONES], row, 0) == UINT64_MAX - 1 - row);
+			CHECK(pm_table_get(&tables[CAPS], row, 0) == UINT64_MAX - 1 - row);
+			CHECK_INT(pm_table_get(&status, row, 9), 1);
+		}
+	}
+	pm_kstat_clear_events(reader);
+	unmake(low[0]);
+	low[1]->invalid = 1;
+	kernel.chain_id++;
+	collect(reader);
+	events = pm_kstat_events(reader, &count, &names);
+	CHECK_INT(count, 2);
+	CHECK_INT(events[0].change, PM_KSTAT_ZONE_GONE);
+	CHECK_INT(events[1].change, PM_KSTAT_ZONE_GONE);
+	CHECK(pm_table_get(&tables[ZONES], 0, 0) == UINT64_MAX - 1);
+	stop(reader);
+}
+
+/* Kstats come while the chain is opened: the device is one nevertheless. */
+static void a_chain_id_that_moves(const pm_kstat_library *by_ioctl)
+{
+	pm_kstat *reader;
+
+	make_zone(1);
+	kernel.moves = 1;
+	reader = start(by_ioctl);
+	CHECK_INT(pm_kstat_open(reader), 0);
+	kernel.library_reads = kernel.reads = 0;
+	collect(reader);
+	CHECK_INT(kernel.library_reads, 0);
+	CHECK(kernel.reads > 0);
+	kernel.moves = 0;
 	stop(reader);
 }
 
@@ -547,6 +367,24 @@ static void a_library_with_memory_of_its_own(void)
 	stop(reader);
 }
 
+static void a_library_that_frees_at_every_read(void)
+{
+	pm_kstat_library library = by_library;
+	pm_kstat *reader;
+
+	library.read = read_into_new;
+	make_zone(1);
+	make_zone(2);
+	reader = start(&library);
+	CHECK_INT(pm_kstat_open(reader), 0);
+	for (int round = 0; round < 3; round++) {
+		collect(reader);
+		CHECK(pm_table_get(&tables[ZONES], 1, 0) == UINT64_MAX - 2);
+		CHECK_INT(failures(reader), 0);
+	}
+	stop(reader);
+}
+
 static void an_open_that_fails(void)
 {
 	pm_kstat *reader = start(&by_library);
@@ -556,6 +394,67 @@ static void an_open_that_fails(void)
 	kernel.fails = 0;
 	stop(reader);
 }
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static void no_memory(void)
+{
+	/* the sanitizers have a realloc of their own */
+}
+#else
+static unsigned realloc_calls, refused_call;
+static int refuses_all;
+extern void *__libc_realloc(void *memory, size_t size);
+
+void *realloc(void *memory, size_t size)
+{
+	return refuses_all || ++realloc_calls == refused_call ? NULL : __libc_realloc(memory, size);
+}
+
+static unsigned count_events(pm_kstat *reader, pm_kstat_change change)
+{
+	const char *names;
+	unsigned found = 0;
+	size_t count;
+	const pm_kstat_event *events = pm_kstat_events(reader, &count, &names);
+
+	for (size_t i = 0; i < count; i++)
+		found += events[i].change == change;
+	return found;
+}
+
+/* Whatever there is no memory for is done at the next collection, and each change is told once. */
+static void no_memory(void)
+{
+	enum { MANY = 70 };
+	int refused = 1;
+
+	for (unsigned call = 1; refused; call++) {
+		pm_kstat *reader;
+		int error;
+
+		for (int zone = 1; zone <= MANY; zone++)
+			make_zone(zone);
+		reader = start(&by_library);
+		CHECK_INT(pm_kstat_open(reader), 0);
+		realloc_calls = 0;
+		refused_call = call;
+		error = pm_kstat_collect(reader, all, &status, &node_status);
+		refused = realloc_calls >= call;
+		refused_call = 0;
+		CHECK(error == 0 || (error == ENOMEM && refused));
+		CHECK_INT(pm_kstat_collect(reader, all, &status, &node_status), 0);
+		CHECK_INT(count_events(reader, PM_KSTAT_ZONE_APPEARED), MANY);
+		CHECK_INT(count_events(reader, PM_KSTAT_LINK_APPEARED), MANY);
+		for (int zone = 1; zone <= MANY; zone++)
+			unmake_zone(zone);
+		refuses_all = 1;
+		CHECK_INT(pm_kstat_collect(reader, all, &status, &node_status), 0);
+		refuses_all = 0;
+		CHECK_INT(count_events(reader, PM_KSTAT_ZONE_GONE), MANY);
+		stop(reader);
+	}
+}
+#endif
 
 int main(void)
 {
@@ -567,10 +466,14 @@ int main(void)
 		zones_are_told_apart(libraries[i]);
 		data_that_lies(libraries[i]);
 		churn(libraries[i]);
+		data_that_grows(libraries[i]);
+		headers_that_are_made_anew(libraries[i]);
 	}
-	data_that_outgrows_what_is_lent();
+	a_chain_id_that_moves(&by_ioctl);
 	a_size_that_is_absurd_from_the_start();
 	a_library_with_memory_of_its_own();
+	a_library_that_frees_at_every_read();
 	an_open_that_fails();
+	no_memory();
 	return check_result("test_kstat");
 }

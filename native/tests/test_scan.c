@@ -135,6 +135,8 @@ static void keyed(void)
 	check_keyed(COPY("an\0on 1\n\0\nfile 2\n"), 1, PM_OK, "1=2 ");
 	check_keyed(COPY(" anon 1\n:2\n 3\n"), 1, PM_OK, "");
 	check_keyed(COPY("anon 1\r\n"), 1, PM_MALFORMED, "");
+	check_keyed(COPY("anon max\nfile 2\n"), 1, PM_OK, "1=2 ");
+	check_keyed(COPY("anon maximum\nfile 2\n"), 1, PM_MALFORMED, "1=2 ");
 	check_keyed(COPY("anon 4 17\nfile 4 18\n"), 2, PM_OK, "0=17 1=18 ");
 	check_keyed(COPY("anon 4\n"), 2, PM_MALFORMED, "");
 	check_keyed(COPY("anon 1 2\n"), 9, PM_MALFORMED, "");
@@ -186,50 +188,26 @@ static void rows(void)
 	check_rows(COPY(": 1\n"), 0, 0, 1, PM_OK, "n=\":\",1 . . ");
 	check_rows(COPY("a\"\\ 1\n"), 0, 0, 1, PM_OK, "n=\"a\\\"\\\\\",1 . . ");
 	check_rows(COPY("\xff 1\n"), 0, 0, 1, PM_OK, "n=\"\\\\xff\",1 . . ");
+	check_rows(COPY("eth0:1 2\na:b:3\n"), 0, 0, 1, PM_OK, "n=\"eth0\",1 2 . n=\"a:b\",3 . . ");
+	check_rows(COPY("a 1\nb 2\na 3\n"), 0, 0, 1, PM_OK, "n=\"a\",1 . . n=\"b\",2 . . ");
+	check_rows(COPY("a -1 2\n"), 0, 0, 1, PM_MALFORMED, "n=\"a\",. 2 . ");
 	check_rows(COPY("only one\n"), 0, 2, 3, PM_OK, "");
 	check_rows(COPY("one\ntwo\n"), 5, 0, 1, PM_OK, "");
 	check_rows(COPY("a b 7 8\n"), 0, 0, 2, PM_OK, "n=\"a\",7 8 . ");
 	check_rows(COPY("a 18446744073709551616 2\n"), 0, 0, 1, PM_MALFORMED, "n=\"a\",. 2 . ");
 }
 
-static void check_value(text input, pm_scan_result wanted, int set_wanted, uint64_t value_wanted)
+static void check_line(pm_scan_result (*scan)(const char *, size_t, pm_values *), text input, pm_scan_result wanted,
+		       const char *wanted_cells)
 {
-	uint64_t value = 0;
-	int set = 7;
-
-	CHECK_INT(pm_scan_value(input.data, input.len, &value, &set), wanted);
-	CHECK_INT(set, set_wanted);
-	CHECK_INT(value, value_wanted);
-	free(input.data);
-}
-
-static void values(void)
-{
-	check_value(COPY("17\n"), PM_OK, 1, 17);
-	check_value(COPY("-1\n"), PM_OK, 1, UINT64_MAX);
-	check_value(COPY("max\n"), PM_OK, 0, 0);
-	check_value(COPY(""), PM_EMPTY, 0, 0);
-	check_value(COPY("17"), PM_TRUNCATED, 0, 0);
-	check_value(COPY("\n"), PM_MALFORMED, 0, 0);
-	check_value(COPY("max 1\n"), PM_MALFORMED, 0, 0);
-	check_value(COPY("maximum\n"), PM_MALFORMED, 0, 0);
-	check_value(COPY("18446744073709551616\n"), PM_MALFORMED, 0, 0);
-	check_value(COPY("\0\n"), PM_MALFORMED, 0, 0);
-	CHECK_INT(pm_scan_value("17\n18\n", 6, &(uint64_t){0}, &(int){0}), PM_MALFORMED);
-}
-
-static void check_two(pm_scan_result (*scan)(const char *, size_t, uint64_t[2], int[2]), text input,
-		      pm_scan_result wanted, const char *wanted_cells)
-{
-	uint64_t values[2] = {0};
-	int set[2] = {7, 7};
+	pm_values out = {{0}, {7, 7}};
 	char cells[64];
 	size_t len = 0;
 
-	CHECK_INT(scan(input.data, input.len, values, set), wanted);
+	CHECK_INT(scan(input.data, input.len, &out), wanted);
 	for (int i = 0; i < 2; i++) {
-		if (set[i])
-			len += (size_t)snprintf(cells + len, sizeof(cells) - len, "%" PRIu64 " ", values[i]);
+		if (out.set[i])
+			len += (size_t)snprintf(cells + len, sizeof(cells) - len, "%" PRIu64 " ", out.values[i]);
 		else
 			len += (size_t)snprintf(cells + len, sizeof(cells) - len, ". ");
 	}
@@ -237,37 +215,75 @@ static void check_two(pm_scan_result (*scan)(const char *, size_t, uint64_t[2], 
 	free(input.data);
 }
 
-static void pairs(void)
+static void values(void)
 {
-	check_two(pm_scan_pair, COPY("50000 100000\n"), PM_OK, "50000 100000 ");
-	check_two(pm_scan_pair, COPY("max 100000\n"), PM_OK, ". 100000 ");
-	check_two(pm_scan_pair, COPY(""), PM_EMPTY, ". . ");
-	check_two(pm_scan_pair, COPY("1 2"), PM_TRUNCATED, ". . ");
-	check_two(pm_scan_pair, COPY("max \n"), PM_MALFORMED, ". . ");
-	check_two(pm_scan_pair, COPY("max\n"), PM_MALFORMED, ". . ");
-	check_two(pm_scan_pair, COPY("\n"), PM_MALFORMED, ". . ");
-	check_two(pm_scan_pair, COPY("1\n"), PM_MALFORMED, ". . ");
-	check_two(pm_scan_pair, COPY("1 \n"), PM_MALFORMED, ". . ");
-	check_two(pm_scan_pair, COPY("1 2 3\n"), PM_MALFORMED, ". . ");
-	check_two(pm_scan_pair, COPY("1 2\n3\n"), PM_MALFORMED, ". . ");
-	check_two(pm_scan_pair, COPY("18446744073709551616 2\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_value, COPY("17\n"), PM_OK, "17 . ");
+	check_line(pm_scan_value, COPY("-1\n"), PM_OK, "18446744073709551615 . ");
+	check_line(pm_scan_value, COPY("max\n"), PM_OK, ". . ");
+	check_line(pm_scan_value, COPY(""), PM_EMPTY, ". . ");
+	check_line(pm_scan_value, COPY("17"), PM_TRUNCATED, ". . ");
+	check_line(pm_scan_value, COPY("\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_value, COPY("max 1\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_value, COPY("maximum\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_value, COPY("18446744073709551616\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_value, COPY("\0\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_value, COPY("17\n18\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_amount, COPY("17\n"), PM_OK, "17 . ");
+	check_line(pm_scan_amount, COPY("max\n"), PM_OK, ". . ");
+	check_line(pm_scan_amount, COPY("-1\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_amount, COPY(""), PM_EMPTY, ". . ");
+	check_line(pm_scan_limit, COPY("4611686018427387904\n"), PM_OK, "4611686018427387904 . ");
+	check_line(pm_scan_limit, COPY("4611686018427387905\n"), PM_OK, ". . ");
+	check_line(pm_scan_limit, COPY("-1\n"), PM_OK, ". . ");
 }
 
-static void pressure(void)
+static void pairs(void)
 {
-	check_two(pm_scan_pressure,
-		  COPY("some avg10=0.00 avg60=1.25 avg300=0.00 total=4\nfull avg10=0.00 avg60=0.00 avg300=0.00 "
-		       "total=3\n"),
-		  PM_OK, "4 3 ");
-	check_two(pm_scan_pressure, COPY("some avg10=0.00 total=4\n"), PM_OK, "4 . ");
-	check_two(pm_scan_pressure, COPY("new total=9\nfull total=3\n"), PM_OK, ". 3 ");
-	check_two(pm_scan_pressure, COPY(""), PM_EMPTY, ". . ");
-	check_two(pm_scan_pressure, COPY("some total=4\nfull total=3"), PM_TRUNCATED, "4 . ");
-	check_two(pm_scan_pressure, COPY("some avg10=0.00\nfull total=3\n"), PM_MALFORMED, ". . ");
-	check_two(pm_scan_pressure, COPY("some total=x\n"), PM_MALFORMED, ". . ");
-	check_two(pm_scan_pressure, COPY("some total=\n"), PM_MALFORMED, ". . ");
-	check_two(pm_scan_pressure, COPY("some total=1.5\n"), PM_MALFORMED, ". . ");
-	check_two(pm_scan_pressure, COPY("some \n"), PM_OK, ". . ");
+	check_line(pm_scan_pair, COPY("50000 100000\n"), PM_OK, "50000 100000 ");
+	check_line(pm_scan_pair, COPY("max 100000\n"), PM_OK, ". 100000 ");
+	check_line(pm_scan_pair, COPY(""), PM_EMPTY, ". . ");
+	check_line(pm_scan_pair, COPY("1 2"), PM_TRUNCATED, ". . ");
+	check_line(pm_scan_pair, COPY("max \n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_pair, COPY("max\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_pair, COPY("\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_pair, COPY("1\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_pair, COPY("1 \n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_pair, COPY("1 2 3\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_pair, COPY("1 2\n3\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_pair, COPY("18446744073709551616 2\n"), PM_MALFORMED, ". . ");
+}
+
+static void cores(void)
+{
+	check_line(pm_scan_cores, COPY("50000 100000\n"), PM_OK, "500000000 . ");
+	check_line(pm_scan_cores, COPY("50000\n100000\n"), PM_OK, "500000000 . ");
+	check_line(pm_scan_cores, COPY("1 3\n"), PM_OK, "333333333 . ");
+	check_line(pm_scan_cores, COPY("max 100000\n"), PM_OK, ". . ");
+	check_line(pm_scan_cores, COPY("-1\n100000\n"), PM_OK, ". . ");
+	check_line(pm_scan_cores, COPY(""), PM_EMPTY, ". . ");
+	check_line(pm_scan_cores, COPY("1 2"), PM_TRUNCATED, ". . ");
+	check_line(pm_scan_cores, COPY("max\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_cores, COPY("max"), PM_TRUNCATED, ". . ");
+	check_line(pm_scan_cores, COPY("50000\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_cores, COPY("50000 0\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_cores, COPY("50000 -1\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_cores, COPY("50000 1 1\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_cores, COPY("18446744074 1000000\n"), PM_OK, ". . ");
+}
+
+static void cpu_lists(void)
+{
+	check_line(pm_scan_cpu_list, COPY("0\n"), PM_OK, "1 . ");
+	check_line(pm_scan_cpu_list, COPY("0-3,8\n"), PM_OK, "5 . ");
+	check_line(pm_scan_cpu_list, COPY("0,2,4-1023\n"), PM_OK, "1022 . ");
+	check_line(pm_scan_cpu_list, COPY("\n"), PM_OK, "0 . "); /* no CPU is left */
+	check_line(pm_scan_cpu_list, COPY(""), PM_EMPTY, ". . ");
+	check_line(pm_scan_cpu_list, COPY("0-3"), PM_TRUNCATED, ". . ");
+	check_line(pm_scan_cpu_list, COPY("3-0\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_cpu_list, COPY("0-\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_cpu_list, COPY("-1\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_cpu_list, COPY("0 1\n"), PM_MALFORMED, ". . ");
+	check_line(pm_scan_cpu_list, COPY("0-18446744073709551615\n"), PM_MALFORMED, ". . ");
 }
 
 int main(void)
@@ -278,6 +294,7 @@ int main(void)
 	rows();
 	values();
 	pairs();
-	pressure();
+	cpu_lists();
+	cores();
 	return check_result("scan");
 }

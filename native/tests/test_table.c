@@ -190,8 +190,37 @@ static void labels_that_change(void)
 	pm_table_free(&copy);
 }
 
+/* Rows of `names` names that repeat, after one that is not looked at. */
+static void repeated(uint32_t rows, uint32_t names)
+{
+	pm_table table;
+
+	pm_table_init(&table, 1);
+	CHECK_INT(pm_table_append(&table, 7), 0);
+	for (uint32_t i = 0; i < rows; i++) {
+		char name[16];
+		int len = snprintf(name, sizeof(name), "%u", i % names);
+		int64_t row = pm_table_append(&table, i % names ? 7 : PM_NO_PARENT);
+
+		CHECK_INT(row, i + 1);
+		if (i % names > 1)
+			CHECK_INT(pm_table_label(&table, "n", 1, name, (size_t)len), 0);
+		pm_table_set(&table, (uint32_t)row, 0, i);
+	}
+	CHECK_INT(pm_table_drop_repeated(&table, 1), 0);
+	CHECK_INT(table.rows, 1 + (rows < names ? rows : names));
+	for (uint32_t row = 1; row < table.rows; row++)
+		CHECK_INT(pm_table_get(&table, row, 0), row - 1);
+	pm_table_free(&table);
+}
+
 int main(void)
 {
+	repeated(0, 1);
+	repeated(1, 1);
+	repeated(3, 2);
+	repeated(8, 8);
+	repeated(20000, 9999);
 	labels_that_change();
 	rows_and_cells();
 	sizes();

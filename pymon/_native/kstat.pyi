@@ -1,4 +1,4 @@
-"""native/illumos as cffi shows it; native/cffi/kstat_build.py declares it, pymon/sources/kstat.py wraps it."""
+"""cffi bindings of native/illumos. native/cffi/kstat_build.py declares them, pymon/sources/kstat.py wraps them."""
 
 from typing import Any
 

@@ -1,18 +1,64 @@
-"""The compiled catalogue: tables in, exposition bytes out."""
+"""The native renderer: a compiled catalogue that converts tables to an exposition."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Protocol
 
 from typing_extensions import Buffer
 
 from pymon._native.table import Table
 
-Scale: TypeAlias = tuple[int, int, int, int, int, bool]
-SampleTuple: TypeAlias = tuple[int, int, int | None, int | None, int | None, Scale, bytes, bytes]
-FamilyTuple: TypeAlias = tuple[bytes, bytes, Sequence[SampleTuple]]
+class Unit(Protocol):
+    """How a cell is written: ((value - subtract) * multiply // divide + add) / 10**decimals."""
+
+    @property
+    def subtract(self) -> int: ...
+    @property
+    def multiply(self) -> int: ...
+    @property
+    def divide(self) -> int: ...
+    @property
+    def add(self) -> int: ...
+    @property
+    def decimals(self) -> int: ...
+    @property
+    def signed(self) -> bool: ...
+
+@dataclass(frozen=True)
+class SampleLine:
+    """A line for each row of a table.
+
+    table: index of the table. column: of the value. prefix: name, brace and constant labels, each followed by a comma,
+    of rows that have labels. bare: the whole of name and labels, of those that have none. minus: a column to subtract,
+    with a floor of 0. plus: one to add. when: one that must be present.
+    """
+
+    table: int
+    column: int
+    unit: Unit
+    prefix: bytes
+    bare: bytes
+    minus: int | None = None
+    plus: int | None = None
+    when: int | None = None
+
+@dataclass(frozen=True)
+class FamilyLines:
+    """A family. text, openmetrics: its metadata lines in each format.
+
+    by_row: whether the samples of a row are written together, as those of a histogram must be. They are of one table.
+    """
+
+    text: bytes
+    openmetrics: bytes
+    samples: Sequence[SampleLine]
+    by_row: bool
 
 class Body:
-    """Bytes of a response in native memory, lent through the buffer protocol; refuses to change while lent."""
+    """The bytes of a response in native memory, with the buffer protocol.
+
+    `clear`, `append` and rendering raise BufferError while a memoryview of it exists.
+    """
 
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
@@ -20,16 +66,16 @@ class Body:
     def append(self, data: Buffer) -> None: ...
 
 class Labels:
-    """Label blocks of parents by index, taken once: block i is bytes without braces and end comma, or None."""
+    """Label blocks of parents by index. A block has no braces and no trailing comma; None for no parent."""
 
     def __init__(self, blocks: Sequence[bytes | None]) -> None: ...
     def __len__(self) -> int: ...
 
 class Renderer:
-    """Families compiled once. pymon.exposition.compile makes the tuples."""
+    """Families that were compiled once. pymon.exposition.compile makes them."""
 
     table_count: int
-    def __init__(self, families: Sequence[FamilyTuple], table_count: int) -> None: ...
+    def __init__(self, families: Sequence[FamilyLines], table_count: int) -> None: ...
     def render(
         self,
         body: Body,
@@ -39,10 +85,15 @@ class Renderer:
         openmetrics: bool = False,
         selected: bytes | None = None,
     ) -> int:
-        """Append the exposition of the tables to the body; the number of sample lines."""
+        """Append the exposition of the tables to the body. Returns the number of samples.
+
+        tables: one for each table index, None to leave out its samples. They must not change during the call. labels:
+        label blocks of the parents. selected: one byte for each family, 0 to leave it out; None for all families. The
+        GIL is released.
+        """
 
 def escape(value: Buffer) -> bytes:
-    """A label value with backslash, double quote and newline escaped."""
+    """Return a label value with escapes for backslash, double quote and newline."""
 
-def decimal(value: int, scale: Scale) -> bytes:
-    """Text of a cell scaled by (subtract, multiply, divide, add, decimals, signed)."""
+def decimal(value: int, unit: Unit) -> bytes:
+    """Return the text of a cell in this unit. ValueError: `divide` is 0, or there are more than 18 decimals."""

@@ -1,10 +1,11 @@
-"""What Python's ssl leaves out: taking any client certificate, for Python to judge when TLS has proven its key."""
+"""Accepts any client certificate in a TLS handshake, which Python's ssl module cannot do. The caller verifies it."""
 
 def accept_any_certificate(context: object, *, max_chain_bytes: int) -> None:
-    """Let a server's ssl.SSLContext take whatever certificate a client shows, or none.
+    """Make a server's ssl.SSLContext accept any client certificate, or none.
 
-    Possession of the certificate's key is still proven in the handshake; nothing else is looked at, so whoever reads
-    `getpeercert(True)` must judge it. A certificate message over `max_chain_bytes` ends the handshake. Sessions are
-    resumed by tickets alone: OpenSSL's cache of sessions, which would hold the chains of 20,000 strangers, is off.
-    RuntimeError with one line where this Python's ssl cannot be reached.
+    The handshake still proves that the client holds the certificate's key. It checks nothing else, so the reader of
+    `getpeercert(True)` must verify the certificate. A certificate message larger than `max_chain_bytes` ends the
+    handshake. Sessions are resumed by tickets only. OpenSSL's session cache is off, because it would keep the
+    certificate chains of up to 20,000 unauthenticated clients. Raises RuntimeError with a one-line text when the
+    structures of this Python's ssl module cannot be reached.
     """

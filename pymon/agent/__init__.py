@@ -1,1 +1,1 @@
-"""The service of a compute node: it answers scrapes of its containers and of itself."""
+"""The agent: an HTTP service on each compute node that answers scrapes of the node and its containers."""

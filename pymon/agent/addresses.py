@@ -1,13 +1,14 @@
-"""Keeping the addresses of containers up to date: which is looked at when, on a thread of its own.
+"""The schedule by which the IP addresses of containers are read, and the thread that reads them.
 
-Nothing tells when an address is set in another network namespace. So a container is looked at often while it is young
-or has just changed, and seldom afterwards.
+The kernel sends no notification when an address changes in another network namespace, so addresses are polled. A
+container is polled often after it starts and after its addresses change, and seldom otherwise.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import threading
 import time
 from dataclasses import dataclass, field
@@ -21,43 +22,53 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 YOUNG_SECONDS = 10.0
-"""After its start, and after a change, a container is looked at often for so long."""
+"""A container is polled often for this long after it starts and after each change."""
 
 BARE_SECONDS = 60.0
-"""The same while it has a network namespace without an address, which DHCP may take a while to bring."""
+"""The same, for a container whose network namespace has no address: DHCP may take a while to assign one."""
 
 FIRST_SECONDS, OFTEN_SECONDS, SELDOM_SECONDS, HOST_SECONDS = 0.1, 1.5, 10.0, 30.0
-"""Time between looks: it grows with the age from the first to the second. The others are for those no longer young; the
-last for those on the host's network.
+"""Polling intervals. While a container is polled often, its interval grows with the time since the last change, from
+`FIRST_SECONDS` to `OFTEN_SECONDS`. Afterwards it is at least `SELDOM_SECONDS`, or `HOST_SECONDS` for a container that
+uses the host's network namespace.
 """
 
+MISSED_SECONDS = 2.0
+"""How long a container without a process keeps its addresses."""
+
 SHARE = 0.01
-"""Part of a processor that looks at those no longer young may take; where it is not enough they become more seldom."""
+"""Fraction of one CPU that the seldom polls may use. If they would use more, their interval grows."""
 
 _TOGETHER_SECONDS = 0.05
-"""What is due within this time is looked at in one go."""
+"""Containers that are due within this time of each other are polled in the same pass."""
 
 
 class Reader(Protocol):
-    """Looks at a container; see `pymon.sources.addresses.AddressReader`."""
+    """Reads the addresses of a container; see `pymon.sources.addresses.AddressReader`."""
 
     def look(self, path: str, known: dict[str, Look], /) -> Look: ...  # noqa: D102
 
 
 @dataclass(slots=True, eq=False)
 class Followed:
-    """A container whose addresses are followed. since: when it came or last changed, on the schedule's clock."""
+    """A container whose addresses are polled.
+
+    path: of its cgroup. look: the last result. since: when the container was added or last changed, in seconds on the
+    schedule's clock. cost_seconds: CPU time of the last poll. missed: the last poll found no process, and its result
+    was ignored. missed_since: when the first of such polls was. gone: the container was removed.
+    """
 
     path: str
     look: Look = field(default=Look(None))
     since: float = 0.0
     cost_seconds: float = 0.0
     missed: bool = False
+    missed_since: float = math.inf
     gone: bool = False
 
 
 class AddressSchedule:
-    """Decides who is looked at when. For one thread at a time."""
+    """Decides which container is polled when. Not thread-safe."""
 
     def __init__(
         self,
@@ -74,23 +85,23 @@ class AddressSchedule:
         self._cost_seconds = 0.0
 
     def add(self, followed: Followed) -> None:
-        """Follow one from now on; it is due at once."""
+        """Start to poll a container. It is due at once."""
         followed.since = self._clock()
         heapq.heappush(self._due, (followed.since, next(self._serial), followed))
 
     def remove(self, followed: Followed) -> None:
-        """Follow it no longer."""
+        """Never poll a container again, and no longer count the cost of its polls."""
         followed.gone = True
         self._cost_seconds -= followed.cost_seconds
 
     def wait_seconds(self) -> float | None:
-        """Time until somebody is due, None when there is nobody."""
+        """Return the seconds until the next container is due, or None if there are no containers."""
         while self._due and self._due[0][2].gone:
             heapq.heappop(self._due)
         return max(0.0, self._due[0][0] - self._clock()) if self._due else None
 
     def look(self) -> list[tuple[Followed, tuple[str, ...]]]:
-        """Look at those who are due; those who have other addresses than before, with these."""
+        """Poll the containers that are due. Return those whose addresses changed, each with its new addresses."""
         begin = self._clock()
         due: list[Followed] = []
         while self._due and self._due[0][0] <= begin + _TOGETHER_SECONDS:
@@ -113,9 +124,11 @@ class AddressSchedule:
         cost_seconds = self._cost_clock() - started
         self._cost_seconds += cost_seconds - followed.cost_seconds
         followed.cost_seconds = cost_seconds
-        # Between the end of a container's last process and that of its group it has not lost its addresses: who is told
-        # that it has gone is to know them.
-        followed.missed = found.namespace is None and bool(followed.look.addresses) and not followed.missed
+        # No namespace can be read between the exit of a container's last process and the removal of its cgroup. Ignore
+        # such results for a while: whoever is told that the container has gone must still know its addresses.
+        missing = found.namespace is None and bool(followed.look.addresses)
+        followed.missed_since = min(followed.missed_since, now) if missing else math.inf
+        followed.missed = missing and now - followed.missed_since < MISSED_SECONDS
         if not followed.missed and found != followed.look:
             followed.look = found
             followed.since = now
@@ -129,7 +142,7 @@ class AddressSchedule:
 
 
 class AddressWatch:
-    """Follows containers: until `start` where it is asked to, then on a thread."""
+    """Polls the addresses of containers: before `start` in the caller of `look`, afterwards on a thread."""
 
     def __init__(self, reader: Reader) -> None:
         self._schedule = AddressSchedule(reader)
@@ -137,17 +150,20 @@ class AddressWatch:
         self._thread: threading.Thread | None = None
 
     def add(self, path: str) -> Followed:
-        """Follow a container by the path of its group."""
+        """Start to poll the container with this cgroup path. Return its entry, for `remove`."""
         followed = Followed(path)
         self._jobs.put((self._schedule.add, followed))
         return followed
 
     def remove(self, followed: Followed) -> None:
-        """Follow it no longer."""
+        """Have the thread remove a container from the schedule."""
         self._jobs.put((self._schedule.remove, followed))
 
     def look(self) -> list[tuple[Followed, tuple[str, ...]]]:
-        """Look at those who are due now, before there is a thread: those whose addresses have changed, with these."""
+        """Poll the containers that are due now. Return those whose addresses changed, each with its new addresses.
+
+        Only to be called before `start`.
+        """
         self._take(wait_seconds=0)
         return self._schedule.look()
 
@@ -156,13 +172,13 @@ class AddressWatch:
         loop: asyncio.AbstractEventLoop,
         changed: Callable[[list[tuple[Followed, tuple[str, ...]]]], None],
     ) -> None:
-        """Start the thread; `changed` is called on the loop with what `look` returns."""
-        # A daemon: a thread that hangs in the kernel must not hold up the end of the process.
+        """Start the thread. `changed` is called on the loop with each result of `look` that is not empty."""
+        # A daemon thread: if it hangs in the kernel, it must not keep the process from exiting.
         self._thread = threading.Thread(target=self._run, args=(loop, changed), name="pymon-addresses", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Let the thread end after what it is at."""
+        """Tell the thread to end after its current pass. Does not wait for it."""
         self._jobs.put(None)
 
     def _run(
@@ -179,7 +195,7 @@ class AddressWatch:
                     break  # the loop has closed
 
     def _take(self, wait_seconds: float | None) -> bool:
-        """Do the jobs that are there or come within the time; False after the end."""
+        """Run the queued jobs, after waiting up to `wait_seconds` for the first. Return False after `close`."""
         try:
             job = self._jobs.get(timeout=wait_seconds)
             while job is not None:

@@ -1,22 +1,23 @@
-"""Putting an agent together from its options."""
+"""Builds an agent from its options."""
 
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pymon.agent.build_cgroups import build_cgroups
-from pymon.agent.build_zones import build_zones
+from pymon.agent import scrape_table
 from pymon.agent.collection import AgentCollection
 from pymon.agent.collectors import COLLECTORS
-from pymon.agent.guests import PLUGIN, TEXTFILE, Guests
-from pymon.agent.parts import enabled_metrics
+from pymon.agent.extensions import TEXTFILE, Extensions
+from pymon.agent.platform_parts import enabled_metrics
 from pymon.agent.self_metrics import SelfMetrics
+from pymon.agent.source import source_of
 from pymon.agent.workers import NodeWorker
+from pymon.catalogue.latency import OF_NEIGHBOURS
 from pymon.catalogue.model import Kind
 from pymon.config import ConfigError
+from pymon.plugins.config import PLUGIN
 from pymon.plugins.plugins import Plugins
 from pymon.plugins.textfile import Textfile
 
@@ -31,7 +32,7 @@ _KINDS = {Kind.COUNTER: "counter", Kind.UNKNOWN: "untyped"}
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """The parts of an agent that outlive a scrape."""
+    """The parts of an agent that exist for its whole life."""
 
     registry: ContainerRows
     containers: Containers
@@ -39,52 +40,75 @@ class Agent:
     self_metrics: SelfMetrics
 
 
-def source_of(options: AgentOptions) -> str:
-    """Where statistics come from: cgroupfs or kstat. ConfigError for what there is not."""
-    if options.source == "bpf":
-        raise ConfigError("source: expected auto, cgroupfs or kstat, got bpf")
-    if options.source == "auto":
-        return "kstat" if sys.platform.startswith("sunos") else "cgroupfs"
-    return options.source
-
-
 def build_agent(options: AgentOptions, *, serving: bool = False) -> Agent:
-    """An agent that is ready to be started on a loop. ConfigError where the options and the machine do not agree.
+    """Return an agent that is ready to be started on a loop.
 
-    serving: it is to answer soon, and may read what takes long afterwards. Else all has been read.
+    serving: the agent will serve requests. It may read slow files after it has started, and may create the node's UUID.
+    Otherwise all files have been read on return, and nothing is written.
+    Raises ConfigError when the options cannot be used on this machine.
     """
     source = source_of(options)
     if options.kstat_library is not None and source != "kstat":
         raise ConfigError(f"kstat.library: expected source kstat with it, got {options.source}")
+    if options.container_uuid_label and source == "kstat":
+        raise ConfigError("container.uuid-label: expected none with source kstat, zones have UUIDs of their own")
     metrics = enabled_metrics(options)
-    parts = build_zones(options, metrics, serving=serving) if source == "kstat" else build_cgroups(options, metrics)
+    # Import only the module that is needed, because importing takes a noticeable time.
+    if source == "kstat":
+        from pymon.agent.build_zones import build_zones as build  # noqa: PLC0415
+    else:
+        from pymon.agent.build_cgroups import build_cgroups as build  # noqa: PLC0415
+    parts = build(options, metrics, serving=serving)
     self_metrics = SelfMetrics(
-        source=source, dialect=options.dialect, server=str(parts.rows.node.uuid), programs=parts.programs
+        source=source,
+        dialect=options.dialect,
+        server=str(parts.rows.node.uuid),
+        datacenter=parts.datacenter,
+        programs=parts.programs,
     )
+    self_metrics.more_descriptors = parts.descriptors
     for name, help, value in parts.gauges:
         self_metrics.gauge(name, help, value)
+    for name, help, labels, values in parts.counters:
+        self_metrics.counters(name, help, labels, values)
+    if options.dialect != "cmon":
+        metrics = [*metrics, *scrape_table.METRICS]
     textfile = None
     if options.textfile_directories and TEXTFILE in options.collectors:
         textfile = Textfile(options.textfile_directories)
     workers = [NodeWorker(item) for item in (*parts.node_sources, *([textfile] if textfile else ()))]
     plugins = None
-    if (options.plugin_node_directory or options.plugin_container_directory) and PLUGIN in options.collectors:
-        plugins = Plugins(options.plugin_node_directory, options.plugin_container_directory, owner_uid=os.geteuid())
+    directories = (options.plugin_node_directory, options.plugin_container_directory)
+    if PLUGIN not in options.collectors:
+        directories = (None, None)
+    if any(directories) or parts.plugins:
+        plugins = Plugins(*directories, owner_uid=os.geteuid(), own=parts.plugins)
         parts.rows.tell_of_gone(plugins.forget)
-    guests = None
+    of_plugins = ((PLUGIN,) if any(directories) else ()) + tuple(plugin.collector for plugin in parts.plugins)
+    extensions = None
     if plugins or textfile:
         taken = [(metric.name, _KINDS.get(metric.kind, "gauge")) for metric in metrics]
         taken += [(metric.name, metric.type) for metric in self_metrics.registry.collect()]
         if self_metrics.cmon is not None:
             taken += [(family.name, family.kind) for family in self_metrics.cmon.families()]
-        guests = Guests(plugins, textfile, parts.rows, self_metrics, taken=taken, by_name=source == "kstat")
+        extensions = Extensions(
+            plugins,
+            textfile,
+            parts.rows,
+            self_metrics,
+            taken=taken,
+            by_name=source == "kstat",
+            of_plugins=of_plugins,
+        )
     collection = AgentCollection(
         metrics,
         parts.containers,
         workers,
         self_metrics,
         known_collectors=[option.name for option in COLLECTORS],
-        guests=guests,
+        extensions=extensions,
         container_labels=options.dialect != "cmon",
+        peaks=parts.peaks,
+        operators_only=() if options.container_show_neighbours else OF_NEIGHBOURS,
     )
     return Agent(parts.rows, parts.containers, collection, self_metrics)

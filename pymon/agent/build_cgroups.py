@@ -1,29 +1,22 @@
-"""An agent for Linux: containers by their cgroups."""
+"""Builds the parts of an agent for Linux, where containers are cgroups."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pymon._native.readers import Mailbox
 from pymon.agent.cgroup_containers import CgroupContainers
+from pymon.agent.cgroup_registry import open_registry
 from pymon.agent.collectors import CONTAINER_COLLECTORS, collectors_of
-from pymon.agent.parts import Parts
-from pymon.agent.registry import Registry
-from pymon.config import ConfigError
-from pymon.containers.files import UnreadableError
-from pymon.containers.identity import node_identity
-from pymon.containers.labels import LabelExport
-from pymon.containers.owner import OwnerRules, RuleError
-from pymon.containers.recognise import Patterns, Recogniser
-from pymon.containers.runtimes import Runtimes
-from pymon.sources.cgroup import CgroupSource, columns_of, find_hierarchies, raise_descriptor_limit
-from pymon.sources.errors import SourceError
+from pymon.agent.peaks import PeakSampler
+from pymon.agent.platform_parts import PlatformParts
+from pymon.catalogue import latency, peaks
+from pymon.sources.cgroup import columns_of
 from pymon.sources.node import CMON_COLLECTORS, NODE_COLLECTORS, NodeContext
+from pymon.sources.node.exclusions import Exclusions
 from pymon.sources.programs import Ntpq, ProgramSource, Zpool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pymon.agent.options import AgentOptions
     from pymon.catalogue.model import Metric
@@ -31,45 +24,21 @@ if TYPE_CHECKING:
     from pymon.sources.programs import Program
 
 
-def build_cgroups(options: AgentOptions, metrics: Sequence[Metric]) -> Parts:
-    """Readers, registry and node collectors. ConfigError where the options and the machine do not agree."""
-    _check_readable("path.procfs", options.procfs, "stat")
-    try:
-        hierarchies = find_hierarchies(options.cgroupfs)
-    except SourceError as error:
-        raise ConfigError(f"path.cgroupfs: {error}") from error
-    try:
-        owners = OwnerRules(options.owners)
-        export = LabelExport(options.container_labels)
-        patterns = Patterns(options.container_patterns)
-        identity = node_identity(options.rootfs, options.sysfs, options.procfs)
-    except (RuleError, ValueError, UnreadableError) as error:
-        raise ConfigError(str(error)) from error
-    mailbox = Mailbox()
-    try:
-        source = CgroupSource(
-            hierarchies,
-            columns_of(metrics),
-            mailbox,
-            procfs=options.procfs,
-            sysfs=options.sysfs,
-            descriptors=raise_descriptor_limit(),
-        )
-        registry = Registry(
-            source,
-            Recogniser(patterns, every=options.container_all),
-            Runtimes(options.rootfs),
-            owners,
-            export,
-            identity,
-            procfs=options.procfs,
-        )
-    except SourceError as error:
-        raise ConfigError(f"path.cgroupfs: {error}") from error
-    except OSError as error:
-        raise ConfigError(f"path.cgroupfs: {error.filename}: {error.strerror}") from error
+def build_cgroups(options: AgentOptions, metrics: Sequence[Metric], *, serving: bool) -> PlatformParts:
+    """Return the readers, the registry and the node collectors.
+
+    serving: create and store a UUID for a node that has none.
+    Raises ConfigError when the options cannot be used on this machine.
+    """
+    source, registry, mailbox, bpf = open_registry(options, columns_of(metrics), serving=serving)
+    sampler = None
+    if peaks.COLLECTOR in options.collectors:
+        sampler = PeakSampler(source.layout, lambda: registry.rows)
+        registry.tell_of_row(sampler.forget)
     programs = _programs(options)
-    published = {"container", *source.layout}
+    published = {"container", *source.layout, *(latency.COLUMNS if source.latency is not None else ())}
+    if sampler is not None:
+        published.add(peaks.TABLE)
     if options.dialect == "cmon":
         collectors = collectors_of(metrics, published)
     else:
@@ -78,30 +47,74 @@ def build_cgroups(options: AgentOptions, metrics: Sequence[Metric]) -> Parts:
             for item in CONTAINER_COLLECTORS
             if item.name in options.collectors and any(table in published for table in item.tables)
         ]
-    return Parts(
+    return PlatformParts(
         registry,
-        CgroupContainers(source, registry, mailbox, collectors),
+        CgroupContainers(source, registry, mailbox, collectors, bpf, sampler),
         [*_node_sources(options), *(ProgramSource(program) for program in programs)],
         programs,
         (
             ("pymon_containers", "Containers that are there.", lambda: len(registry)),
             (
+                "pymon_uuid_labels_refused",
+                "Containers with a label that would be their UUID and is not honoured.",
+                lambda: registry.uuid_labels_refused,
+            ),
+            (
+                "pymon_container_descriptions_overdue",
+                "Containers whose description hangs: what their runtime has written is not read in time.",
+                lambda: registry.descriptions_overdue,
+            ),
+            (
                 "pymon_open_descriptors",
                 "Descriptors kept open on kernel files of containers; readers have descriptor tables of their own.",
                 lambda: source.open_descriptors,
             ),
-            ("pymon_cgroup_watches", "Directories watched for new containers.", lambda: registry.tree.watched),
+            (
+                "pymon_cgroup_watches",
+                "Inotify watches on directories of cgroups, as the kernel counts them.",
+                registry.tree.kernel_watches,
+            ),
             (
                 "pymon_cgroup_unwatched",
-                "Directories listed at each scrape for want of an inotify watch.",
+                "Directories of cgroups that are listed at intervals, because no inotify watch is left for them.",
                 lambda: registry.tree.unwatched,
             ),
+            (
+                "pymon_bpf_columns",
+                "Columns of containers that BPF fills; the others are read from files.",
+                lambda: bpf.source.filled if bpf else 0,
+            ),
         ),
+        (
+            (
+                "pymon_bpf_fallbacks",
+                "How often files were read instead of BPF, by reason: of a whole collection, or of one container.",
+                ("reason",),
+                lambda: {(reason,): count for reason, count in bpf.source.fallbacks.items()} if bpf else {},
+            ),
+            (
+                "pymon_bpf_columns_lost",
+                "Columns that BPF had filled and that are read from files since they disagreed with them.",
+                (),
+                lambda: {(): bpf.source.disagreements if bpf else 0},
+            ),
+        ),
+        peaks=sampler,
+        descriptors=lambda: source.own_descriptors,
     )
 
 
 def _node_sources(options: AgentOptions) -> list[NodeSource]:
-    context = NodeContext(options.procfs, options.sysfs, options.rootfs)
+    given = {
+        "arp_devices": options.arp_exclude,
+        "disk_devices": options.disk_exclude,
+        "file_system_types": options.fs_types_exclude,
+        "mount_points": options.mount_points_exclude,
+        "net_devices": options.netdev_exclude,
+        "netclass_devices": options.netclass_exclude,
+    }
+    exclusions = Exclusions(**{name: pattern for name, pattern in given.items() if pattern is not None})
+    context = NodeContext(options.procfs, options.sysfs, options.rootfs, exclusions=exclusions)
     if options.dialect != "cmon":
         return [item.make(context) for item in NODE_COLLECTORS if item.name in options.collectors]
     return [item.make(context) for item in CMON_COLLECTORS if item.name in options.collectors]
@@ -111,11 +124,3 @@ def _programs(options: AgentOptions) -> list[Program[Any]]:
     if options.dialect != "cmon":
         return []
     return [program() for program in (Zpool, Ntpq) if program.name in options.collectors]
-
-
-def _check_readable(key: str, root: Path, name: str) -> None:
-    try:
-        with (root / name).open("rb") as file:
-            file.read(1)
-    except OSError as error:
-        raise ConfigError(f"{key}: {root / name}: {error.strerror}, expected a readable procfs") from error

@@ -1,21 +1,21 @@
-"""An agent for illumos: zones by their kstats."""
+"""Builds the parts of an agent for illumos, where containers are zones."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from typing import TYPE_CHECKING
 
+from pymon.agent import core_zones
 from pymon.agent.collectors import collectors_of
-from pymon.agent.parts import Parts
+from pymon.agent.node import node_sysinfo, zones_node_identity
+from pymon.agent.platform_parts import PlatformParts
 from pymon.agent.zone_containers import PATIENCE_SECONDS, ZoneConfiguration, ZoneContainers
 from pymon.agent.zones import ZoneRegistry
 from pymon.catalogue.kstat_fields import KSTATS, NODE_EXPORTER_KSTATS, Rows
 from pymon.catalogue.program_fields import ZFS_TABLE
 from pymon.config import ConfigError
 from pymon.containers.files import UnreadableError
-from pymon.containers.identity import NodeIdentity, named_identity, node_identity
 from pymon.containers.labels import LabelExport
 from pymon.containers.owner import OwnerRules, RuleError
 from pymon.containers.zones import IndexEntry, ZoneDetails, describe_zone, outline_zone, read_index, zone_stamp
@@ -33,23 +33,26 @@ if TYPE_CHECKING:
     from pymon.sources.node import NodeSource
 
 OWNED_BY_ZONE = ({"zone": True},)
-"""The rules where the operator has none: a zone is its owner's."""
+"""The default rules: a zone belongs to the owner that its configuration names."""
 
 
-def build_zones(options: AgentOptions, metrics: Sequence[Metric], *, serving: bool) -> Parts:
-    """Reader, registry and programs. ConfigError where the options and the machine do not agree.
+def build_zones(options: AgentOptions, metrics: Sequence[Metric], *, serving: bool) -> PlatformParts:
+    """Return the kstat reader, the registry and the programs.
 
-    serving: what takes long to read is read while the agent answers.
+    serving: read configurations that take long after the agent has started.
+    Raises ConfigError when the options cannot be used on this machine.
     """
     try:
         owners = OwnerRules(options.owners or OWNED_BY_ZONE)
         export = LabelExport(options.container_labels)
     except (RuleError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    identity = _node_identity(options)
+    sysinfo = node_sysinfo(options)
+    identity = zones_node_identity(options, sysinfo)
     if options.dialect == "cmon":
         kstats = KSTATS
-        programs = [program() for program in (Zfs, Zpool, Ntpq) if program.name in options.collectors]
+        every = (Zfs(parent=options.zfs_parent), Zpool(), Ntpq())
+        programs = [program for program in every if program.name in options.collectors]
     else:
         kstats, programs = NODE_EXPORTER_KSTATS, []
     try:
@@ -71,20 +74,23 @@ def build_zones(options: AgentOptions, metrics: Sequence[Metric], *, serving: bo
     sources: list[NodeSource] = []
     if options.dialect == "cmon" and TimeOfDay.name in options.collectors:
         sources.append(TimeOfDay(time.time_ns))
-    gauges = (("pymon_containers", "Zones that are there.", lambda: len(registry)),)
-    return Parts(registry, containers, sources, programs, gauges)
-
-
-def _node_identity(options: AgentOptions) -> NodeIdentity:
-    """As on Linux where the machine has such files, else by the node's name."""
-    try:
-        return node_identity(options.rootfs, options.sysfs, options.procfs)
-    except UnreadableError:
-        return named_identity(os.uname().nodename)
+    gauges = (
+        ("pymon_containers", "Zones that are there.", lambda: len(registry)),
+        (
+            "pymon_kstat_busy_seconds",
+            "Time since the current collection by libkstat began; 0 when there is none.",
+            lambda: containers.busy_seconds,
+        ),
+    )
+    datacenter = sysinfo.datacenter if sysinfo else ""
+    plugins = []
+    if options.dialect == "cmon" and core_zones.NAME in options.collectors:
+        plugins.append(core_zones.plugin(registry.core_zone))
+    return PlatformParts(registry, containers, sources, programs, gauges, datacenter=datacenter, plugins=plugins)
 
 
 def _configuration(root: Path) -> ZoneConfiguration:
-    """What is written below a root directory."""
+    """Return functions that read the zone configurations below a root directory."""
     index: dict[str, IndexEntry] = {}
 
     def refresh() -> None:

@@ -1,24 +1,34 @@
-"""Containers by their cgroups: readers of kernel files in threads, the registry, and what a scrape posts to them."""
+"""Collecting cgroup files: posts the jobs of a scrape to native reader threads and returns the tables they fill."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
 from pymon._native.readers import Mailbox, Reader, Result, Ticket, monotonic_ns
 from pymon._native.table import Table
-from pymon.agent.containers import ContainerCollector, Gathered, One, Outcome
+from pymon.agent.containers import CollectionResult, ContainerCollector, ContainerTables, Outcome
+from pymon.catalogue import peaks as peaks_of
+from pymon.catalogue.latency import COLLECTOR, COLUMNS
+from pymon.sources.errors import NOT_OFFERED, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pymon._native.renderer import Labels
+    from pymon.agent.bpf_checks import BpfChecks
+    from pymon.agent.peaks import PeakSampler
     from pymon.agent.registry import Registry
     from pymon.sources.cgroup import CgroupSource
 
 READER_SHARE = 0.95
-"""Part of a collection's deadline after which readers stop by themselves, so that what they have read still counts."""
+"""Share of a collection's deadline after which readers stop, so that what they have read can still be used."""
+
+ROW_READER_SHARE = 0.5
+"""Share of the time for one container after which the reader of all its files counts as stuck. In the rest the readers
+of parts of them are asked."""
 
 
 class CgroupContainers:
@@ -30,8 +40,16 @@ class CgroupContainers:
         registry: Registry,
         mailbox: Mailbox,
         collectors: Sequence[ContainerCollector],
+        bpf: BpfChecks | None = None,
+        peaks: PeakSampler | None = None,
     ) -> None:
-        self.layout: Mapping[str, tuple[str, ...]] = {"container": registry.table.columns, **source.layout}
+        """bpf: decides which columns BPF fills. peaks: what the collector `container_peaks` tells."""
+        self._bpf = bpf
+        self._peaks = peaks
+        self.layout: Mapping[str, tuple[str, ...]] = {
+            "container": registry.table.columns, **source.layout, **(COLUMNS if source.latency is not None else {}),
+            **({peaks_of.TABLE: peaks_of.COLUMNS} if peaks is not None else {}),
+        }  # fmt: skip
         self.collectors = tuple(collectors)
         self._source = source
         self._registry = registry
@@ -41,35 +59,42 @@ class CgroupContainers:
         self._spare_tables: dict[str, list[list[Table]]] = {name: [] for name in source.readers}
         self._spare_containers: list[Table] = []
         self._spare_scratches: list[_Scratch] = []
+        self._latency_tables = {name: Table(name, columns) for name, columns in COLUMNS.items()}
         self._stuck: Ticket | None = None
         self._waking = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        """Attach to the running loop: finished readings, and changes of the trees, are its events from now on."""
+        """Attach to the running loop: it handles finished reads and changes of containers from now on."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._mailbox.fileno(), self._take)
-        changes = self._registry.tree.fileno()
-        if changes is not None:
-            self._loop.add_reader(changes, self._registry.refresh)
-        self._registry.follow_addresses()
+        self._registry.follow()
+        if self._bpf is not None:
+            self._bpf.start()
 
-    async def prime(self, seconds: float) -> None:
-        """Nothing is read in the background."""
+    async def prime(self, seconds: float) -> None:  # noqa: ARG002 - nothing here waits for a container
+        """Decide what BPF fills in a single collection; no other data is read in the background."""
+        if self._bpf is not None:
+            await self._bpf.prime()
 
     async def stop(self) -> None:
-        """Detach, and stop the threads."""
+        """Detach from the loop, and call `close` without blocking it."""
+        if self._bpf is not None:
+            self._bpf.stop()
         if self._loop is not None:
             self._loop.remove_reader(self._mailbox.fileno())
-            changes = self._registry.tree.fileno()
-            if changes is not None:
-                self._loop.remove_reader(changes)
-        await asyncio.to_thread(self.close)
+        self._registry.close()  # on the loop, which must not tell the source of changes any more
+        await asyncio.to_thread(self._close_sources)
 
     def close(self) -> None:
-        """Stop the threads."""
-        self._source.close()
+        """Stop following the trees. Stop the readers and the comparisons of BPF, and wait for those under way."""
         self._registry.close()
+        self._close_sources()
+
+    def _close_sources(self) -> None:
+        self._source.close()
+        if self._bpf is not None:
+            self._bpf.close()
 
     def _take(self) -> None:
         while (ticket := self._mailbox.take()) is not None:
@@ -79,17 +104,20 @@ class CgroupContainers:
 
     # All containers.
 
-    def begin(self, chosen: Sequence[ContainerCollector], deadline_seconds: float) -> _Reading:
-        """Have the readers fill their tables."""
+    async def begin(self, chosen: Sequence[ContainerCollector], deadline_seconds: float) -> _Reading:
+        """Take in which containers have come and gone, and start the readers of these collectors.
+
+        A reader that is still busy with an earlier collection is left out.
+        """
         registry = self._registry
-        registry.refresh()
+        await registry.catch_up()
         labels = registry.labels()
         table = self._spare_containers.pop() if self._spare_containers else Table("container", registry.table.columns)
         table.assign(registry.table)
         table.stamp("last_seen", time.time_ns())
         wanted = {table for item in chosen for table in item.tables}
         posted = self._post(wanted, deadline_seconds)
-        return _Reading(self, chosen, table if "container" in wanted else None, labels, posted, table)
+        return _Reading(self, chosen, table if "container" in wanted else None, labels, posted, table, len(registry))
 
     def _post(
         self, wanted: set[str], deadline_seconds: float
@@ -97,9 +125,8 @@ class CgroupContainers:
         jobs: list[tuple[Reader, list[Table | None]]] = []
         lists: list[list[Table]] = []
         for name, reader in self._source.readers.items():
-            late = self._late.get(name)
-            if late is not None and not late.done:
-                continue  # still at what an earlier scrape gave up on
+            if self._hangs(name):
+                continue  # still busy with a collection whose deadline has passed
             if not any(table in wanted for table, _ in reader.layout):
                 continue
             of_reader = self._spare_tables[name].pop() if self._spare_tables[name] else reader.new_tables()
@@ -119,18 +146,43 @@ class CgroupContainers:
             self._late[name] = result
         return future, reading
 
+    def peaks(self) -> tuple[dict[str, Table], Outcome]:
+        """Return the table of `container_peaks`, and its outcome: a failure if there was no sample lately."""
+        table = self._peaks.table if self._peaks is not None else None
+        if table is None:
+            return {}, Outcome(peaks_of.COLLECTOR, None, False, {"nodata": 1})
+        return {peaks_of.TABLE: table}, Outcome(peaks_of.COLLECTOR, 0.0, True, {})
+
+    def waits(self) -> tuple[dict[str, Table], Outcome]:
+        """Return the tables of `container_latency`, which are in memory already, and its outcome."""
+        latency = self._source.latency
+        if latency is None:
+            raise AssertionError(COLLECTOR)
+        begin = time.monotonic()
+        try:
+            latency.fill(self._latency_tables, self._registry.rows)
+        except SourceError as error:
+            return {}, Outcome(COLLECTOR, time.monotonic() - begin, False, {error.reason: 1})
+        failures = {"enospc": len(latency.left_out)} if latency.left_out else {}
+        return self._latency_tables, Outcome(COLLECTOR, time.monotonic() - begin, True, failures)
+
+    def _hangs(self, reader: str) -> bool:
+        late = self._late.get(reader)
+        return late is not None and not late.done
+
     def outcome(self, item: ContainerCollector, reading: Mapping[str, tuple[list[Table], Result]]) -> Outcome:
-        """How it went for one collector."""
+        """Return the outcome of one collector from the results of its readers."""
         readers = self._readers(item)
-        done = [reading[name][1] for name in readers if name in reading and reading[name][1].done]
+        done = [name for name in readers if name in reading and reading[name][1].done]
         failures: dict[str, int] = {}
-        for result in done:
-            for reason, count in result.failures.items():
+        for name in done:
+            found = self._source.readers[name].failures_of(reading[name][1], item.tables)
+            for reason, count in found.items():
                 failures[reason] = failures.get(reason, 0) + count
-        in_time = len(done) == len(readers) and "deadline" not in failures
         if len(done) < len(readers):
             failures["deadline"] = failures.get("deadline", 0) + 1
-        return Outcome(item.name, max((result.seconds for result in done), default=None), in_time, failures)
+        seconds = max((reading[name][1].seconds for name in done), default=None)
+        return Outcome(item.name, seconds, NOT_OFFERED.issuperset(failures), failures)
 
     def _readers(self, item: ContainerCollector) -> list[str]:
         return [
@@ -140,7 +192,7 @@ class CgroupContainers:
         ]
 
     def give_back(self, reading: Mapping[str, tuple[list[Table], Result]], container: Table) -> None:
-        """Take tables again, but those that a reader is still filling."""
+        """Keep tables for the next collection, except those that a reader is still filling."""
         for name, (of_reader, result) in reading.items():
             if result.done:
                 self._spare_tables[name].append(of_reader)
@@ -148,47 +200,68 @@ class CgroupContainers:
 
     # One container.
 
-    async def one(self, uuid: str, collectors: frozenset[str] | None, seconds: float) -> One | None:
-        """Read one row."""
+    async def read_one(self, uuid: str, collectors: frozenset[str] | None, seconds: float) -> ContainerTables | None:
+        """Read one container. Return its tables, None if it does not exist or has gone meanwhile.
+
+        Tables that no reader filled within `seconds` are None in the result.
+        """
         registry = self._registry
         row = registry.row_of(uuid)
         if row is None:
-            registry.refresh()
+            await registry.catch_up()
             row = registry.row_of(uuid)
             if row is None:
                 return None
-        scratch = self._scratch(collectors)
-        scratch.container.assign_row(registry.table, row)
-        scratch.container.stamp("last_seen", time.time_ns())
         block = registry.block(row)
-        tables = scratch.tables
-        if scratch.jobs:
-            deadline_ns = monotonic_ns() + int(seconds * 1e9)
-            ticket = self._mailbox.collect_row(scratch.jobs, deadline_ns, row, wake=not scratch.by_row_reader)
-            if scratch.by_row_reader and not self._waking:
-                # What other requests post before the loop comes round is read in one go.
-                self._waking = True
-                asyncio.get_running_loop().call_soon(self._wake)
-            if not await self._finished(ticket, seconds):
-                tables = scratch.finished(ticket)
-                if scratch.by_row_reader:
-                    self._stuck = ticket
-                scratch.spoilt = True  # a reader may still write into it
-            if registry.row_of(uuid) != row:
-                return None  # went, or another took its row, while it was read
+        until = time.monotonic() + seconds
+        scratch = self._scratch(collectors)
+        if scratch.by_row_reader:
+            tables = await self._fill(scratch, row, seconds * ROW_READER_SHARE)
+            if scratch.spoilt:
+                scratch = self._scratch(collectors)
+        if not scratch.by_row_reader:
+            tables = await self._fill(scratch, row, until - time.monotonic())
+        if scratch.jobs and registry.row_of(uuid) != row:
+            return None  # it has gone, or another container has its row
 
         def give_back() -> None:
             if collectors is None and not scratch.spoilt:
                 self._spare_scratches.append(scratch)
 
-        return One(tables, block, give_back)
+        return ContainerTables(tables, block, give_back)
+
+    async def _fill(self, scratch: _Scratch, row: int, seconds: float) -> list[Table | None]:
+        """Read a container into tables of one row. Return them, with None for those that were not filled in time."""
+        scratch.container.assign_row(self._registry.table, row)
+        scratch.container.stamp("last_seen", time.time_ns())
+        if scratch.waits and self._source.latency is not None:
+            with contextlib.suppress(SourceError):  # a scrape of all containers counts it
+                self._source.latency.fill_one(scratch.waits, row)
+        if scratch.peaks is not None and self._peaks is not None:
+            self._peaks.copy_row(row, scratch.peaks)
+        if not scratch.jobs:
+            return scratch.tables
+        deadline_ns = monotonic_ns() + int(seconds * 1e9)
+        ticket = self._mailbox.collect_row(scratch.jobs, deadline_ns, row, wake=not scratch.by_row_reader)
+        if scratch.by_row_reader and not self._waking:
+            # Wake the reader in the next iteration of the loop, so that it handles all jobs posted in this one.
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self._wake)
+        if await self._finished(ticket, seconds):
+            return scratch.tables
+        scratch.spoilt = True  # a reader may still write into its tables
+        if scratch.by_row_reader:
+            self._stuck = ticket
+        else:
+            self._late |= scratch.late(ticket)
+        return scratch.finished(ticket)
 
     def _wake(self) -> None:
         self._waking = False
         self._source.row_reader.wake()
 
     async def _finished(self, ticket: Ticket, seconds: float) -> bool:
-        """Wait for a ticket; False when it took longer than that."""
+        """Wait for a ticket. Return False if it is not done after `seconds`."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._tickets[ticket] = future
@@ -200,19 +273,21 @@ class CgroupContainers:
         return ticket.done
 
     def _scratch(self, collectors: frozenset[str] | None) -> _Scratch:
-        """Tables of one row, for the row reader or, while that is stuck, for the others side by side."""
+        """Return tables of one row: for the row reader, or while that is stuck for all other readers in parallel."""
         stuck = self._stuck is not None and not self._stuck.done
         if not stuck and collectors is None and self._spare_scratches:
             return self._spare_scratches.pop()
         wanted = {
             table for item in self.collectors if collectors is None or item.name in collectors for table in item.tables
         }
-        readers = tuple(self._source.readers.values()) if stuck else (self._source.row_reader,)
+        readers: tuple[Reader, ...] = (self._source.row_reader,)
+        if stuck:  # those that hang, too, are not waited for again
+            readers = tuple(reader for name, reader in self._source.readers.items() if not self._hangs(name))
         return _Scratch(readers, wanted, self.layout, by_row_reader=not stuck)
 
 
 class _Reading:
-    """A collection that the readers are at."""
+    """A collection by the readers. Implements `pymon.agent.containers.Reading`."""
 
     def __init__(
         self,
@@ -222,7 +297,9 @@ class _Reading:
         labels: Labels,
         posted: tuple[asyncio.Future[None] | None, dict[str, tuple[list[Table], Result]]],
         container: Table,
+        container_count: int,
     ) -> None:
+        self._container_count = container_count
         self.waiting, self._reading = posted
         self._containers = containers
         self._chosen = chosen
@@ -230,8 +307,8 @@ class _Reading:
         self._labels = labels
         self._container = container
 
-    def finish(self) -> Gathered:
-        """The tables of the readers that have finished."""
+    def finish(self) -> CollectionResult:
+        """Return the tables of the readers that have finished, and the outcome of each collector."""
         wanted = {table for item in self._chosen for table in item.tables}
         tables = {
             table.name: table
@@ -242,18 +319,30 @@ class _Reading:
         }
         if self._shown is not None:
             tables["container"] = self._shown
-        outcomes = [self._containers.outcome(item, self._reading) for item in self._chosen]
-        return Gathered(
+        outcomes = [
+            self._containers.outcome(item, self._reading) for item in self._chosen if item.name not in _IN_MEMORY
+        ]
+        for item in self._chosen:
+            if item.name in _IN_MEMORY:
+                of_memory, outcome = _IN_MEMORY[item.name](self._containers)
+                tables |= of_memory
+                outcomes.append(outcome)
+        containers = self._container_count
+        return CollectionResult(
             tables,
             self._labels,
             outcomes,
-            good=all(outcome.success for outcome in outcomes),
+            good=not any(_all_failed(outcome, containers) for outcome in outcomes),
             give_back=lambda: self._containers.give_back(self._reading, self._container),
         )
 
 
 class _Scratch:
-    """What one container is read into."""
+    """Tables of one row, into which one container is read.
+
+    jobs: the readers and the tables that each fills. waits: the tables of `container_latency`. peaks: the table of
+    `container_peaks`. tables: in the order of the layout. spoilt: not to be used again.
+    """
 
     def __init__(
         self, readers: Sequence[Reader], wanted: set[str], layout: Mapping[str, tuple[str, ...]], *, by_row_reader: bool
@@ -267,12 +356,22 @@ class _Scratch:
         by_name = {table.name: table for _, of_reader in self.jobs for table in of_reader if table is not None}
         if "container" in wanted:
             by_name["container"] = self.container
+        self.waits = {name: Table(name, columns) for name, columns in COLUMNS.items() if name in wanted}
+        by_name |= self.waits
+        self.peaks = Table(peaks_of.TABLE, peaks_of.COLUMNS) if peaks_of.TABLE in wanted else None
+        if self.peaks is not None:
+            by_name[peaks_of.TABLE] = self.peaks
         self.tables = [by_name.get(name) for name in layout]
         self.by_row_reader = by_row_reader
         self.spoilt = not by_row_reader
 
+    def late(self, ticket: Ticket) -> dict[str, Result]:
+        """Return the results of the readers that have not finished, by their names."""
+        pairs = zip(self.jobs, ticket.results, strict=True)
+        return {reader.name: result for (reader, _), result in pairs if not result.done}
+
     def finished(self, ticket: Ticket) -> list[Table | None]:
-        """The tables less those of readers that have not finished."""
+        """Return `tables`, with None in place of those whose reader has not finished."""
         late = {
             id(table)
             for (_, of_reader), result in zip(self.jobs, ticket.results, strict=True)
@@ -280,6 +379,16 @@ class _Scratch:
             for table in of_reader
         }
         return [None if id(table) in late else table for table in self.tables]
+
+
+_IN_MEMORY = {COLLECTOR: CgroupContainers.waits, peaks_of.COLLECTOR: CgroupContainers.peaks}
+"""Collectors that no reader fills the tables of: what they tell is there already."""
+
+
+def _all_failed(outcome: Outcome, containers: int) -> bool:
+    """Return whether a collector was late or failed as often as there are containers."""
+    failed = sum(count for reason, count in outcome.failures.items() if reason not in NOT_OFFERED)
+    return "deadline" in outcome.failures or (failed > 0 and failed >= containers)
 
 
 def _give_up(future: asyncio.Future[None]) -> None:

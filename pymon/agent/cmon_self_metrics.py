@@ -1,11 +1,11 @@
-"""What Triton's agent says of itself, by its names, for the cmon dialect."""
+"""The agent's metrics about itself in the cmon dialect, under the names that Triton's cmon-agent uses."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pymon.agent.histogram import Histogram
 from pymon.exposition.families import Family, Labels, Sample
+from pymon.exposition.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,30 +15,31 @@ if TYPE_CHECKING:
 
 
 class CmonSelfMetrics:
-    """cached_items, cache_*, collector_time_*, http_*.
+    """The metrics cached_items, cache_*, collector_time_* and http_*.
 
-    What cmon-agent calls its cache is here what programs said last: an item is a program's numbers, a get a collection
-    that wants them, a hit one that had them.
+    The cache of cmon-agent corresponds to the last results of background programs: an item is a program that has a
+    result, a get is a collection that asks for a result, and a hit is a get that found one.
     """
 
-    def __init__(self, server: str, http: HttpCounts, programs: Sequence[Program[Any]]) -> None:
-        """server: the node's UUID."""
+    def __init__(self, server: str, http: HttpCounts, programs: Sequence[Program[Any]], datacenter: str = "") -> None:
+        """server: the node's UUID. datacenter: the node's, "" if unknown."""
         self._programs = tuple(programs)
-        self._static: Labels = (("instance", "0"), ("server", server), ("service", "cmon-agent"))
+        known: Labels = (("datacenter", datacenter),) if datacenter else ()
+        self._static: Labels = (*known, ("instance", "0"), ("server", server), ("service", "cmon-agent"))
         self._http = http
         self._collectors: dict[str, Histogram] = {}
         self._total = Histogram()
 
     def collected(self, collector: str, seconds: float) -> None:
-        """A collector has taken so long."""
+        """Record how long a collector took."""
         self._collectors.setdefault(collector, Histogram()).observe(seconds)
 
     def took(self, seconds: float) -> None:
-        """A whole collection has taken so long."""
+        """Record how long a whole collection took."""
         self._total.observe(seconds)
 
     def families(self) -> Iterator[Family]:
-        """All of them as they are now."""
+        """Yield all families with their current values."""
         at_hand = sum(program.at_hand for program in self._programs)
         gets, hits = sum(program.gets for program in self._programs), sum(program.hits for program in self._programs)
         yield self._one("cached_items", "gauge", "Results of programs that are at hand.", at_hand)

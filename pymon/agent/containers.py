@@ -1,4 +1,4 @@
-"""What a collection asks of the containers' side of the agent: cgroups on Linux, zones on illumos."""
+"""The interface through which containers are collected. Implemented over cgroups on Linux and zones on illumos."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class ContainerCollector(NamedTuple):
-    """A collector that is read together with the others, and the tables it fills.
+    """A collector and the tables that it fills. All collectors of `Containers` are read in one collection.
 
-    node: its tables are about the node, not about containers.
+    node: the tables are about the node, not about containers.
     """
 
     name: str
@@ -24,7 +24,11 @@ class ContainerCollector(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a collector's collection went: seconds is None while it has not ended."""
+    """The outcome of one collector.
+
+    success: whether its files were read in time and without an error. What the kernel does not offer is no error.
+    seconds: how long it took, None if it has not ended. failures: number of failures by reason.
+    """
 
     collector: str
     seconds: float | None
@@ -32,10 +36,11 @@ class Outcome(NamedTuple):
     failures: Mapping[str, int]
 
 
-class Gathered(NamedTuple):
-    """Tables by name and the label blocks of their parents, lent until `give_back`.
+class CollectionResult(NamedTuple):
+    """The result of a collection.
 
-    good: whether the containers could be collected, in time.
+    tables: by name; may be used until `give_back` is called. labels: label blocks of the rows' parents. good: whether
+    no collector was late or failed for all containers.
     """
 
     tables: Mapping[str, Table]
@@ -45,8 +50,12 @@ class Gathered(NamedTuple):
     give_back: Callable[[], None]
 
 
-class One(NamedTuple):
-    """Tables of one container, in the order of the layout, and its label block, lent until `give_back`."""
+class ContainerTables(NamedTuple):
+    """The result of reading one container.
+
+    tables: in the order of `Containers.layout`, None where not read; may be used until `give_back` is called.
+    block: the container's label block.
+    """
 
     tables: Sequence[Table | None]
     block: bytes
@@ -54,42 +63,48 @@ class One(NamedTuple):
 
 
 class Reading(Protocol):
-    """A collection under way.
+    """A running collection.
 
-    waiting: done when it has ended; None where there is nothing to wait for.
+    waiting: a future that is done when the collection has ended; None if there is nothing to wait for.
     """
 
     waiting: asyncio.Future[None] | None
 
-    def finish(self) -> Gathered:
-        """What is there now, complete or not. Called once."""
+    def finish(self) -> CollectionResult:
+        """Return what has been collected so far, complete or not. Called once."""
 
 
 class Containers(Protocol):
-    """Reads containers."""
+    """Collects the containers of a node."""
 
     @property
     def layout(self) -> Mapping[str, tuple[str, ...]]:
-        """Columns by table."""
+        """The columns of each table, by table name."""
 
     @property
     def collectors(self) -> Sequence[ContainerCollector]:
-        """Those that are on."""
+        """The collectors of containers that are enabled."""
 
     def start(self) -> None:
         """Attach to the running loop."""
 
     async def prime(self, seconds: float) -> None:
-        """Have what is read in the background at hand, up to the timeout: for who collects once."""
+        """Read once what is otherwise read in the background, and wait for it for at most `seconds`.
+
+        For callers that collect only once.
+        """
 
     async def stop(self) -> None:
-        """Detach, and `close`."""
+        """Detach from the loop, and call `close` without blocking it."""
 
     def close(self) -> None:
-        """Stop what runs. May block for a moment."""
+        """Stop all threads. May block briefly."""
 
-    def begin(self, chosen: Sequence[ContainerCollector], deadline_seconds: float) -> Reading:
-        """Start a collection of these collectors, one at a time."""
+    async def begin(self, chosen: Sequence[ContainerCollector], deadline_seconds: float) -> Reading:
+        """Start a collection of these collectors. Only one collection may run at a time."""
 
-    async def one(self, uuid: str, collectors: frozenset[str] | None, seconds: float) -> One | None:
-        """One container, None when it is not there; `uuid` in lower case, None for `collectors` is all of them."""
+    async def read_one(self, uuid: str, collectors: frozenset[str] | None, seconds: float) -> ContainerTables | None:
+        """Read one container. Return None if it does not exist or has gone meanwhile.
+
+        uuid: in lower case. collectors: names, None for all. Raises TimeoutError or SourceError if it cannot be read.
+        """

@@ -1,4 +1,4 @@
-"""A thread that owns what must not be shared between threads."""
+"""A thread that owns an object which only one thread may use."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ _T = TypeVar("_T")
 
 
 class HandleThread:
-    """Calls functions one after the other on a thread of its own: a handle of libkstat is for one thread."""
+    """Runs functions one at a time on a dedicated thread, because a libkstat handle may be used by one thread only."""
 
     def __init__(self, name: str) -> None:
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._begun: float | None = None
         self._closing = False
         self._held: threading.Event | None = None
-        # A daemon: one that hangs in the kernel must not hold up the end of the process.
+        # A daemon thread: if it hangs in the kernel, it must not keep the process from exiting.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     @property
     def busy_seconds(self) -> float:
-        """How long it has been at what it is doing."""
+        """Seconds since the current call began, 0 when the thread is idle. A thread that waits for `hold` is busy."""
         begun = self._begun
         return 0.0 if begun is None else time.monotonic() - begun
 
     def call(self, function: Callable[[], _T], hold: threading.Event | None = None) -> asyncio.Future[_T]:
-        """Its result; who cancels that before its turn has it not called. hold: awaited before the next call."""
+        """Queue a function. Return a future of the running loop for its result or its exception.
+
+        If the future is cancelled before the function starts, the function is not called. hold: after the function has
+        returned, the thread waits for this event before it runs the next one.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
 
@@ -59,7 +63,7 @@ class HandleThread:
         return future
 
     def close(self, last: Callable[[], None]) -> None:
-        """Call `last` after all that is queued, and let the thread end. Nothing holds it any more."""
+        """Queue `last` as the final function and wait up to 1 s for the thread to end. Events in `hold` are ignored."""
         self._closing = True
         if self._held is not None:
             self._held.set()

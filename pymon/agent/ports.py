@@ -1,64 +1,41 @@
-"""What the agent's HTTP service asks of the rest of the agent."""
+"""The interfaces through which the agent's HTTP endpoints use the rest of the agent."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from pymon.exposition.negotiation import Format
-
-Scope = Literal["all", "node"]
-"""``all``: node, containers and the agent itself. ``node``: the same without containers."""
+    from pymon.agent.scrape import Scrape
 
 
 class Body(Protocol):
-    """The bytes of an exposition, lent until `release`."""
+    """The bytes of an exposition. They may be used until `release` is called."""
 
     @property
     def data(self) -> memoryview:
         """The bytes: one dimension, contiguous, of format B. Not written to before `release`."""
 
     def release(self) -> None:
-        """Give the bytes back. Called once."""
+        """End the use of the bytes. Called once."""
 
 
 class Collection(Protocol):
-    """Collects and renders."""
+    """Collects metrics and renders them."""
 
     collectors: tuple[str, ...]
     """Names of the enabled collectors."""
     known_collectors: tuple[str, ...]
     """Names of all collectors, for error texts."""
 
-    async def scrape(
-        self,
-        *,
-        scope: Scope,
-        collectors: frozenset[str] | None,
-        names: frozenset[str] | None,
-        format: Format,
-        gzip: bool,
-        timeout_seconds: float | None,
-    ) -> Body:
-        """One exposition of this node. None for `collectors` and `names` is all; None for the timeout is no limit.
+    async def scrape(self, scrape: Scrape) -> Body | None:
+        """Return the exposition that a scrape asks for, or None if its container does not exist or is not running.
 
-        Raises TimeoutError when it cannot answer in time.
+        Raises TimeoutError when it is not ready by the scrape's deadline, SourceError when the container cannot be
+        read.
         """
 
-    async def scrape_container(
-        self,
-        uuid: str,
-        *,
-        collectors: frozenset[str] | None,
-        names: frozenset[str] | None,
-        format: Format,
-        gzip: bool,
-        timeout_seconds: float | None,
-    ) -> Body | None:
-        """One exposition of a container, None when it is not there or not running. `uuid` is lower case."""
-
     def ready(self) -> str | None:
-        """None when scrapes can be answered, else the reason why not, on one line."""
+        """Return None when scrapes can be answered, else the reason why not, on one line."""
 
 
 class Inventory(Protocol):
@@ -66,13 +43,23 @@ class Inventory(Protocol):
 
     @property
     def version(self) -> str:
-        """An opaque word that changes with every change."""
+        """An opaque string that differs after every change."""
 
     def document(self) -> bytes:
-        """The inventory as JSON, in the state that `version` names."""
+        """Return the inventory of the current `version` as JSON."""
+
+    def changes(self, version: str) -> bytes | None:
+        """Return the changes since a version as JSON, None if they are not known or too large."""
 
     def ready(self) -> str | None:
-        """None when the containers have been described, else the reason why not, on one line."""
+        """Return None when the inventory is complete, else the reason why not, on one line."""
 
     async def wait_change(self, version: str, timeout_seconds: float) -> None:
-        """Return when the version is another than this, or after the timeout."""
+        """Return when the version differs from this one, or after the timeout."""
+
+
+class Summaries(Protocol):
+    """The summary of the containers for people."""
+
+    async def summary(self) -> bytes:
+        """Return the summary of now as JSON; see `pymon.summary_document`."""

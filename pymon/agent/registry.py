@@ -1,30 +1,38 @@
-"""The containers of this node: from the groups of the cgroup trees to rows of tables, label blocks and the inventory.
+"""The registry of a node whose containers are cgroups: from the cgroup trees to table rows, labels and the inventory.
 
-Python runs here once when a container comes or goes, never for a container at a scrape.
+This code runs when a container appears, changes or disappears. A scrape runs no Python per container.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from pymon.agent.addresses import AddressWatch, Followed
+from pymon.agent.descriptions import Descriptions
 from pymon.agent.rows import ContainerRows
-from pymon.containers.identity import identify
+from pymon.agent.tree_thread import TreeThread
+from pymon.containers.identity import Basis, claims_of, identify
+from pymon.containers.runtimes import outline
 from pymon.sources.addresses import AddressReader
 from pymon.sources.cgroup import procs_root
-from pymon.sources.tree import CgroupTree, Group, Verdict
+from pymon.sources.populated import Populated
+from pymon.sources.tree import CgroupTree, Change, News, Verdict
+from pymon.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    import asyncio
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from pymon.containers.identity import NodeIdentity
+    from pymon.agent.descriptions import Description
+    from pymon.containers.identity import Claim
     from pymon.containers.labels import LabelExport
-    from pymon.containers.model import Match
+    from pymon.containers.model import Details, Match
+    from pymon.containers.node_identity import NodeIdentity
     from pymon.containers.owner import OwnerRules
     from pymon.containers.recognise import Recogniser
     from pymon.containers.runtimes import Runtimes
@@ -32,12 +40,48 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DESCRIBE_AGAIN_SECONDS = (0.5, 2.0, 10.0)
-"""A runtime may write what it knows of a container after it made the group: look again after these times."""
+START_SECONDS = 10.0
+"""Longest wait for descriptions before `Registry.follow`."""
+
+HOLD_SECONDS = 0.05
+"""A new container is announced to waiters once it is described, or after this time without a description."""
+
+REVIEW_SECONDS = 1.0
+"""Interval at which containers that claim the same UUID are checked for processes, in addition to each refresh."""
+
+_COMPLAINTS_PER_SECOND, _COMPLAINTS_BURST = 0.1, 10
+"""Limit of log lines about UUID labels that are not honoured. Without it, whoever sets labels could flood the log."""
+
+
+class _Arrival(NamedTuple):
+    """A container that has come: its cgroup, what is recognised in it, and when it was created."""
+
+    path: str
+    inode: int
+    match: Match
+    created_ns: int
+
+
+@dataclass(slots=True, eq=False)
+class _Tracked:
+    """A container that the tree reports.
+
+    path, inode: of its cgroup. described: whether its runtime's files have been read at least once. description: None
+    if its runtime has no files.
+    """
+
+    path: str
+    inode: int
+    match: Match
+    row: int
+    created_seconds: float
+    followed: Followed
+    described: bool = False
+    description: Description | None = None
 
 
 class Registry(ContainerRows):
-    """Containers by row, kept in step with the trees and the readers."""
+    """Containers by row, kept up to date with the cgroup trees. The readers are told of each change."""
 
     def __init__(
         self,
@@ -49,149 +93,264 @@ class Registry(ContainerRows):
         node: NodeIdentity,
         *,
         procfs: Path,
+        uuid_label: str = "",
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Raises SourceError when a hierarchy cannot be listed."""
-        super().__init__(node, clock_ns=clock_ns)
+        """List the containers and wait for their descriptions, for at most `START_SECONDS`.
+
+        uuid_label: key of the label that is honoured as a UUID, "" for none. clock_ns: nanoseconds since the epoch.
+        Raises SourceError when a hierarchy cannot be listed.
+        """
+        populated = Populated(source.hierarchies)
+        super().__init__(node, populated=lambda row: populated(self._by_row[row].path), clock_ns=clock_ns)
+        self._uuid_label = uuid_label
+        self._tracked: dict[str, _Tracked] = {}
+        self._by_row: dict[int, _Tracked] = {}
+        self._descriptions = Descriptions(runtimes)
+        self._measured: dict[str, int] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._refused: set[int] = set()
+        self._complaints = TokenBucket(_COMPLAINTS_PER_SECOND, _COMPLAINTS_BURST)
+        self._review_timer: asyncio.TimerHandle | None = None
         self._source = source
         self._recogniser = recogniser
-        self._runtimes = runtimes
         self._owners = owners
         self._export = export
         self._clock_ns = clock_ns
-        self._matches: dict[str, Match] = {}
-        self._rows: dict[str, int] = {}
-        self._created: list[float] = []
-        self._followed: list[Followed | None] = []
         self._free: list[int] = []
-        self._vague: dict[str, int] = {}
         self._btime_ns = _boot_time_ns(procfs)
         self._procfs = procfs
-        self._addresses = AddressWatch(AddressReader(procfs, procs_root(source.hierarchies)))
-        self._roots = source.hierarchies.roots
-        self._tree = CgroupTree(
-            self._roots, self._judge, appeared=self._appeared, spread=self._spread, vanished=self._vanished
-        )
-        # Now and not on the thread: after a restart of the agent nobody's names are to be gone for a moment.
+        first = procs_root(source.hierarchies)
+        self._addresses = AddressWatch(AddressReader(procfs, first))
+        self._roots = tuple(dict.fromkeys((*([first] if first else ()), *source.hierarchies.roots)))
+        self._tree = CgroupTree(self._roots, self._judge)
+        self._following = TreeThread(self._tree, self._prepared)
+        self._take(self._tree.take())
+        self._descriptions.wait(START_SECONDS)
+        self.begin()
+        # Read addresses before the thread starts, so that names do not disappear briefly when the agent restarts.
         self._set_addresses(self._addresses.look())
 
     @property
     def tree(self) -> CgroupTree:
-        """What follows the cgroup trees."""
+        """The object that watches the cgroup trees."""
         return self._tree
 
-    def refresh(self) -> None:
-        """Bring the registry, and with it the readers, up to date with the trees."""
-        self._tree.refresh()
+    @property
+    def uuid_labels_refused(self) -> int:
+        """Number of containers whose UUID label is not honoured."""
+        return len(self._refused)
 
-    def follow_addresses(self) -> None:
-        """Keep the addresses up to date from now on, by calls on the running loop."""
-        self._addresses.start(asyncio.get_running_loop(), self._set_addresses)
+    @property
+    def descriptions_overdue(self) -> int:
+        """Number of descriptions whose read is still running after its deadline."""
+        return self._descriptions.overdue
+
+    def use_owners(self, owners: OwnerRules) -> None:
+        """Decide by other rules who owns each container."""
+        self._owners = owners
+        for tracked in self._tracked.values():
+            known = tracked.description.details if tracked.description is not None else None
+            self._place(tracked, known if known is not None else outline(tracked.match))
+
+    def refresh(self) -> None:
+        """Bring the registry and the readers up to date with the trees. Only to be called before `follow`.
+
+        Waits for descriptions, for at most `START_SECONDS`.
+        """
+        self._take(self._tree.refresh())
+        self._descriptions.wait(START_SECONDS)
+        self.review()
+
+    async def catch_up(self) -> None:
+        """Wait for the changes of the trees that have happened before, for at most `CATCH_UP_SECONDS`.
+
+        Descriptions are read in the background, and until then a container has the name that its cgroup path gives.
+        """
+        await self._following.catch_up()
+        self.review()
+
+    def follow(self) -> None:
+        """Keep everything up to date from now on. Uses the running loop, and a thread that follows the trees."""
+        from asyncio import get_running_loop  # noqa: PLC0415  # only processes that serve load asyncio
+
+        self._loop = loop = get_running_loop()
+        self._addresses.start(loop, self._set_addresses)
+        self._descriptions.start(loop)
+        self._following.start(loop, self._apply)
+        self._review_later(loop)
+
+    def _review_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.review()
+        self._descriptions.check()
+        self._source.look_further(self.rows)
+        self._review_timer = loop.call_later(REVIEW_SECONDS, self._review_later, loop)
 
     def close(self) -> None:
-        """Stop following the trees and the addresses."""
-        self._tree.close()
+        """Stop watching the trees, and tell the threads to end."""
+        if self._review_timer is not None:
+            self._review_timer.cancel()
+        self._following.close()
+        self._descriptions.close()
         self._addresses.close()
 
-    # The tree's calls.
+    # What the trees tell: on the thread that follows them, after `follow`.
 
     def _judge(self, path: str) -> Verdict:
         match = self._recogniser.recognise(path)
         if match is None:
             return Verdict.PASS
-        self._matches[path] = match
         return Verdict.GROUP_AND_BELOW if match.descend else Verdict.GROUP
 
-    def _appeared(self, group: Group) -> None:
+    def _prepared(self, change: Change) -> _Arrival | Change:
+        """Return what `_apply` needs to know of a change."""
+        group = change.group
+        if change.news is not News.CAME:
+            return change
+        match = self._recogniser.recognise(group.path)
+        if match is None:  # `_judge` accepted this path, and the result depends on the path only
+            raise AssertionError(group.path)
+        return _Arrival(group.path, group.inode, match, self._creation_ns(self._roots[group.tree] / group.path[1:]))
+
+    # Containers that come and go.
+
+    def _take(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            self._apply(self._prepared(change))
+
+    def _apply(self, change: _Arrival | Change) -> None:
+        if isinstance(change, _Arrival):
+            (self._measure if change.match.measured_only else self._add)(change)
+        elif (row := self._measured.get(change.group.path)) is not None:
+            if change.news is News.SPREAD:
+                self._source.refresh(row)
+            else:
+                self._source.remove(self._measured.pop(change.group.path))
+                self.unmeasure(row)
+                self._free.append(row)
+        elif change.news is News.SPREAD:
+            self._source.refresh(self._tracked[change.group.path].row)
+        else:
+            self._remove(self._tracked.pop(change.group.path))
+
+    def _new_row(self) -> int:
         row = self._free.pop() if self._free else self.rows
-        if row == self.rows:
-            self.reserve(row + 1)
-            self._created.append(0)
-            self._followed.append(None)
-        created_ns = self._creation_ns(group)
-        self._rows[group.path] = row
-        self._created[row] = created_ns / 1e9
-        self._source.add(row, group.path[1:], created_ns)
-        self._followed[row] = self._addresses.add(group.path)
-        self._describe(group.path, row, 0)
+        self.reserve(row + 1)
+        return row
 
-    def _spread(self, group: Group) -> None:
-        self._source.refresh(self._rows[group.path])
+    def _measure(self, arrival: _Arrival) -> None:
+        """Give a row to a cgroup that is no container."""
+        row = self._measured[arrival.path] = self._new_row()
+        self._source.add(row, arrival.path[1:], arrival.created_ns)
+        labels = zip(self._export.names, self._export.values({}), strict=True)
+        self.measure(row, arrival.path, labels, arrival.created_ns / 1e9)
 
-    def _vanished(self, group: Group) -> None:
-        row = self._rows.pop(group.path)
-        self._matches.pop(group.path, None)
-        self._vague.pop(group.path, None)
+    def _add(self, arrival: _Arrival) -> None:
+        path, inode, match, created_ns = arrival
+        row = self._new_row()
+        tracked = _Tracked(path, inode, match, row, created_ns / 1e9, self._addresses.add(path))
+        self._tracked[path] = self._by_row[row] = tracked
+        self._source.add(row, path[1:], created_ns)
+        details = outline(match)
+        self._place(tracked, details)
+        if details.unread:
+            tracked.description = self._descriptions.follow(match, partial(self._described, tracked))
+
+    def _remove(self, tracked: _Tracked) -> None:
+        if tracked.description is not None:
+            self._descriptions.leave(tracked.description)
+        row = tracked.row
         self._source.remove(row)
-        followed = self._followed[row]
-        if followed is not None:
-            self._addresses.remove(followed)
-        self._followed[row] = None
+        self._addresses.remove(tracked.followed)
         self._free.append(row)
+        self._refused.discard(row)
         self.vacate(row)
+        del self._by_row[row]
 
-    def _describe(self, path: str, row: int, attempt: int) -> None:
-        match = self._matches[path]
-        details = self._runtimes.describe(match)
+    # Descriptions.
+
+    def _described(self, tracked: _Tracked, details: Details) -> None:
+        """Apply what a runtime's files say, the first time and after each change."""
+        self._place(tracked, details)
+        tracked.described = True
+
+    def _place(self, tracked: _Tracked, details: Details) -> None:
+        """Decide on the container's UUID and put what is known of it into its row."""
+        row, match = tracked.row, tracked.match
         before = self.container(row)
-        self._forget_uuid(row)  # its own is not taken
-        container = identify(
-            self.node.uuid, match, details, self._owners, self._created[row], taken=self._by_uuid.keys()
-        )
-        if before is not None:  # a start, once told, stays: it is part of what the container is
-            container = replace(container, start_seconds=before.start_seconds, addresses=before.addresses)
+        claims, refusal = claims_of(self.node.uuid, match, details.labels, self._uuid_label)
+        # The inode number serves as age: only the kernel chooses it, and older cgroups have lower ones.
+        claim = self.claim(row, claims, tracked.inode)
+        container = identify(claim, match, details, self._owners, tracked.created_seconds)
+        if before is not None:
+            container = replace(container, addresses=before.addresses)
+            if tracked.described:  # the start time is part of the container's identity, so later reads do not change it
+                container = replace(container, start_seconds=before.start_seconds)
         labels = zip(self._export.names, self._export.values(container.labels), strict=True)
-        self.place(row, container, labels, self._created[row])
-        for problem in container.problems if attempt == 0 else ():
-            _log.debug("container", extra={"fields": {"path": path, "problem": problem}})
-        if details.reason and attempt < len(DESCRIBE_AGAIN_SECONDS):
-            self._describe_later(path, row, attempt)
+        hold_seconds = HOLD_SECONDS if details.unread else 0
+        self.place(row, container, labels, tracked.created_seconds, hold_seconds=hold_seconds)
+        self._source.own(row, container.owner)
+        for problem in container.problems if not (tracked.described or details.unread) else ():
+            _log.debug("container", extra={"fields": {"path": tracked.path, "problem": problem}})
+        self._refuse(row, refusal or self._missed(row))
+
+    def _pass_on(self, changes: Mapping[int, Claim]) -> None:
+        super()._pass_on(changes)
+        for row, claim in changes.items():
+            if claim.basis is Basis.LABEL or self._missed(row):
+                self._refuse(row, self._missed(row))
+
+    def _missed(self, row: int) -> str:
+        missed = self._holders.missed(row)
+        return f"label {self._uuid_label}: {missed.uuid} is another container's" if missed else ""
+
+    def _refuse(self, row: int, why: str) -> None:
+        """Count and log that a container's UUID label is not honoured. why: "" if it is honoured or absent."""
+        if not why:
+            self._refused.discard(row)
+        elif row not in self._refused:
+            self._refused.add(row)
+            if not self._complaints.take(time.monotonic()):
+                _log.warning("container", extra={"fields": {"path": self._by_row[row].path, "problem": why}})
 
     def _set_addresses(self, changed: Iterable[tuple[Followed, tuple[str, ...]]]) -> None:
         changes = 0
         for followed, addresses in changed:
-            row = self._rows.get(followed.path)
-            container = None if row is None else self.container(row)
-            if row is None or container is None or self._followed[row] is not followed:
-                continue  # it went, or came again, meanwhile
-            self.replace(row, replace(container, addresses=addresses))
+            tracked = self._tracked.get(followed.path)
+            container = None if tracked is None else self.container(tracked.row)
+            if tracked is None or container is None or tracked.followed is not followed:
+                continue  # the container has gone, or another one has this path
+            self.replace(tracked.row, replace(container, addresses=addresses))
             changes += 1
         if changes:
             self.tell()
 
-    def _describe_later(self, path: str, row: int, attempt: int) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return
-        self._vague[path] = row
+    def _creation_ns(self, directory: Path) -> int:
+        """Return when a cgroup was created, in nanoseconds since the epoch, never before boot or after now.
 
-        def again() -> None:
-            if self._vague.get(path) == row:
-                del self._vague[path]
-                self._describe(path, row, attempt + 1)
-
-        loop.call_later(DESCRIBE_AGAIN_SECONDS[attempt], again)
-
-    def _creation_ns(self, group: Group) -> int:
-        """When the group was made. kernfs makes its inodes, and their times, again when memory was short, so for a
-        group that was there before us the start of its first process says it better where it is earlier.
+        The kernel may drop kernfs inodes under memory pressure, and a new inode has a new time. For a group that is
+        older than the agent, the start of its first process is used if that is earlier.
         """
         now_ns = self._clock_ns()
-        tree = next(iter(group.inodes))
-        directory = self._roots[tree] / group.path[1:]
         created_ns = now_ns
         try:
             created_ns = directory.stat().st_mtime_ns
-            with (directory / "cgroup.procs").open(encoding="ascii") as file:
-                pid = int(file.readline() or "0")
-            if pid:
-                status = (self._procfs / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-                ticks = int(status.rpartition(")")[2].split()[19])
-                created_ns = min(created_ns, self._btime_ns + ticks * 10_000_000)
+            if self._loop is None:
+                created_ns = min(created_ns, self._first_start_ns(directory))
         except (OSError, ValueError, IndexError):
-            pass  # what is known so far is the answer
+            pass  # use the time found so far
         return max(min(created_ns, now_ns), self._btime_ns)
+
+    def _first_start_ns(self, directory: Path) -> int:
+        """Return when the first process in cgroup.procs started, in nanoseconds since the epoch.
+
+        Raises OSError, ValueError or IndexError when there is no process or its status cannot be read.
+        """
+        with (directory / "cgroup.procs").open(encoding="ascii") as file:
+            pid = int(file.readline())
+        status = (self._procfs / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        ticks = int(status.rpartition(")")[2].split()[19])
+        return self._btime_ns + ticks * 10_000_000
 
 
 def _boot_time_ns(procfs: Path) -> int:

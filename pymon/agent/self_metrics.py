@@ -1,94 +1,102 @@
-"""What the agent says of itself, through prometheus_client."""
+"""The agent's metrics about itself."""
 
 from __future__ import annotations
 
 import platform
+from collections import Counter
+from threading import Lock
 from typing import TYPE_CHECKING, Any
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
-from prometheus_client.exposition import generate_latest as text_latest
-from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_latest
 
 from pymon import __version__
 from pymon.agent.cmon_self_metrics import CmonSelfMetrics
 from pymon.agent.http_counts import HttpCounts
+from pymon.exposition.own_metrics import OwnMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pymon.sources.programs import Program
 
-_EOF = b"# EOF\n"
 
+class SelfMetrics(OwnMetrics):
+    """The agent's metrics about itself.
 
-class SelfMetrics:
-    """The agent's own registry. Values that are read from elsewhere are set just before they are written.
-
-    http: requests. cmon: the same by the names of Triton's agent, in its dialect; None in the other.
+    http: counts of requests. cmon: metrics under the names of Triton's agent, None unless the dialect is cmon.
+    scrape_error: whether the last collection of all containers was incomplete. collections: how many there were.
     """
 
-    def __init__(self, *, source: str, dialect: str, server: str = "", programs: Sequence[Program[Any]] = ()) -> None:
-        """server: the node's UUID. programs: whose results the cmon dialect counts as its cache."""
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self.http = HttpCounts(self.registry)
-        self.cmon = CmonSelfMetrics(server, self.http, programs) if dialect == "cmon" else None
-        Gauge(
-            "pymon_build_info",
-            "Constant 1, labelled with what is running.",
-            ["version", "python", "source", "dialect"],
-            registry=self.registry,
-        ).labels(__version__, platform.python_version(), source, dialect).set(1)
-        self._duration = Gauge(
+    def __init__(
+        self,
+        *,
+        source: str,
+        dialect: str,
+        server: str = "",
+        datacenter: str = "",
+        programs: Sequence[Program[Any]] = (),
+    ) -> None:
+        """Register the metrics.
+
+        server: the node's UUID. datacenter: its name, "" if unknown. programs: background programs whose results the
+        cmon dialect counts as its cache.
+        """
+        super().__init__()
+        self.http = HttpCounts(self)
+        self.cmon = CmonSelfMetrics(server, self.http, programs, datacenter) if dialect == "cmon" else None
+        self.scrape_error = False
+        self.collections = 0
+        self._duration: dict[tuple[object, ...], float] = {}
+        self._success: dict[tuple[object, ...], float] = {}
+        self._failures: Counter[tuple[object, ...]] = Counter()
+        self._failed = Lock()
+        self.build_info(version=__version__, python=platform.python_version(), source=source, dialect=dialect)
+        self.gauges(
             "pymon_collector_duration_seconds",
             "Time the collector's last collection took. Collectors that are read together share it.",
-            ["collector"],
-            registry=self.registry,
+            ("collector",),
+            lambda: self._duration,
         )
-        self._success = Gauge(
+        self.gauges(
             "pymon_collector_success",
             "Whether the collector's last collection gave what there is, in time.",
-            ["collector"],
-            registry=self.registry,
+            ("collector",),
+            lambda: self._success,
         )
-        self._failures = Counter(
+        self.counters(
             "pymon_collector_failures",
             "Things that could not be read, by reason. Each costs the cells it would have filled, nothing else.",
-            ["collector", "reason"],
-            registry=self.registry,
+            ("collector", "reason"),
+            lambda: self._failures,
         )
-        self.scrape_error = Gauge(
+        self.gauge(
             "container_scrape_error",
             "1 if containers could not be collected in time, as in cAdvisor.",
-            registry=self.registry,
+            lambda: self.scrape_error,
         )
-        self.collections = Counter(
-            "pymon_collections", "Collections made. Scrapes that arrive together share one.", registry=self.registry
+        self.counters(
+            "pymon_collections",
+            "Collections made. Scrapes that arrive together share one.",
+            (),
+            lambda: {(): self.collections},
         )
 
-    def gauge(self, name: str, help: str, value: Callable[[], float]) -> None:
-        """A gauge that is read when it is written."""
-        Gauge(name, help, registry=self.registry).set_function(value)
+    def health(self) -> dict[str, bool]:
+        """Return whether the last collection of each collector went well, by its name."""
+        return {str(collector): bool(good) for (collector,), good in self._success.items()}
 
     def collected(self, collector: str, seconds: float | None, *, success: bool, failures: Mapping[str, int]) -> None:
-        """One collection of a collector ended; seconds is None when it has not."""
+        """Record one collection of a collector.
+
+        seconds: how long it took, None if it has not ended. failures: number of failures by reason.
+        """
         if seconds is not None:
-            self._duration.labels(collector).set(seconds)
+            self._duration[collector,] = seconds
             if self.cmon is not None:
                 self.cmon.collected(collector, seconds)
-        self._success.labels(collector).set(success)
+        self._success[collector,] = success
         for reason, count in failures.items():
             self.failed(collector, reason, count)
 
     def failed(self, collector: str, reason: str, count: int = 1) -> None:
-        """Something of a collector could not be read."""
-        self._failures.labels(collector, reason).inc(count)
-
-    def render(self, *, openmetrics: bool, names: frozenset[str] | None) -> bytes:
-        """The exposition, in OpenMetrics without the end mark."""
-        registry = self.registry if names is None else self.registry.restricted_registry(names)
-        if openmetrics:
-            whole: bytes = openmetrics_latest(registry)  # type: ignore[no-untyped-call]
-            return whole.removesuffix(_EOF)
-        return text_latest(registry)
+        """Count failures of a collector. Thread-safe."""
+        with self._failed:
+            self._failures[collector, reason] += count

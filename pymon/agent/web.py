@@ -1,62 +1,57 @@
-"""The agent's endpoints.
-
-Dispatch is a dictionary and one pattern instead of aiohttp's router, and answers are `answer.send`, which together
-take half the CPU of an Application and a Response.
-"""
+"""The agent's HTTP endpoints."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import logging
 import math
 import re
 import time
-from html import escape
+from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from typing import TYPE_CHECKING, cast
+from urllib.parse import parse_qsl, quote, unquote
 
-from aiohttp import hdrs
-from prometheus_client import Gauge
-
-import pymon
+from pymon.agent.access import ends_at
 from pymon.agent.http_counts import HttpCounts
+from pymon.agent.scrape import Scrape
 from pymon.config import nearest, shown
+from pymon.exposition.compression import gzip
 from pymon.exposition.negotiation import Format, accepts_gzip, negotiate
-from pymon.service.answer import GONE, HTML, Refusal, Reply, send, text_reply
-from pymon.service.headers import entity_tags, joined, scrape_timeout
+from pymon.exposition.reload_metrics import tell_of_reloads
+from pymon.service.answer import TEXT, HangUp, Refusal, Reply, text_reply
+from pymon.service.headers import entity_tags, scrape_timeout
 from pymon.service.passwords import BusyError, Passwords
-from pymon.service.serve import Server
+from pymon.service.routes import Routes, only_reads
+from pymon.service.server import Server
 from pymon.sources.errors import SourceError
 from pymon.token_bucket import TokenBucket
+from pymon.web.page import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
-    from aiohttp import web
-    from prometheus_client import CollectorRegistry
+    from collections.abc import Awaitable, Callable, Sequence
 
     from pymon.agent.access import LiveWebConfig
     from pymon.agent.options import AgentOptions
-    from pymon.agent.ports import Body, Collection, Inventory, Scope
+    from pymon.agent.ports import Body, Collection, Inventory, Summaries
+    from pymon.agent.scrape import Encoding, Scope
+    from pymon.exposition.own_metrics import OwnMetrics
+    from pymon.service.reload import Reload
+    from pymon.service.server import Request, Times
 
 _log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 300.0
 MAX_WAITING = 256
-"""Long polls at a time; one more is refused with 503."""
+"""Most long polls at a time. Further ones are refused with 503."""
 
-_BODY_MAX_BYTES = 65536
-_GONE_CHECK_SECONDS = 10.0
+GONE_CHECK_SECONDS = 10.0
 
 _VARY = b"Vary: Accept, Accept-Encoding\r\n"
 _JSON = b"Content-Type: application/json\r\nVary: Accept-Encoding\r\n"
 _GZIP = b"Content-Encoding: gzip\r\n"
-_ALLOW = b"Allow: GET, HEAD\r\n"
 _BASIC = b"WWW-Authenticate: Basic\r\n"
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 _CONTAINER = re.compile(r"/v1/([^/]+)/metrics")
 
 _SCRAPE_HEADERS = {
@@ -66,112 +61,128 @@ _SCRAPE_HEADERS = {
 }
 
 
+_Route = tuple[str, "Callable[[Request, str], Awaitable[Reply]]"]
+"""A handler's name in metrics, and the handler. It is called with the request and the UUID in the path or ""."""
+
+
 class AgentWeb:
-    """Answers requests. Give `server` to `pymon.service.serve.serve`, and `stopping` too."""
+    """Handles the agent's requests. Pass `server` and `stopping` to `pymon.service.serve.serve`."""
 
     def __init__(
         self,
         collection: Collection,
         inventory: Inventory,
+        summaries: Summaries,
         options: AgentOptions,
         web_config: LiveWebConfig | None,
-        registry: CollectorRegistry,
+        own: OwnMetrics,
         counts: HttpCounts | None = None,
+        *,
+        reloads: Sequence[Reload] = (),
+        max_waiting: int = MAX_WAITING,
+        gone_check_seconds: float = GONE_CHECK_SECONDS,
     ) -> None:
+        """Answer requests with these parts of an agent.
+
+        reloads: of files besides those of `web_config`. max_waiting: requests that wait for a change.
+        gone_check_seconds: how often their clients are looked at.
+        """
         self._collection = collection
         self._inventory = inventory
+        self._summaries = summaries
         self._live = web_config
         self._max_requests = options.max_requests
+        self._max_waiting = max_waiting
+        self._gone_check_seconds = gone_check_seconds
         self._telemetry_path = options.telemetry_path
-        self._routes: Mapping[str, tuple[str, Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]]] = {
+        paths: dict[str, _Route] = {
             options.telemetry_path: ("metrics", self._metrics),
             "/v1/gz/metrics": ("node", self._node),
             "/v1/containers": ("containers", self._containers),
+            "/v1/refresh": ("refresh", self._refresh),
             "/-/healthy": ("healthy", self._healthy),
             "/-/ready": ("ready", self._ready),
-            "/": ("page", self._page),
+            "/v1/summary": ("summary", self._summary),
         }
+        links = (options.telemetry_path, "/v1/gz/metrics", "/v1/containers", "/v1/summary", "/-/healthy", "/-/ready")
+        self._files = Page("agent", {path: path for path in links})
+        paths |= dict.fromkeys(self._files.paths, ("page", self._page))
+        self._routes = Routes(paths, ("container", self._container))
         limit = web_config.config.rate_limit if web_config else None
         self._bucket = TokenBucket(1 / limit.interval_seconds, limit.burst) if limit else None
         self._passwords = Passwords()
-        self._counts = HttpCounts(registry) if counts is None else counts
-        Gauge("pymon_http_requests_in_flight", "Requests being answered.", registry=registry).set_function(
-            lambda: self._in_flight
-        )
+        self._counts = HttpCounts(own) if counts is None else counts
+        own.gauge("pymon_http_requests_in_flight", "Requests being answered.", lambda: self._in_flight)
+        reloads = (*reloads, *(web_config.reloads if web_config else ()))
+        if reloads:
+            tell_of_reloads(own, reloads, lambda: web_config.ends if web_config else {})
         self._in_flight = 0
         self._scrapes = 0
         self._waiting: set[asyncio.Task[None]] = set()
         self._compressed: tuple[str, bytes] = ("", b"")
-        self._keep = True
+        self._running = True
 
-    def server(self) -> Server:
-        """The protocol factory of the running loop."""
-        return Server(self.handle, lambda status: self._counts.add("malformed", status), self._live)
+    def server(self, times: Times | None = None) -> Server:
+        """Return the server for `pymon.service.serve.serve`."""
+        return Server(self.handle, lambda status: self._counts.add("malformed", status), self._live, times=times)
 
     def stopping(self) -> None:
-        """Begin the end: connections close after their answer, long polls are answered at once."""
-        self._keep = False
+        """Prepare to stop: answer all long polls now, and cancel password checks that are waiting."""
+        self._running = False
         for task in self._waiting:
             task.cancel()
         self._passwords.close()
 
     # --- every request ---
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request."""
+    async def handle(self, request: Request) -> Reply:
+        """Return the reply to one request. Raises HangUp to close the connection without a reply."""
         self._in_flight += 1
         started = time.perf_counter()
         handler = "other"
-        keep = True
         try:
             if self._live is not None:
+                self._end_if_over(request, self._live)
                 await self._admit(request, self._live)
-            if request.body_exists and not 0 <= (request.content_length or -1) <= _BODY_MAX_BYTES:
-                keep = False
-                raise Refusal(413, "body too large: expected none")  # noqa: TRY301
-            path, _, query = request.raw_path.partition("?")
-            if "%" in path or path[:1] != "/":
-                path = unquote(urlsplit(path).path, errors="surrogateescape") or "/"
-            uuid = path[4:40]
-            if len(path) == 48 and path.startswith("/v1/") and path.endswith("/metrics") and _UUID.fullmatch(uuid):  # noqa: PLR2004
-                handler = "container"
-                self._allow(request)
-                return await self._scrape(request, query, handler, "node", uuid.lower())
-            route = self._routes.get(path)
+            path = request.path
+            if "%" in path:
+                path = unquote(path, errors="surrogateescape")
+            route, uuid = self._routes.find(path)
             if route is None:
                 raise Refusal(404, f"{path[4:-8]}: no container UUID" if _CONTAINER.fullmatch(path) else "not found")  # noqa: TRY301
             handler, answer = route
-            self._allow(request)
-            return await answer(request, query)
+            if handler != "refresh":
+                only_reads(request)
+            reply = await answer(request, uuid)
         except Refusal as refusal:
-            return await self._send(request, handler, refusal.reply, keep=keep)
-        except Exception as error:  # noqa: BLE001  # whatever a collector does, its client gets an answer
+            reply = refusal.reply
+        except HangUp:
+            raise
+        except Exception as error:  # noqa: BLE001  # the client gets a reply whatever fails
             _log.error("internal error: %s: %r", handler, error, exc_info=_log.isEnabledFor(logging.DEBUG))
-            return await self._send(request, handler, text_reply(500, "internal error"), keep=False)
+            reply = text_reply(500, "internal error", keep=False)
         finally:
             self._in_flight -= 1
             self._counts.took(handler, time.perf_counter() - started)
+        self._counts.add(handler, reply.status)
+        if self._live is not None and self._live.header_block:
+            reply = reply._replace(headers=reply.headers + self._live.header_block)
+        return reply
 
     @staticmethod
-    def _allow(request: web.BaseRequest) -> None:
-        if request.method not in {"GET", "HEAD"}:
-            raise Refusal(405, "method not allowed: expected GET or HEAD", _ALLOW)
-
-    async def _send(
-        self, request: web.BaseRequest, handler: str, reply: Reply, *, keep: bool = True
-    ) -> web.StreamResponse:
-        self._counts.add(handler, reply.status)
-        extra = self._live.header_block if self._live is not None else b""
-        try:
-            return await send(request, reply, keep=keep and self._keep, extra=extra)
-        except ConnectionError:
-            return GONE
-
-    async def _admit(self, request: web.BaseRequest, live: LiveWebConfig) -> None:
-        """Refuse by the web configuration file."""
+    def _end_if_over(request: Request, live: LiveWebConfig) -> None:
+        """Refresh the web configuration. Raise HangUp if it no longer admits the request's connection."""
         live.refresh()
-        if live.error is not None:
-            raise Refusal(500, "the web configuration file is not usable, see the log")
+        client = request.client
+        if client.tls is None:
+            return
+        if client.memo is None:
+            client.memo = ends_at(client.tls)
+        if not live.still_admits(client.tls, cast("float", client.memo), time.time()):
+            raise HangUp
+
+    async def _admit(self, request: Request, live: LiveWebConfig) -> None:
+        """Raise Refusal unless the web configuration admits the request: rate limit, user and password."""
         wait = self._bucket.take(time.monotonic()) if self._bucket else 0.0
         if wait:
             raise Refusal(429, "too many requests", b"Retry-After: %d\r\n" % max(1, math.ceil(wait)))
@@ -179,7 +190,7 @@ class AgentWeb:
         if not users:
             return
         try:
-            known = await self._passwords.check(request.headers.get(hdrs.AUTHORIZATION), users)
+            known = await self._passwords.check(request.headers.get("authorization"), users)
         except BusyError:
             raise Refusal(503, "too many passwords to check", b"Retry-After: 1\r\n") from None
         if not known:
@@ -187,14 +198,20 @@ class AgentWeb:
 
     # --- scrapes ---
 
-    async def _metrics(self, request: web.BaseRequest, query: str) -> web.StreamResponse:
-        return await self._scrape(request, query, "metrics", "all")
+    async def _metrics(self, request: Request, _: str) -> Reply:
+        return await self._scrape(request, "all")
 
-    async def _node(self, request: web.BaseRequest, query: str) -> web.StreamResponse:
-        return await self._scrape(request, query, "node", "node")
+    async def _node(self, request: Request, _: str) -> Reply:
+        return await self._scrape(request, "node")
+
+    async def _container(self, request: Request, uuid: str) -> Reply:
+        return await self._scrape(request, "container", uuid)
 
     def _narrowed(self, query: str) -> tuple[frozenset[str] | None, frozenset[str] | None]:
-        """Collectors and metric names that a query asks for."""
+        """Return the collectors and the metric names that a query selects, None for all.
+
+        Raises Refusal for a collector that is not enabled.
+        """
         if not query:
             return None, None
         asked: dict[str, set[str]] = {"collect[]": set(), "exclude[]": set(), "name[]": set()}
@@ -214,78 +231,85 @@ class AgentWeb:
         collectors = frozenset(collect) if collect else enabled - exclude if exclude else None
         return collectors, frozenset(asked["name[]"]) or None
 
-    async def _scrape(
-        self, request: web.BaseRequest, query: str, handler: str, scope: Scope, uuid: str | None = None
-    ) -> web.StreamResponse:
-        collectors, names = self._narrowed(query)
-        form = negotiate(joined(request, hdrs.ACCEPT))
-        compressed = accepts_gzip(joined(request, hdrs.ACCEPT_ENCODING))
-        timeout = scrape_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
+    async def _scrape(self, request: Request, scope: Scope, uuid: str = "") -> Reply:
+        collectors, names = self._narrowed(request.query)
+        form = negotiate(request.headers.get("accept"))
+        compressed = accepts_gzip(request.headers.get("accept-encoding"))
+        timeout = scrape_timeout(request.headers.get("x-prometheus-scrape-timeout-seconds"))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        encoding: Encoding = "gzip" if compressed else "identity"
+        scrape = Scrape(scope, uuid, collectors, names, form, encoding, deadline)
         if self._max_requests and self._scrapes >= self._max_requests:
             raise Refusal(503, f"more than {self._max_requests} requests at a time", b"Retry-After: 1\r\n")
         self._scrapes += 1
+        body: Body | None = None
         try:
-            try:
-                body: Body | None
-                if uuid is None:
-                    body = await self._collection.scrape(
-                        scope=scope, collectors=collectors, names=names,
-                        format=form, gzip=compressed, timeout_seconds=timeout,
-                    )  # fmt: skip
-                else:
-                    body = await self._collection.scrape_container(
-                        uuid, collectors=collectors, names=names,
-                        format=form, gzip=compressed, timeout_seconds=timeout,
-                    )  # fmt: skip
-            except TimeoutError:
-                raise Refusal(503, "the scrape took longer than its timeout") from None
-            except SourceError as error:
-                raise Refusal(503, str(error)) from None
-            if body is None:
-                raise Refusal(404, f"{uuid}: not there or not running")
-            try:
-                reply = Reply(200, _SCRAPE_HEADERS[form, compressed], body.data)
-                return await self._send(request, handler, reply)
-            finally:
-                body.release()
+            body = await self._collection.scrape(scrape)
+        except TimeoutError:
+            raise Refusal(503, "the scrape took longer than its timeout") from None
+        except SourceError as error:
+            raise Refusal(503, str(error)) from None
         finally:
-            self._scrapes -= 1
+            if body is None:
+                self._scrapes -= 1
+        if body is None:
+            raise Refusal(404, f"{uuid}: not there or not running")
+        return Reply(200, _SCRAPE_HEADERS[form, compressed], body.data, release=partial(self._sent, body))
+
+    def _sent(self, body: Body) -> None:
+        """Release a scrape's body after it was sent, or after its client disconnected."""
+        self._scrapes -= 1
+        body.release()
 
     # --- inventory ---
 
-    async def _containers(self, request: web.BaseRequest, query: str) -> web.StreamResponse:
-        wait = _wait_seconds(query)
+    async def _containers(self, request: Request, _: str) -> Reply:
+        query = dict(parse_qsl(request.query, keep_blank_values=True))
+        wait = _wait_seconds(query.get("wait", "0"))
+        since = query.get("since", "")
         reason = self._inventory.ready()
         if reason is not None:
             raise Refusal(503, reason, b"Retry-After: 1\r\n")
         version = self._inventory.version
-        condition = joined(request, hdrs.IF_NONE_MATCH)
-        if wait and condition and version in _etag_versions(condition):
+        condition = request.headers.get("if-none-match") or ""
+        if wait and (version == since or version in _etag_versions(condition)):
             await self._wait_change(request, version, wait)
+            if self._live is not None:
+                self._end_if_over(request, self._live)
             version = self._inventory.version
-        compressed = accepts_gzip(joined(request, hdrs.ACCEPT_ENCODING))
-        tag = quote(version, safe="") + ("-gzip" if compressed else "")
-        headers = _JSON + f'ETag: "{tag}"\r\n'.encode()
-        if condition and (condition.strip() == "*" or version in _etag_versions(condition)):
-            return await self._send(request, "containers", Reply(304, headers, b""))
-        document = self._inventory.document()
-        if compressed:
-            if self._compressed[0] != version:
-                self._compressed = (version, gzip.compress(document, 1, mtime=0))
-            headers, document = headers + _GZIP, self._compressed[1]
-        return await self._send(request, "containers", Reply(200, headers, document))
+        compressed = accepts_gzip(request.headers.get("accept-encoding"))
+        quoted = quote(version, safe="")
+        tag = quoted + ("-gzip" if compressed else "")
+        headers = _JSON + f'ETag: "{tag}"\r\nInventory-Version: {quoted}\r\n'.encode()
+        if condition.strip() == "*" or version in _etag_versions(condition):
+            return Reply(304, headers, b"")
+        document = self._inventory.changes(since) if since else None
+        if document is not None:
+            if compressed:
+                headers, document = headers + _GZIP, gzip(document)
+            return Reply(200, headers, document)
+        if not compressed:
+            return Reply(200, headers, self._inventory.document())
+        known, packed = self._compressed
+        if known != version:
+            packed = await asyncio.to_thread(gzip, self._inventory.document())
+            self._compressed = (version, packed)
+        return Reply(200, headers + _GZIP, packed)
 
-    async def _wait_change(self, request: web.BaseRequest, version: str, seconds: float) -> None:
-        """Wait for another version, as long as the client is there and the agent runs."""
-        if len(self._waiting) >= MAX_WAITING:
-            raise Refusal(503, f"more than {MAX_WAITING} requests wait for a change", b"Retry-After: 5\r\n")
-        if not self._keep:
+    async def _wait_change(self, request: Request, version: str, seconds: float) -> None:
+        """Wait until the version differs from this one, for at most `seconds`.
+
+        Returns early when the client disconnects or the agent stops. Raises Refusal if too many requests wait.
+        """
+        if len(self._waiting) >= self._max_waiting:
+            raise Refusal(503, f"more than {self._max_waiting} requests wait for a change", b"Retry-After: 5\r\n")
+        if not self._running:
             return
         task = asyncio.ensure_future(self._inventory.wait_change(version, seconds))
         self._waiting.add(task)
         try:
-            while not task.done() and request.transport is not None:
-                await asyncio.wait((task,), timeout=_GONE_CHECK_SECONDS)
+            while not task.done() and not request.client.silent:
+                await asyncio.wait((task,), timeout=self._gone_check_seconds)
             if task.done() and not task.cancelled():
                 task.result()
         finally:
@@ -294,27 +318,32 @@ class AgentWeb:
 
     # --- the rest ---
 
-    async def _healthy(self, request: web.BaseRequest, query: str) -> web.StreamResponse:  # noqa: ARG002
-        return await self._send(request, "healthy", text_reply(200, "healthy"))
+    async def _refresh(self, request: Request, _: str) -> Reply:
+        """Accept the notification of a changed zone that older proxies of Triton send. The agent does not need it."""
+        if request.method != "POST":
+            raise Refusal(405, "method not allowed: expected POST", b"Allow: POST\r\n")
+        return Reply(HTTPStatus.OK, TEXT, b"")
 
-    async def _ready(self, request: web.BaseRequest, query: str) -> web.StreamResponse:  # noqa: ARG002
+    async def _healthy(self, *_: object) -> Reply:
+        return text_reply(200, "healthy")
+
+    async def _ready(self, *_: object) -> Reply:
         reason = self._collection.ready() or self._inventory.ready()
-        reply = text_reply(200, "ready") if reason is None else text_reply(503, f"not ready: {reason}")
-        return await self._send(request, "ready", reply)
+        return text_reply(200, "ready") if reason is None else text_reply(503, f"not ready: {reason}")
 
-    async def _page(self, request: web.BaseRequest, query: str) -> web.StreamResponse:  # noqa: ARG002
-        links = (self._telemetry_path, "/v1/gz/metrics", "/v1/containers", "/-/healthy", "/-/ready")
-        items = "".join(f'<li><a href="{escape(path)}">{escape(path)}</a></li>\n' for path in links)
-        page = (
-            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>pymon agent</title></head>\n'
-            f"<body><h1>pymon agent</h1><p>Version {escape(pymon.__version__)}</p>\n<ul>\n{items}</ul></body></html>\n"
-        )
-        return await self._send(request, "page", Reply(HTTPStatus.OK, HTML, page.encode()))
+    async def _summary(self, request: Request, _: str) -> Reply:
+        document = await self._summaries.summary()
+        headers = _JSON + b"Cache-Control: no-store\r\n"
+        if accepts_gzip(request.headers.get("accept-encoding")):
+            return Reply(200, headers + _GZIP, await asyncio.to_thread(gzip, document))
+        return Reply(200, headers, document)
+
+    async def _page(self, request: Request, _: str) -> Reply:
+        return self._files.reply(request, request.path)
 
 
-def _wait_seconds(query: str) -> float:
-    """Seconds of ``wait`` in a query, 0 when it is absent, at most `MAX_WAIT_SECONDS`."""
-    text = dict(parse_qsl(query, keep_blank_values=True)).get("wait", "0")
+def _wait_seconds(text: str) -> float:
+    """Return the value of ``wait`` in a query, in seconds, at most `MAX_WAIT_SECONDS`. Raises Refusal."""
     try:
         seconds = float(text)
     except ValueError:
@@ -325,5 +354,5 @@ def _wait_seconds(query: str) -> float:
 
 
 def _etag_versions(condition: str) -> frozenset[str]:
-    """Versions that the entity tags of an If-None-Match header stand for, compared weakly (RFC 9110 §13.1.2)."""
+    """Return the inventory versions in an If-None-Match header. Tags are compared weakly (RFC 9110 §13.1.2)."""
     return frozenset(unquote(tag.removesuffix("-gzip")) for tag in entity_tags(condition))

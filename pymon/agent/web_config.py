@@ -1,16 +1,19 @@
 """The web configuration file of the Prometheus exporters (exporter-toolkit): TLS, headers, users, rate limit.
 
-Differences from exporter-toolkit, all of them errors with a reason or without effect:
+Differences from exporter-toolkit. What is not supported is a configuration error, except ``http2``:
 
-- TLS 1.0 and 1.1 are refused. One curve at most can be preferred, which is what Python's ssl can set.
-- ``RequestClientCert`` and ``RequireAnyClientCert`` are refused: Python's ssl asks for a certificate only to verify it.
-- ``http2`` is read and means nothing: HTTP/1.1 is spoken, which clients of HTTP/2 fall back to.
-- ``client_allowed_sans`` is looked at when the handshake is done and before anything is read from the connection.
+- TLS 1.0 and 1.1 are refused. At most one curve can be preferred, because Python's ssl module can set only one.
+- ``RequestClientCert`` and ``RequireAnyClientCert`` are refused: Python's ssl requests a certificate only to verify it.
+- ``http2`` is accepted and ignored. The server speaks HTTP/1.1, to which clients of HTTP/2 fall back.
+- ``client_allowed_sans`` is checked after the handshake, before anything is read from the connection.
+- ``client_crl`` and ``client_crl_file`` are additions: they name certificate revocation lists.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import ipaddress
+import math
 import re
 import ssl
 import tempfile
@@ -18,7 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryptography import x509
+
 from pymon.config import ConfigError, nearest, parse_seconds, parse_yaml, read_file, shown
+from pymon.service.key_pair import load_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,10 +45,10 @@ _CIPHERS = {
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
 }
-"""Go's names of the secure suites of TLS 1.2, and OpenSSL's."""
+"""Secure cipher suites of TLS 1.2: Go's name and OpenSSL's name of each."""
 
 _CIPHERS_TLS13 = frozenset(("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"))
-"""Go takes them in the list, and never lets it choose among them; nor do we."""
+"""Cipher suites of TLS 1.3. They are accepted in the list and have no effect, as in Go."""
 
 _CLIENT_AUTH = {
     "NoClientCert": ssl.CERT_NONE,
@@ -59,16 +65,22 @@ _HEADERS: dict[str, tuple[str, ...]] = {
     "Strict-Transport-Security": (),
 }
 
+_PEM_MAX_BYTES = 4 << 20
+"""Largest PEM file. A revocation list of this size has about 80,000 certificates."""
+
+_CRL_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----[A-Za-z0-9+/=\s]*-----END X509 CRL-----\n?")
+
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
 
 
 @dataclass(frozen=True, slots=True)
 class TLSConfig:
-    """The TLS side. A certificate, key or CA is PEM text or the file that holds it."""
+    """The TLS configuration. A certificate, key, CA or revocation list is PEM text, or the path of a PEM file."""
 
     cert: str | Path
     key: str | Path
     client_ca: str | Path | None
+    client_crl: str | Path | None
     client_auth: ssl.VerifyMode
     client_allowed_sans: frozenset[str]
     min_version: ssl.TLSVersion
@@ -79,13 +91,13 @@ class TLSConfig:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Files that are part of the configuration."""
-        return tuple(item for item in (self.cert, self.key, self.client_ca) if isinstance(item, Path))
+        """Paths of the files that the configuration names."""
+        return tuple(item for item in (self.cert, self.key, self.client_ca, self.client_crl) if isinstance(item, Path))
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """A token bucket: one token each `interval_seconds`, at most `burst` of them."""
+    """The parameters of a token bucket: one token is added each `interval_seconds`, up to `burst` tokens."""
 
     interval_seconds: float
     burst: int
@@ -93,7 +105,10 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """What the file says. `users` maps a name to its bcrypt hash; empty means that nobody has to log in."""
+    """The content of a web configuration file.
+
+    users: bcrypt hashes by user name; without users, no authentication is needed. rate_limit: None for no limit.
+    """
 
     tls: TLSConfig | None = None
     headers: tuple[tuple[str, str], ...] = ()
@@ -102,12 +117,16 @@ class WebConfig:
 
     @property
     def header_block(self) -> bytes:
-        """The headers as they go into an answer."""
+        """The header lines for a reply, each with its line end."""
         return "".join(f"{name}: {value}\r\n" for name, value in self.headers).encode("ascii")
 
 
 class _Section:
-    """A mapping of the file whose keys are taken one by one; `done` refuses what was not taken."""
+    """A mapping in the file. Its keys are read one by one, and `done` raises ConfigError for keys that were not read.
+
+    name: path of the mapping in the file, for error messages; "" for the top level. Methods that return a value raise
+    ConfigError if it is not valid.
+    """
 
     def __init__(self, file: Path, name: str, raw: Any) -> None:
         if not isinstance(raw, dict):
@@ -119,7 +138,7 @@ class _Section:
         return ConfigError(f"{self._file}: {name}: {text}")
 
     def take(self, key: str, kind: type, expected: str, default: Any = None) -> Any:
-        """The value of a key, the default when it is absent or null."""
+        """Return the value of a key, or the default if the key is absent or null."""
         self._known.add(key)
         value = self._raw.get(key)
         if value is None:
@@ -129,21 +148,24 @@ class _Section:
         return value
 
     def choice(self, key: str, choices: Mapping[str, Any], default: str) -> Any:
-        """What the word under a key stands for."""
+        """Return what the word under a key maps to in `choices`. default: the word if the key is absent."""
         word = self.take(key, str, "a string", default)
         if word not in choices:
             raise self.error(key, f"expected one of {', '.join(choices)}, got {shown(word)}")
         return choices[word]
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A list of strings, empty when it is absent."""
+        """Return a list of strings, empty if the key is absent."""
         value = self.take(key, list, "a list of strings", [])
         if not all(isinstance(item, str) and item for item in value):
             raise self.error(key, f"expected a list of strings, got {shown(value)}")
         return tuple(value)
 
     def pem(self, key: str) -> str | Path | None:
-        """PEM text under the key, or the file under ``KEY_file``, relative to the configuration file."""
+        """Return the PEM text under KEY, the path under ``KEY_file``, or None if both are absent.
+
+        A relative path is relative to the directory of the configuration file.
+        """
         text = self.take(key, str, "PEM text", "")
         name = self.take(f"{key}_file", str, "a path", "")
         if text and name:
@@ -161,6 +183,7 @@ class _Section:
 def _tls(file: Path, raw: Any) -> TLSConfig:
     section = _Section(file, "tls_server_config", raw)
     cert, key, client_ca = section.pem("cert"), section.pem("key"), section.pem("client_ca")
+    client_crl = section.pem("client_crl")
     if cert is None or key is None:
         missing = "key" if cert else "cert"
         raise section.error(missing, f"expected {missing} or {missing}_file, got neither")
@@ -178,6 +201,8 @@ def _tls(file: Path, raw: Any) -> TLSConfig:
         raise section.error("client_auth_type", "expected one that verifies, as there is a client_ca, got NoClientCert")
     if client_ca is None and auth != ssl.CERT_NONE:
         raise section.error("client_ca", f"expected client_ca or client_ca_file for {auth_word}, got neither")
+    if client_crl is not None and auth == ssl.CERT_NONE:
+        raise section.error("client_crl", "expected a client_auth_type that verifies, got NoClientCert")
     sans = section.texts("client_allowed_sans")
     if sans and auth == ssl.CERT_NONE:
         raise section.error("client_allowed_sans", "expected a client_auth_type that verifies, got NoClientCert")
@@ -210,6 +235,7 @@ def _tls(file: Path, raw: Any) -> TLSConfig:
         cert=cert,
         key=key,
         client_ca=client_ca,
+        client_crl=client_crl,
         client_auth=auth,
         client_allowed_sans=frozenset(map(canonical_san, sans)),
         min_version=minimum,
@@ -269,13 +295,23 @@ _READERS: dict[str, Callable[[Path, Any], Any]] = {
     "rate_limit": _rate_limit,
 }
 
+_NEEDED = frozenset(("cert", "cert_file", "key", "key_file", "client_ca", "client_ca_file", "client_auth_type"))
+"""Keys that others depend on: without them, other keys would cause errors of their own."""
+
 KEYS = tuple(_READERS)
 """Keys of the top level."""
 
 
 def parse_web_config(data: bytes, file: Path) -> WebConfig:
-    """What a web configuration file says. `file` is for error texts, and relative paths are relative to it."""
-    document = _Section(file, "", parse_yaml(data, file))
+    """Parse the content of a web configuration file. Does not read the files that it names.
+
+    file: its path, for error messages and to resolve relative paths. Raises ConfigError.
+    """
+    return _parse(parse_yaml(data, file), file)
+
+
+def _parse(content: Mapping[str, Any], file: Path) -> WebConfig:
+    document = _Section(file, "", content)
     raw = {key: document.take(key, dict, "a mapping") for key in KEYS}
     document.done()
     tls, headers, users, limit = (
@@ -284,8 +320,42 @@ def parse_web_config(data: bytes, file: Path) -> WebConfig:
     return WebConfig(tls=tls, headers=headers or (), users=users or {}, rate_limit=limit)
 
 
+def web_config_errors(data: bytes, file: Path) -> list[str]:
+    """Return the errors in the content of a web configuration file, one line each.
+
+    Raises ConfigError if the content is not a YAML mapping.
+    """
+    errors: list[str] = []
+    for key, value in parse_yaml(data, file).items():
+        content = {key: value}
+        while True:
+            try:
+                _parse(content, file)
+                break
+            except ConfigError as error:
+                errors.append(str(error))
+                content = {key: _without(str(error).removeprefix(f"{file}: {key}."), content[key])}
+                if content[key] is None:
+                    break
+    return errors
+
+
+def _without(error: str, section: Any) -> Any:
+    """Return a section without the key that an error names. None if it has no such key, or other keys depend on it."""
+    name = error.partition(": ")[0]
+    if not isinstance(section, dict):
+        return None
+    headers = section.get("headers")
+    if name.startswith("headers.") and isinstance(headers, dict):
+        less = _without(error.removeprefix("headers."), headers)
+        return None if less is None else {**section, "headers": less}
+    if name not in section or name in _NEEDED:
+        return None
+    return {key: value for key, value in section.items() if key != name}
+
+
 def load_web_config(file: Path) -> WebConfig:
-    """Read and parse the file, without reading the certificates it names."""
+    """Read and parse a web configuration file. Does not read the files that it names. Raises ConfigError."""
     return parse_web_config(read_file(file), file)
 
 
@@ -293,7 +363,7 @@ def load_web_config(file: Path) -> WebConfig:
 
 
 def canonical_san(text: str) -> str:
-    """A subject alternative name in the form it is compared in: an IP address in its shortest, others as they are."""
+    """Return a subject alternative name in the form for comparison: IP addresses in shortest form, others unchanged."""
     try:
         return str(ipaddress.ip_address(text.strip()))
     except ValueError:
@@ -301,13 +371,12 @@ def canonical_san(text: str) -> str:
 
 
 def san_allowed(certificate: Mapping[str, Any] | None, allowed: frozenset[str]) -> bool:
-    """Whether one DNS, IP, email or URI name of a peer's certificate (as ``getpeercert`` gives it) is allowed."""
+    """Return whether a certificate has an allowed DNS, IP, email or URI name.
+
+    certificate: as ``getpeercert`` returns it. allowed: names as `canonical_san` returns them.
+    """
     names = certificate.get("subjectAltName", ()) if certificate else ()
     return any(kind in {"DNS", "IP Address", "email", "URI"} and canonical_san(name) in allowed for kind, name in names)
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted")
 
 
 def _load_chain(context: ssl.SSLContext, tls: TLSConfig, file: Path) -> None:
@@ -325,20 +394,81 @@ def _load_chain(context: ssl.SSLContext, tls: TLSConfig, file: Path) -> None:
                 raise ConfigError(f"{key}: {item} cannot be read: {error.strerror}") from None
             paths.append(path)
         try:
-            context.load_cert_chain(paths[0], paths[1], password=_no_password)
-        except (ssl.SSLError, ValueError) as error:
-            reason = (error.reason or "no PEM") if isinstance(error, ssl.SSLError) else error
+            load_pair(context, *paths)
+        except ValueError as error:
             raise ConfigError(
-                f"{file}: tls_server_config: expected a certificate and its key in PEM: {reason}"
+                f"{file}: tls_server_config: expected a certificate and its key in PEM: {error}"
             ) from None
 
 
-def make_context(tls: TLSConfig, file: Path) -> ssl.SSLContext:
-    """A server's context; ConfigError names `file` when a certificate, key or CA cannot be used."""
+def read_crl(tls: TLSConfig, file: Path, now: dt.datetime) -> bytes | None:
+    """Return the configured revocation lists in PEM, None if there are none.
+
+    file: the web configuration file, for error messages. Raises ConfigError when a list cannot be read, is not in force
+    at `now`, or is not signed by an authority in client_ca. TLS would refuse every client with such a list.
+    """
+    source = tls.client_crl
+    if source is None or tls.client_ca is None:
+        return None
+    key = f"{file}: tls_server_config.client_crl" + (f"_file: {source}" if isinstance(source, Path) else "")
+    data = read_pem(source, key)
+    authorities = read_pem(tls.client_ca, f"{file}: tls_server_config.client_ca")
+    blocks = _CRL_BLOCK.findall(data)
+    try:
+        lists = [x509.load_pem_x509_crl(block) for block in blocks]
+        issuers = x509.load_pem_x509_certificates(authorities)
+    except ValueError:
+        lists, issuers = [], []
+    if not lists:
+        raise ConfigError(f"{key}: expected a list of revoked certificates in PEM")
+    for one in lists:
+        if not any(_is_list_of(one, issuer) for issuer in issuers):
+            raise ConfigError(f"{key}: expected a list of an authority in client_ca, got one that none of them signed")
+        if one.last_update_utc > now:
+            raise ConfigError(f"{key}: not in force before {one.last_update_utc:%Y-%m-%d %H:%M:%S} UTC")
+        if one.next_update_utc is not None and one.next_update_utc <= now:
+            raise ConfigError(f"{key}: not in force since {one.next_update_utc:%Y-%m-%d %H:%M:%S} UTC, make a new one")
+    return b"".join(blocks)
+
+
+def read_pem(source: str | Path, key: str) -> bytes:
+    """Return PEM text, or the content of its file.
+
+    key: of the configuration, for error messages. Raises ConfigError if the file cannot be read or has more than
+    `_PEM_MAX_BYTES`.
+    """
+    if isinstance(source, str):
+        return source.encode("utf-8", "replace")
+    return read_file(source, _PEM_MAX_BYTES, key)
+
+
+def crl_end(crl: bytes) -> float:
+    """Return when the first of the revocation lists that `read_crl` returned must be replaced.
+
+    The time is in seconds since the epoch, infinite if none of them says.
+    """
+    lists = map(x509.load_pem_x509_crl, _CRL_BLOCK.findall(crl))
+    return min((one.next_update_utc.timestamp() for one in lists if one.next_update_utc is not None), default=math.inf)
+
+
+def _is_list_of(revoked: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    try:
+        return revoked.issuer == issuer.subject and revoked.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]  # TypeError
+    except (TypeError, ValueError):
+        return False
+
+
+def make_context(tls: TLSConfig, file: Path, crl: bytes | None = None) -> ssl.SSLContext:
+    """Return the TLS context of a server.
+
+    file: the web configuration file, for error messages. crl: revocation lists as `read_crl` returns them; with them, a
+    client's certificate is refused if its issuer has no list. Raises ConfigError when a certificate, key or CA cannot
+    be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = tls.min_version
     context.maximum_version = tls.max_version
-    # Every connection shows its client's certificate anew, and a ticket outlives no change of the file.
+    # No session tickets: each connection must show its client's certificate, and must use the current configuration.
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
     if tls.prefer_server_ciphers:
@@ -362,4 +492,11 @@ def make_context(tls: TLSConfig, file: Path) -> ssl.SSLContext:
         except OSError as error:
             raise ConfigError(f"{key}_file: {data} cannot be read: {error.strerror}") from None
         context.verify_mode = tls.client_auth
+    if crl is not None:
+        with tempfile.NamedTemporaryFile(prefix="pymon-crl-") as made:
+            made.write(crl)
+            made.flush()
+            # A file, because `cadata` accepts certificates only.
+            context.load_verify_locations(cafile=made.name)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return context

@@ -1,8 +1,9 @@
-"""Threads for what may block: each collector of the node has one, so that a stuck one holds up nobody else."""
+"""Threads for node collectors. Each collector has its own, so that one that blocks does not delay the others."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from queue import SimpleQueue
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
 
 class NodeWorker:
-    """Runs one source, one collection at a time.
+    """Runs the collections of one source on a thread, one at a time.
 
-    seconds, error, problems: of the last collection that ended; error is None when it went well.
+    seconds, error, problems: duration, failure and partial failures of the last collection that ended; error is None if
+    there is anything to show. success: whether it read its files without an error.
     """
 
     def __init__(self, source: NodeSource) -> None:
@@ -26,25 +28,33 @@ class NodeWorker:
         self.seconds = 0.0
         self.error: SourceError | None = None
         self.problems: list[SourceError] = []
+        self.success = False
         self._queue: SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None] = SimpleQueue()
         self._busy: asyncio.Future[None] | None = None
         self._thread: threading.Thread | None = None
 
-    def collect(self) -> asyncio.Future[None] | None:
-        """Start a collection; the future ends with it. None while an earlier one is still under way."""
+    def collect(self, seconds: float = math.inf) -> asyncio.Future[None] | None:
+        """Start a collection. Return a future that is done when it ends, None if the last one is still running.
+
+        seconds: how long its result is waited for.
+        """
         if self._busy is not None and not self._busy.done():
             return None
         loop = asyncio.get_running_loop()
         self._busy = loop.create_future()
+        self.source.seconds = seconds  # the thread waits for the queue
         if self._thread is None:
-            # A daemon: a thread that hangs in the kernel must not hold up the end of the process.
+            # A daemon thread: if it hangs in the kernel, it must not keep the process from exiting.
             self._thread = threading.Thread(target=self._run, name=f"pymon-{self.name}", daemon=True)
             self._thread.start()
         self._queue.put((loop, self._busy))
         return self._busy
 
     def close(self) -> None:
-        """Let the thread end after what it is at; it closes the source."""
+        """Close the source: at once if there is no thread, else on the thread after its current collection.
+
+        Does not wait for the thread.
+        """
         if self._thread is not None:
             self._queue.put(None)
         else:
@@ -59,19 +69,25 @@ class NodeWorker:
                 self.source.collect()
             except SourceError as failure:
                 error = failure
-            except Exception as failure:  # noqa: BLE001 - a bug in one collector is that collector's failure
+            except Exception as failure:  # noqa: BLE001 - a bug in one collector must not affect the others
                 error = SourceError("bug", f"{self.name}: {failure!r}")
             problems = list(self.source.problems)
+            success = error is None and self.source.is_whole()
             seconds = time.monotonic() - started
             try:
-                loop.call_soon_threadsafe(self._ended, future, seconds, error, problems)
+                loop.call_soon_threadsafe(self._ended, future, seconds, error, problems, success)
             except RuntimeError:
                 break  # the loop has closed
         self.source.close()
 
     def _ended(
-        self, future: asyncio.Future[None], seconds: float, error: SourceError | None, problems: list[SourceError]
+        self,
+        future: asyncio.Future[None],
+        seconds: float,
+        error: SourceError | None,
+        problems: list[SourceError],
+        success: bool,
     ) -> None:
-        self.seconds, self.error, self.problems = seconds, error, problems
+        self.seconds, self.error, self.problems, self.success = seconds, error, problems, success
         if not future.done():
             future.set_result(None)

@@ -1,8 +1,9 @@
-"""Zones by their kstats: one thread that owns the handle of libkstat, and what a scrape asks of it."""
+"""Collecting the kstats of zones: one thread owns the libkstat handle, and scrapes call functions on it."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pymon._native.renderer import Labels
 from pymon._native.table import Table
-from pymon.agent.containers import ContainerCollector, Gathered, One, Outcome
+from pymon.agent.containers import CollectionResult, ContainerCollector, ContainerTables, Outcome
 from pymon.agent.handle_thread import HandleThread
 from pymon.agent.zone_programs import ZonePrograms
 from pymon.catalogue.kstat_fields import ZONE_COLLECTORS
@@ -27,27 +28,32 @@ if TYPE_CHECKING:
     from pymon.sources.kstat import KstatReader, LinkAppeared
     from pymon.sources.programs import Program
 
+_log = logging.getLogger(__name__)
+
 KSTAT = "kstat"
-"""The name that what goes wrong with kstats is counted under, whichever collector they are for."""
+"""The collector name under which failures of kstats are counted, whichever collector needed them."""
+
+HUNG_SECONDS = 30.0
+"""A call of libkstat that takes longer is logged, once. Only a kernel that has no memory left takes so long."""
 
 POLL_SECONDS = 1.0
-"""The chain is looked at this often for zones that came or went while nobody scraped."""
+"""Interval at which the kstat chain is checked for zones that appeared or disappeared, in addition to scrapes."""
 
 STAMPS_AT_ONCE = 500
-"""Zones whose configuration is looked at in one poll for changes."""
+"""Most zones whose configuration is checked for changes in one poll."""
 
 LOOK_SECONDS = 0.05
-"""A poll looks no longer: scrapes wait for it."""
+"""Longest time that one poll checks configurations, because scrapes wait for the thread."""
 
 UNREAD_POLL_SECONDS = 0.01
-"""Between polls while there are configurations that have not been read."""
+"""Interval between polls while there are configurations that have not been read."""
 
 PATIENCE_SECONDS = 0.5
-"""An agent that serves reads configurations so long before it answers, and the others while it does."""
+"""How long an agent that serves reads configurations before it answers requests. It reads the rest afterwards."""
 
 
 class _Changed(NamedTuple):
-    """A zone and what is written of it; None where it has gone. read: not just the outline."""
+    """A zone and its configuration; both None if the zone has gone. read: the files were read, not only the index."""
 
     row: int
     zone: ZoneAppeared | None
@@ -55,19 +61,19 @@ class _Changed(NamedTuple):
     read: bool
 
 
-class _Wish(NamedTuple):
-    """What is to be read: tables, and the collectors that they are for."""
+class _Selection(NamedTuple):
+    """What a collection reads: names of tables, and of the collectors that need them."""
 
     tables: frozenset[str]
     collectors: frozenset[str]
 
 
 class _Collected(NamedTuple):
-    """What a call on the thread came to.
+    """The result of a call on the thread.
 
-    changed: what the loop has to tell the registry. unread: zones whose configuration has not been read yet.
-    failures: of kstats, by reason. problems: of programs, by program.
-    silent: programs that had nothing to say.
+    changed: changes that the loop passes to the registry. unread: number of zones whose configuration has not been
+    read. failures: number of kstat failures by reason. problems: number of program failures by program and reason.
+    silent: programs without a result. error: why the chain could not be updated, None if it was.
     """
 
     changed: Sequence[_Changed]
@@ -80,7 +86,11 @@ class _Collected(NamedTuple):
 
 
 class ZoneConfiguration(NamedTuple):
-    """How to read what is written of zones. refresh: read what is common to them anew. outline: what that says."""
+    """Functions that read the configuration of zones. All but `refresh` take the zone's name.
+
+    refresh: read the index of zones again. outline: what the index says of a zone. describe: what all files say of it.
+    stamp: a value that changes when those files change.
+    """
 
     refresh: Callable[[], None]
     outline: Callable[[str], ZoneDetails]
@@ -101,8 +111,9 @@ class ZoneContainers:
         *,
         patience_seconds: float,
     ) -> None:
-        """patience_seconds: after which no more configurations are read here; those that are left are after `start`.
+        """Read the chain once, and start the thread.
 
+        patience_seconds: how long configurations are read here. The rest are read after `start`.
         Raises SourceError when the chain cannot be read.
         """
         self.layout: Mapping[str, tuple[str, ...]] = {
@@ -128,6 +139,7 @@ class ZoneContainers:
         self._busy: asyncio.Future[_Collected] | None = None
         self._polled: asyncio.Future[_Collected] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._is_hung = False
         self._scratches: list[list[Table]] = []
         self._outline_from = time.monotonic() + patience_seconds
         first = self._look(_NOTHING)
@@ -138,68 +150,77 @@ class ZoneContainers:
         self._thread = HandleThread("pymon-kstat")
 
     def start(self) -> None:
-        """Look at the chain now and then from now on."""
+        """Start the programs, and poll the chain from now on. Uses the running loop."""
         self._programs.start()
         self._timer = asyncio.get_running_loop().call_later(POLL_SECONDS, self._poll)
 
     async def prime(self, seconds: float) -> None:
-        """Run the programs and wait for them, up to the timeout."""
+        """Run the programs and wait for them, for at most `seconds`."""
         await self._programs.prime(seconds)
 
     async def stop(self) -> None:
-        """Stop looking, and close the handle."""
+        """Call `close` without blocking the loop."""
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """Close the handle, on the thread that has it, and stop the programs."""
+        """Stop polling and the programs, and close the handle on its thread."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._programs.close()
         self._thread.close(self._reader.close)
 
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds since the thread began its current collection, 0 when it is idle."""
+        return self._thread.busy_seconds
+
     def _poll(self) -> None:
+        is_hung = self.busy_seconds > HUNG_SECONDS
+        if is_hung and not self._is_hung:
+            _log.warning("libkstat has not returned for %.0f s: zones cannot be measured until it does", HUNG_SECONDS)
+        self._is_hung = is_hung
         if all(future is None or future.done() for future in (self._busy, self._polled)):
             self._polled = self._follow(self._look_around)
         seconds = POLL_SECONDS if self._registry.ready() is None else UNREAD_POLL_SECONDS
         self._timer = asyncio.get_running_loop().call_later(seconds, self._poll)
 
     def _follow(self, look: Callable[[], _Collected]) -> asyncio.Future[_Collected]:
-        """Have the thread look, and the registry told of what it finds, whoever still waits for it then."""
+        """Call a function on the thread, and pass the changes that it finds to the registry when it is done."""
         future = self._thread.call(look)
         future.add_done_callback(self._looked)
         return future
 
     async def _look_now(self, row: int | None = None) -> None:
-        """Look at the chain, and at the configuration of this zone."""
+        """Check the chain and the configuration of the zone of this row. Cancelling the caller does not stop it."""
         await asyncio.shield(self._follow(lambda: self._look_at(row)))
 
     def _looked(self, future: asyncio.Future[_Collected]) -> None:
         if not future.cancelled() and future.exception() is None:
             self._apply(future.result())
 
-    # On the thread of the handle.
+    # The following methods run on the thread that owns the handle.
 
-    def _look(self, wish: _Wish) -> _Collected:
-        """Bring the chain up to date and read what is wished for."""
+    def _look(self, selection: _Selection) -> _Collected:
+        """Update the chain and read what is selected."""
         started = time.monotonic()
         error = None
         try:
-            changes = self._reader.collect(wish.tables & self._reader.layout.keys())
+            changes = self._reader.collect(selection.tables & self._reader.layout.keys())
         except SourceError as failure:
             changes, error = self._reader.changes(), failure
         self._note(changes)
-        if wish.collectors:
-            self._programs.fill(started, wish.collectors, self._rows)
-            self._tell_status(wish)
+        if selection.collectors:
+            self._programs.fill(started, selection.collectors, self._rows)
+            self._tell_status(selection)
         changed, self._noted = self._noted, []
-        problems = self._programs.take_problems() if wish.collectors else {}
+        problems = self._programs.take_problems() if selection.collectors else {}
         failures, silent = dict(self._reader.failures), self._programs.silent
         seconds = time.monotonic() - started
         return _Collected(changed, len(self._unread), seconds, failures, problems, silent, error)
 
     def _look_around(self) -> _Collected:
-        """Look for zones that came or went, and for configurations that changed."""
+        """Check for zones that appeared or disappeared, and check some configurations for changes."""
         until = time.monotonic() + LOOK_SECONDS
         row = None
         for row in islice(self._to_look_at, STAMPS_AT_ONCE):
@@ -217,7 +238,7 @@ class ZoneContainers:
         return self._look(_NOTHING)
 
     def _look_again(self, row: int) -> None:
-        """Read the configuration of a zone, if it is another than the one that was read."""
+        """Read the configuration of a zone if it has changed or has not been read."""
         zone = self._zones.get(row)
         if zone is None or (row not in self._unread and self._configuration.stamp(zone.name) == self._stamps[row]):
             return
@@ -262,33 +283,33 @@ class ZoneContainers:
                 self._label_link(change, details[change.zone_row])
 
     def _label_link(self, link: LinkAppeared, details: ZoneDetails) -> None:
-        """Add what the zone's configuration says of a link to its labels."""
+        """Set the labels of a link's row: those of its kstat, and those that the zone's configuration gives it."""
         labels = details.nics.get(link.name.partition("_")[2] or link.name, {})
         table = self._tables["kstat.link"]
         name, interface, *more = (*table.labels(link.table_row).decode().split('"'), "", "")
         if labels or any(more):
             table.relabel(link.table_row, ((name.rstrip("="), interface), *labels.items()))
 
-    def _tell_status(self, wish: _Wish) -> None:
-        """What programs and the clock have to say of themselves."""
-        if STATUS_TABLE in wish.tables:
+    def _tell_status(self, selection: _Selection) -> None:
+        """Put the status of the programs and of the clock into the status tables."""
+        if STATUS_TABLE in selection.tables:
             zones = self._tables[STATUS_TABLE]
             zones.grow(self._reader.rows)
-            read = not wish.collectors.isdisjoint(ZONE_COLLECTORS)
-            self._programs.tell(zones, self._rows.values(), wish.collectors, stamp=read)
-        if NODE_STATUS_TABLE in wish.tables:
+            read = not selection.collectors.isdisjoint(ZONE_COLLECTORS)
+            self._programs.tell(zones, self._rows.values(), selection.collectors, stamp=read)
+        if NODE_STATUS_TABLE in selection.tables:
             node = self._tables[NODE_STATUS_TABLE]
             if not len(node):
                 node.add_row()
-            self._programs.tell_node(node, wish.collectors)
+            self._programs.tell_node(node, selection.collectors)
 
-    def _read_one(self, row: int, wish: _Wish) -> list[Table] | None:
-        """One zone, in tables of one row; None when it is not there any more."""
+    def _read_one(self, row: int, selection: _Selection) -> list[Table] | None:
+        """Read one zone. Return tables with one row, or None if the zone has gone."""
         tables = self._scratches.pop() if self._scratches else self._new_tables()
-        if not self._reader.collect_zone(row, [table if table.name in wish.tables else None for table in tables]):
+        if not self._reader.collect_zone(row, [table if table.name in selection.tables else None for table in tables]):
             self._scratches.append(tables)
             return None
-        self._programs.refresh(time.monotonic(), wish.collectors, self._rows)
+        self._programs.refresh(time.monotonic(), selection.collectors, self._rows)
         by_name = {table.name: table for table in tables}
         for name in self._of_programs:
             whole = self._tables[name]
@@ -298,10 +319,10 @@ class ZoneContainers:
                 by_name[name].clear()
         status = by_name[STATUS_TABLE]
         if len(status):
-            self._programs.tell_one(status, row, wish.collectors)
+            self._programs.tell_one(status, row, selection.collectors)
         return tables
 
-    # On the loop.
+    # The following methods run on the loop.
 
     def _apply(self, collected: _Collected) -> None:
         for change in collected.changed:
@@ -313,29 +334,29 @@ class ZoneContainers:
 
     # All zones.
 
-    def begin(self, chosen: Sequence[ContainerCollector], deadline_seconds: float) -> _Reading:  # noqa: ARG002
-        """Have the thread fill the tables, unless it is still at what an earlier scrape gave up on.
+    async def begin(self, chosen: Sequence[ContainerCollector], deadline_seconds: float) -> _Reading:  # noqa: ARG002
+        """Start to fill the tables on the thread, unless it is still busy with a collection that was given up.
 
-        A read has no deadline of its own; the caller waits no longer than that.
+        The read has no deadline of its own: the caller waits for at most `deadline_seconds`.
         """
-        wish = _wish(chosen)
+        selection = _selection(chosen)
         hold = threading.Event()
         if self._busy is not None and not self._busy.done():
-            return _Reading(self, chosen, wish, None, hold)
-        self._busy = self._thread.call(lambda: self._look(wish), hold)
-        return _Reading(self, chosen, wish, self._busy, hold)
+            return _Reading(self, chosen, selection, None, hold)
+        self._busy = self._thread.call(lambda: self._look(selection), hold)
+        return _Reading(self, chosen, selection, self._busy, hold)
 
-    def gathered(self, wish: _Wish, collected: _Collected) -> tuple[dict[str, Table], Labels]:
-        """The tables that were filled, and the label blocks, of a collection that has ended."""
+    def result_tables(self, selection: _Selection, collected: _Collected) -> tuple[dict[str, Table], Labels]:
+        """Return the filled tables by name, and the label blocks, of a collection that has ended."""
         self._apply(collected)
-        tables = {name: table for name, table in self._tables.items() if name in wish.tables}
-        if "container" in wish.tables:
+        tables = {name: table for name, table in self._tables.items() if name in selection.tables}
+        if "container" in selection.tables:
             self._registry.table.stamp("last_seen", time.time_ns())
             tables["container"] = self._registry.table
         return tables, self._registry.labels()
 
     def given_up(self, future: asyncio.Future[_Collected], hold: threading.Event) -> None:
-        """Nobody waits for it any more: let the thread go on when it has ended."""
+        """Release the thread when a collection ends that nobody waits for any more."""
 
         def ended(future: asyncio.Future[_Collected]) -> None:
             hold.set()
@@ -345,10 +366,11 @@ class ZoneContainers:
 
     # One zone.
 
-    async def one(self, uuid: str, collectors: frozenset[str] | None, seconds: float) -> One | None:
-        """Read the kstats of one zone. TimeoutError when the thread is not free in time.
+    async def read_one(self, uuid: str, collectors: frozenset[str] | None, seconds: float) -> ContainerTables | None:
+        """Read one zone. Return its tables, None if there is no such zone.
 
-        SourceError when the chain cannot be updated.
+        Raises TimeoutError when the thread does not finish within `seconds`, SourceError when the chain cannot be
+        updated.
         """
         if self._thread.busy_seconds > seconds:
             raise TimeoutError
@@ -360,16 +382,16 @@ class ZoneContainers:
                 if row is None:
                     return None
             at = row
-            wish = _wish([item for item in self.collectors if collectors is None or item.name in collectors])
-            tables = await self._thread.call(lambda: self._read_one(at, wish))
+            selection = _selection([item for item in self.collectors if collectors is None or item.name in collectors])
+            tables = await self._thread.call(lambda: self._read_one(at, selection))
             if tables is None or self._registry.row_of(uuid) != row:
                 await self._look_now()
                 return None
         container = Table("container", self._registry.table.columns)
         container.assign_row(self._registry.table, row)
         container.stamp("last_seen", time.time_ns())
-        by_name = {table.name: table for table in (container, *tables) if table.name in wish.tables}
-        return One(
+        by_name = {table.name: table for table in (container, *tables) if table.name in selection.tables}
+        return ContainerTables(
             [by_name.get(name) for name in self.layout],
             self._registry.block(row),
             lambda: self._scratches.append(tables),
@@ -380,30 +402,33 @@ class ZoneContainers:
 
 
 class _Reading:
-    """A collection that the thread is at; None where it has not begun."""
+    """A collection on the thread. Implements `pymon.agent.containers.Reading`.
+
+    waiting: its result; None if the thread was still busy, so that nothing was started.
+    """
 
     def __init__(
         self,
         zones: ZoneContainers,
         chosen: Sequence[ContainerCollector],
-        wish: _Wish,
+        selection: _Selection,
         waiting: asyncio.Future[_Collected] | None,
         hold: threading.Event,
     ) -> None:
         self.waiting: asyncio.Future[Any] | None = waiting
         self._zones = zones
         self._names = tuple(dict.fromkeys(item.name for item in chosen))
-        self._wish = wish
+        self._selected = selection
         self._hold = hold
 
-    def finish(self) -> Gathered:
-        """The tables, when the thread has filled them."""
+    def finish(self) -> CollectionResult:
+        """Return the filled tables, or no tables and a failure of each collector if the thread has not finished."""
         future = self.waiting
         if future is None or not future.done():
             if future is not None:
                 self._zones.given_up(future, self._hold)
             late = [Outcome(name, None, success=False, failures={"deadline": 1}) for name in (*self._names, KSTAT)]
-            return Gathered({}, Labels(()), late, good=False, give_back=_nothing)
+            return CollectionResult({}, Labels(()), late, good=False, give_back=_nothing)
         try:
             collected: _Collected = future.result()
         except BaseException:
@@ -418,15 +443,17 @@ class _Reading:
             for name in self._names
         ]
         outcomes.append(Outcome(KSTAT, collected.seconds, good, failures))
-        tables, labels = self._zones.gathered(self._wish, collected)
-        return Gathered(tables if good else {}, labels, outcomes, good=good, give_back=self._hold.set)
+        tables, labels = self._zones.result_tables(self._selected, collected)
+        return CollectionResult(tables if good else {}, labels, outcomes, good=good, give_back=self._hold.set)
 
 
-def _wish(chosen: Sequence[ContainerCollector]) -> _Wish:
-    return _Wish(frozenset(table for item in chosen for table in item.tables), frozenset(item.name for item in chosen))
+def _selection(chosen: Sequence[ContainerCollector]) -> _Selection:
+    return _Selection(
+        frozenset(table for item in chosen for table in item.tables), frozenset(item.name for item in chosen)
+    )
 
 
-_NOTHING = _Wish(frozenset(), frozenset())
+_NOTHING = _Selection(frozenset(), frozenset())
 
 
 def _nothing() -> None:

@@ -1,4 +1,4 @@
-"""Programs that say something of zones or of their node: when they are run, and what the status tables tell of them."""
+"""Background programs that measure zones or their node: when they run, and how they appear in the status tables."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from pymon.sources.programs import Program
 
 FRESH_SECONDS = 1.0
-"""Who reads one zone takes what was put into the tables this lately."""
+"""A scrape of one zone uses program results that were put into the tables less than this long ago."""
 
 _CLOCK = Filled(available=True, cached=False, timer_ns=0, problems=())
 
 
 class ZonePrograms:
-    """Programs and what they last said. `start`, `prime` and `close` are for the loop, the rest for one thread."""
+    """Programs and their last results. `start`, `prime` and `close` are for the loop, the rest for one thread."""
 
     def __init__(self, programs: Sequence[Program[Any]]) -> None:
         self._programs = tuple(programs)
@@ -34,17 +34,17 @@ class ZonePrograms:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """All that they fill."""
+        """The tables that the programs fill."""
         return tuple(table for program in self._programs for table in program.tables)
 
     def start(self) -> None:
-        """Run them from now on when they are asked for."""
+        """Start the programs' threads. A program then runs when a collection asks for its results."""
         loop = asyncio.get_running_loop()
         for program in self._programs:
             program.start(lambda: _wake(loop, self._ended))
 
     async def prime(self, seconds: float) -> None:
-        """Run them and wait for them, up to the timeout."""
+        """Ask for every program's results, and wait until no program runs, for at most `seconds`."""
         now = time.monotonic()
         for program in self._programs:
             program.refresh_due(now)
@@ -55,12 +55,15 @@ class ZonePrograms:
                     await self._ended.wait()
 
     def close(self) -> None:
-        """Stop what runs."""
+        """Kill running programs and end their threads."""
         for program in self._programs:
             program.close()
 
     def fill(self, now: float, collectors: frozenset[str], rows: Mapping[str, int]) -> None:
-        """Have the tables of these collectors show what was said last. rows: of the zones by name."""
+        """Put the last results of these collectors into their tables, and ask for newer ones.
+
+        now: seconds on the clock of time.monotonic(). rows: rows of the zones by zone name.
+        """
         for program in self._programs:
             if program.name in collectors:
                 program.refresh_due(now)
@@ -71,22 +74,25 @@ class ZonePrograms:
                     counts[problem.reason] = counts.get(problem.reason, 0) + 1
 
     def refresh(self, now: float, collectors: frozenset[str], rows: Mapping[str, int]) -> None:
-        """The same for those that were not filled just now."""
+        """Like `fill`, but only for collectors whose last `fill` is at least `FRESH_SECONDS` ago."""
         fresh = {name for name, filled_at in self._filled_at.items() if now - filled_at < FRESH_SECONDS}
         self.fill(now, collectors - fresh, rows)
 
     @property
     def silent(self) -> frozenset[str]:
-        """Those that had nothing to say when they were last asked."""
+        """Names of the programs that had no result at their last `fill`."""
         return frozenset(name for name, filled in self._filled.items() if not filled.available)
 
     def take_problems(self) -> dict[str, dict[str, int]]:
-        """By collector and reason, what went wrong since the last time."""
+        """Return the number of problems since the last call, by collector and reason."""
         problems, self._problems = self._problems, {}
         return problems
 
     def tell(self, zones: Table, rows: Iterable[int], collectors: frozenset[str], *, stamp: bool) -> None:
-        """Put into the status table of zones what there is to say. stamp: rows of zones have cells already."""
+        """Put the status of these collectors into the status table of zones.
+
+        rows: of the zones. stamp: rows of zones already have cells, so a column can be set in all of them at once.
+        """
         for name, filled in self._told(collectors):
             for column, value in _status(name, filled):
                 if column not in ZONE_STATUS:
@@ -100,7 +106,7 @@ class ZonePrograms:
                 zones.set(row, f"{name}:available", 0)
 
     def tell_one(self, status: Table, row: int, collectors: frozenset[str]) -> None:
-        """The same for one zone, into a table of one row."""
+        """Put the status of these collectors for one zone into a table with one row. row: the zone's own row."""
         for name, filled in self._told(collectors):
             for column, value in _status(name, filled):
                 if column in ZONE_STATUS:
@@ -109,11 +115,11 @@ class ZonePrograms:
                 status.set(0, f"{name}:available", 0)
 
     def tell_node(self, node: Table, collectors: frozenset[str]) -> None:
-        """The same for the node, whose table has one row."""
+        """Put the status of these collectors for the node into its status table, which has one row."""
         for name, filled in self._told(collectors):
             for column, value in _status(name, filled):
                 if column in NODE_STATUS:
-                    # A collector may have kstats too, as zpool has.
+                    # A collector may also read kstats, as zpool does, which have set the cell already.
                     node.set(0, column, max(value, node.get(0, column) or 0))
 
     def _told(self, collectors: frozenset[str]) -> Iterator[tuple[str, Filled]]:

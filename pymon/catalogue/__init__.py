@@ -1,1 +1,1 @@
-"""What the numbers mean: metric names, types, units and help, in dialects. Pure data."""
+"""The catalogue of metrics: names, types, units and help of each dialect. It is data only."""

@@ -1,9 +1,10 @@
 """The cadvisor dialect: container metrics with cAdvisor's names, labels and units.
 
-Tables carry the version of the cgroup interface in their names; a host publishes one of the two for each controller.
-A limit that is not set has no line: cAdvisor writes 0 there, which says something else.
-Those of kstats are for zones, where a statistic means the same: memory in use is what counts against the cap, swap is
-what is reserved.
+The names of tables contain the version of the cgroup interface. A host provides one version of each controller. A limit
+that is not set has no series. cAdvisor exports 0 for it, which would mean a limit of 0.
+
+Columns of kstats are for zones, if a statistic has the same meaning. There, memory in use is the memory that counts
+against the cap, and swap is reserved swap.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pymon.catalogue.cgroup_fields import ADVANCED_TCP_FIELDS, HUGEPAGE_SIZES, TCP_STATES, UDP_STATES
+from pymon.catalogue.io_scheduler import IO_SCHEDULER
+from pymon.catalogue.kernel_counts import KERNEL_COUNTS
 from pymon.catalogue.model import (
     NSEC,
     ONE,
@@ -27,7 +30,7 @@ from pymon.catalogue.model import (
 )
 
 SHARES_OF_WEIGHT = Unit(subtract=1, multiply=262142, divide=9999, add=2)
-"""cpu.weight 1..10000 as cpu.shares 2..262144, the way runtimes convert between the two."""
+"""Converts cpu.weight, 1 to 10000, to cpu.shares, 2 to 262144, as container runtimes do."""
 
 
 def _cpu_v1(key: str, unit: Unit) -> Column:
@@ -52,7 +55,7 @@ def _memory(v2: str, v1: str | None, kstat: str | None = None) -> tuple[Column, 
 
 
 def _limited(metric: str, help: str, *columns: Column) -> Metric:
-    """A counter of the CFS bandwidth controller: there only where a quota is set."""
+    """Return a counter of the CFS bandwidth controller. It has a series only for containers with a quota."""
     quota = (Column("cpu.v2", "cpu.max:quota"), Column("cpu.v1", "cpu.cfs_quota_us"))
     return Metric(metric, Kind.COUNTER, help, "container_cpu", (Sample(columns, when=quota),))
 
@@ -99,7 +102,7 @@ _TCP_STATISTICS = {
     "TcpExt:ListenOverflows": ("listenDrop",),
     "TcpExt:TCPReqQFullDrop": ("listenDropQ0",),
 }
-"""What the kstat of a zone's TCP counts as Linux does."""
+"""Field of Linux -> statistics with the same meaning in the kstat of a zone's TCP."""
 
 _FAULTS = tuple(
     Sample(
@@ -384,6 +387,7 @@ METRICS: tuple[Metric, ...] = (
         "cost.indebt",
     ),
     _io_v2("container_fs_io_cost_indelay_seconds_total", "Time delayed for io.cost debt, in seconds.", "cost.indelay"),
+    *IO_SCHEDULER,
     Metric(
         "container_blkio_device_usage_total",
         Kind.COUNTER,
@@ -500,7 +504,10 @@ METRICS: tuple[Metric, ...] = (
         "container_advtcp",
         tuple(
             Sample(
-                (Column("advtcp", key, SIGNED), *(Column("kstat.tcp", name) for name in _TCP_STATISTICS.get(key, ()))),
+                (
+                    Column("advtcp", key, SIGNED if key == "Tcp:MaxConn" else ONE),
+                    *(Column("kstat.tcp", name) for name in _TCP_STATISTICS.get(key, ())),
+                ),
                 labels=(("tcp_state", key.partition(":")[2].lower()),),
             )
             for key in ADVANCED_TCP_FIELDS
@@ -563,7 +570,7 @@ METRICS: tuple[Metric, ...] = (
             f"container_pressure_{resource}_{name}_seconds_total",
             f"Time for which {who} waited for {what}, in seconds.",
             "container_pressure",
-            Column("pressure", f"{resource}.pressure:{key}", USEC),
+            Column("pressure", f"{resource}.pressure:{key}:total", USEC),
         )
         for resource, what in (("cpu", "a CPU"), ("memory", "memory"), ("io", "I/O"))
         for name, key, who in (("waiting", "some", "some process"), ("stalled", "full", "all processes"))
@@ -607,10 +614,11 @@ METRICS: tuple[Metric, ...] = (
         "container_memory",
         *_memory("memory.min", "memory.soft_limit_in_bytes"),
     ),
+    *KERNEL_COUNTS,
 )
 
 
 def without_table(metric: Metric, table: str) -> Metric:
-    """The metric without the samples of a table; the next alternative takes their place."""
+    """Return a metric without the samples that come only from a table."""
     samples = tuple(sample for sample in metric.samples if any(column.table != table for column in sample.columns))
     return replace(metric, samples=samples)

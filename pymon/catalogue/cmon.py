@@ -1,12 +1,12 @@
 """The cmon dialect: metrics of zones and of the node with the names, types and units of Triton's cmon-agent.
 
-Columns of kstats come first, then those of Linux that mean the same. What has no counterpart there is absent:
-- mem_agg_usage is resident memory, which on Linux is anonymous and mapped; the rest of the page cache is not in it.
-- mem_swap is reserved swap on illumos, and swap in use on Linux.
-- vfs_* counts what zones ask of the file system layer. Linux counts only what reaches block devices, so there the bytes
-  and operations are those, with a line for each device; the times and queues have no counterpart.
-- tcp_* is of the network namespaces that containers have to themselves.
-- load_average, cpu_wait_time, CPU caps and anon_alloc_fail are not counted for control groups.
+In each metric, columns of kstats come first, then columns of Linux with the same meaning. Differences on Linux:
+- mem_agg_usage is resident memory. On Linux that is anonymous and mapped memory, without the rest of the page cache.
+- mem_swap is swap in use. On illumos it is reserved swap.
+- vfs_* counts bytes and operations of block devices, with a series for each device. On illumos it counts operations of
+  the file system layer. The times and queues have no equivalent on Linux.
+- tcp_* exists for containers with a network namespace of their own.
+- load_average, cpu_wait_time, CPU caps and anon_alloc_fail are absent, as control groups do not count them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from pymon.catalogue.program_fields import TIME_TABLE, ZFS_TABLE, ZPOOL_TABLE
 USEC_IN_NSEC = Unit(multiply=1000)
 TICKS_IN_NSEC = Unit(multiply=10**7)
 SECONDS = Unit(divide=10**6, decimals=3)
-"""Nanoseconds as seconds, to the millisecond."""
+"""Converts nanoseconds to seconds with 3 decimals."""
 MILLISECONDS = Unit(divide=10**6)
-"""Nanoseconds as whole milliseconds."""
+"""Converts nanoseconds to whole milliseconds."""
 
 
 def _status(collector: str) -> tuple[Metric, ...]:
-    """What cmon-agent says of each of its collectors, of a zone's and of the node's."""
+    """Return the metrics about a collector itself, for zones and for the node, as cmon-agent has them."""
     metrics = []
     for name, column, help, unit in (
         ("available_boolean", "available", "Whether {} metrics were available.", ONE),
@@ -95,17 +95,17 @@ def _cpucap(suffix: str, kind: Kind, help: str, statistic: str) -> Metric:
 
 _CPUCAP = (
     *_status("cpucap"),
-    _cpucap("above_base_seconds_total", Kind.COUNTER, "Time spent over the baseline.", "above_base_sec"),
-    _cpucap("above_seconds_total", Kind.COUNTER, "Time spent over the CPU cap.", "above_sec"),
-    _cpucap("baseline_percentage", Kind.GAUGE, "Expected use, in percent of one CPU.", "baseline"),
-    _cpucap("below_seconds_total", Kind.COUNTER, "Time spent under the CPU cap.", "below_sec"),
-    _cpucap("burst_limit_seconds", Kind.GAUGE, "Time that bursts may last; then the baseline is the cap.",
+    _cpucap("above_base_seconds_total", Kind.COUNTER, "Time with CPU use above the baseline.", "above_base_sec"),
+    _cpucap("above_seconds_total", Kind.COUNTER, "Time with CPU use above the cap.", "above_sec"),
+    _cpucap("baseline_percentage", Kind.GAUGE, "Baseline of CPU use, in percent of one CPU.", "baseline"),
+    _cpucap("below_seconds_total", Kind.COUNTER, "Time with CPU use below the cap.", "below_sec"),
+    _cpucap("burst_limit_seconds", Kind.GAUGE, "Maximum duration of bursts. After it, the cap is the baseline.",
             "burst_limit_sec"),
     _cpucap("cur_usage_percentage", Kind.GAUGE, "CPU use, in percent of one CPU.", "usage"),
-    _cpucap("effective_percentage", Kind.GAUGE, "CPU cap that is in force now, in percent of one CPU.", "effective"),
+    _cpucap("effective_percentage", Kind.GAUGE, "Effective CPU cap, in percent of one CPU.", "effective"),
     _cpucap("limit_percentage", Kind.GAUGE, "CPU cap, in percent of one CPU.", "value"),
     _cpucap("max_usage_percentage", Kind.GAUGE, "Highest CPU use, in percent of one CPU.", "maxusage"),
-    _cpucap("waiting_threads_count", Kind.GAUGE, "Threads kept waiting by the CPU cap.", "nwait"),
+    _cpucap("waiting_threads_count", Kind.GAUGE, "Threads that wait because of the CPU cap.", "nwait"),
 )  # fmt: skip
 
 _MEMCAP = (
@@ -190,6 +190,36 @@ _ZONE_VFS = (
 )  # fmt: skip
 
 
+def _zone_zfs(suffix: str, kind: Kind, help: str, statistic: str) -> Metric:
+    return Metric(f"zone_zfs_{suffix}", kind, help, "zone_zfs", (Sample((Column("kstat.zone_zfs", statistic),)),))
+
+
+_ZONE_ZFS = (
+    *_status("zone_zfs"),
+    _zone_zfs("bytes_read_count", Kind.COUNTER, "Bytes that the zone read from pools.", "nread"),
+    _zone_zfs("bytes_written_count", Kind.COUNTER, "Bytes that the zone wrote to pools.", "nwritten"),
+    _zone_zfs("read_operation_count", Kind.COUNTER, "Reads from pools.", "reads"),
+    _zone_zfs("run_length_time_count", Kind.COUNTER, "Sum of the durations of all reads, in nanoseconds.",
+              "rlentime"),
+    _zone_zfs("run_time_count", Kind.COUNTER, "Time with at least one read in progress, in nanoseconds.", "rtime"),
+    _zone_zfs("wait_time_count", Kind.COUNTER, "Time that reads waited before they were issued, in nanoseconds.",
+              "waittime"),
+    _zone_zfs("write_operation_count", Kind.COUNTER, "Writes to pools.", "writes"),
+)  # fmt: skip
+
+_SWAPRESV = (
+    *_status("swapresv"),
+    gauge("swapresv_usage_bytes", "Reserved swap, in bytes.", "swapresv", Column("kstat.swapresv", "usage")),
+    gauge("swapresv_limit_bytes", "Limit of reserved swap, in bytes.", "swapresv", Column("kstat.swapresv", "value")),
+)
+
+_NPROCS = (
+    *_status("nprocs"),
+    gauge("nprocs_usage_count", "Processes.", "nprocs", Column("kstat.nprocs", "usage")),
+    gauge("nprocs_limit_count", "Limit of processes.", "nprocs", Column("kstat.nprocs", "value")),
+)
+
+
 def _tcp(suffix: str, help: str, statistic: str, linux: str | None = None, kind: Kind = Kind.COUNTER) -> Metric:
     columns = (Column("kstat.tcp", statistic), *((Column("advtcp", linux),) if linux else ()))
     return Metric(f"tcp_{suffix}", kind, help, "tcp", (Sample(columns),))
@@ -197,10 +227,10 @@ def _tcp(suffix: str, help: str, statistic: str, linux: str | None = None, kind:
 
 _TCP = (
     *_status("tcp"),
-    _tcp("active_open_count", "Connections opened from here.", "activeOpens", "Tcp:ActiveOpens"),
+    _tcp("active_open_count", "Connections opened actively.", "activeOpens", "Tcp:ActiveOpens"),
     _tcp(
         "current_established_connections_total",
-        "Connections that are open.",
+        "Established connections.",
         "currEstab",
         "Tcp:CurrEstab",
         Kind.GAUGE,
@@ -210,7 +240,7 @@ _TCP = (
     _tcp("half_open_drop_count", "Half-open connections dropped.", "halfOpenDrop"),
     _tcp(
         "listen_drop_Qzero_count",
-        "Connections refused because the queue of half-open ones was full.",
+        "Connections refused because the queue of half-open connections was full.",
         "listenDropQ0",
         "TcpExt:TCPReqQFullDrop",
     ),
@@ -220,9 +250,9 @@ _TCP = (
         "listenDrop",
         "TcpExt:ListenOverflows",
     ),
-    _tcp("passive_open_count", "Connections opened from elsewhere.", "passiveOpens", "Tcp:PassiveOpens"),
+    _tcp("passive_open_count", "Connections accepted.", "passiveOpens", "Tcp:PassiveOpens"),
     _tcp("retransmit_timeout_drop_count", "Connections dropped after too many retransmissions.", "timRetransDrop"),
-    _tcp("retransmitted_segment_count", "Segments sent again.", "retransSegs", "Tcp:RetransSegs"),
+    _tcp("retransmitted_segment_count", "Segments retransmitted.", "retransSegs", "Tcp:RetransSegs"),
 )
 
 
@@ -245,31 +275,42 @@ def _zfs(field: str, help: str, unit: Unit = ONE) -> Metric:
 
 _ZFS = (
     *_status("zfs"),
-    _zfs("available", "space that it may still take, in bytes."),
-    _zfs("compressratio", "compression ratio, descendants and snapshots too.", CENTI),
-    _zfs("logicalreferenced", "data in it before compression, in bytes."),
-    _zfs("logicalused", "space that it would take without compression, in bytes."),
+    _zfs("available", "available space, in bytes."),
+    _zfs("compressratio", "compression ratio with descendants and snapshots.", CENTI),
+    _zfs("logicalreferenced", "uncompressed size of its data, in bytes."),
+    _zfs("logicalused", "space used without compression, in bytes."),
     _zfs("quota", "quota, in bytes; 0 is none."),
     _zfs("recordsize", "record size, in bytes."),
-    _zfs("refcompressratio", "compression ratio of the data in it.", CENTI),
-    _zfs("referenced", "data in it, in bytes."),
-    _zfs("used", "space that it takes, descendants and snapshots too, in bytes."),
-    _zfs("usedbydataset", "space that it takes by itself, in bytes."),
-    _zfs("usedbysnapshots", "space that its snapshots take, in bytes."),
+    _zfs("refcompressratio", "compression ratio of its data.", CENTI),
+    _zfs("referenced", "size of its data, in bytes."),
+    _zfs("used", "space used with descendants and snapshots, in bytes."),
+    _zfs("usedbydataset", "space used by the dataset itself, in bytes."),
+    _zfs("usedbysnapshots", "space used by snapshots, in bytes."),
 )
 
-CONTAINER: tuple[Metric, ...] = (*_ZONE_MISC, *_CPUCAP, *_MEMCAP, *_ZONE_VFS, *_TCP, *_LINK, *_ZFS)
-"""Metrics of a zone, or of a container."""
+CONTAINER: tuple[Metric, ...] = (
+    *_ZONE_MISC,
+    *_CPUCAP,
+    *_MEMCAP,
+    *_ZONE_VFS,
+    *_ZONE_ZFS,
+    *_SWAPRESV,
+    *_NPROCS,
+    *_TCP,
+    *_LINK,
+    *_ZFS,
+)
+"""Metrics of a zone or a container."""
 
 
 def _time_of_day(unit_name: str, unit: Unit) -> Metric:
-    """Of the node, and of containers when they were read."""
+    """Return the metric of the time: of the node its clock, of a container the time when it was last read."""
     samples = (Sample((Column(TIME_TABLE, "now_ns", unit),)), Sample((Column("container", "last_seen", unit),)))
     return Metric("time_of_day", Kind.COUNTER, f"Time of day, in {unit_name} since 1970.", "time", samples)
 
 
 TIME: tuple[Metric, ...] = (*_status("time"), _time_of_day("seconds", SECONDS))
-"""Metrics of a zone and of the node alike."""
+"""Metrics that both zones and the node have."""
 
 
 def _cpu_util(mode: str, help: str, *, linux: bool = True) -> Metric:
@@ -346,6 +387,6 @@ _LEGACY: dict[str, Metric] = {
 
 
 def metrics(*, legacy: bool = False) -> tuple[Metric, ...]:
-    """Every family of the dialect. legacy: with the values and types that cmon-agent gives some of them by mistake."""
+    """Return all families of the dialect. legacy: keep the types and values that cmon-agent exports by mistake."""
     every = (*CONTAINER, *TIME, *NODE)
     return tuple(_LEGACY.get(metric.name, metric) for metric in every) if legacy else every

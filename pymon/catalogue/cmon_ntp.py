@@ -1,4 +1,7 @@
-"""The cmon dialect's metrics of ntpd. Times are divided as cmon-agent divides them, whatever unit ntpq gave them."""
+"""Metrics of ntpd in the cmon dialect.
+
+Times are divided as in cmon-agent, even if the divisor does not fit the unit in which ntpq reports them.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,14 @@ from pymon.catalogue.program_fields import NTP_PEER_TABLE, NTP_SYSPEER_TABLE, NT
 
 BILLIONTHS = Unit(decimals=9, signed=True)
 MSEC = Unit(decimals=12, signed=True)
-"""Billionths of a number that counts as milliseconds."""
+"""The table has billionths of a value that cmon-agent treats as milliseconds."""
 USEC = Unit(decimals=15, signed=True)
-"""Billionths of a number that counts as microseconds."""
+"""The table has billionths of a value that cmon-agent treats as microseconds."""
 NTP_TIME = Unit(multiply=10**9, divide=2**32, decimals=9)
-"""A 64-bit NTP timestamp (RFC 5905 §6): seconds since 1900 and their fraction; to the nanosecond."""
+"""A 64-bit NTP timestamp (RFC 5905 §6): seconds since 1900 with a binary fraction. Converted to nanoseconds."""
 LEGACY_TIME = Unit(decimals=9)
 LEGACY_KIB = Unit(multiply=5**10, decimals=10)
-"""n / 1024."""
+"""KiB as MiB: the value divided by 1024."""
 
 _Row = tuple[str, str, Unit, str]
 
@@ -52,7 +55,7 @@ _COUNTERS: tuple[_Row, ...] = (
     ("sysstats reset", "sysstats_reset_seconds", ONE, "Time since the system statistics were reset."),
     ("uptime", "uptime_seconds", ONE, "Time since ntpd started."),
 )
-"""Field of ntpq, end of the metric's name, unit, help."""
+"""(field of ntpq, suffix of the metric's name, unit, help)."""
 
 _GAUGES: tuple[_Row, ...] = (
     # iostats
@@ -74,12 +77,22 @@ _GAUGES: tuple[_Row, ...] = (
     # monstats
     ("enabled", "mru_monitor_enabled_boolean", ONE, "Whether recent clients are monitored."),
     ("addresses", "mru_monitor_address_count", ONE, "Addresses in the list of recent clients."),
-    ("peak addresses", "mru_monitor_max_address_count", ONE, "Most addresses that it has had."),
-    ("maximum addresses", "mru_monitor_max_address_limit", ONE, "Most addresses that it may have."),
-    ("reclaim above count", "mru_monitor_min_address_limit", ONE, "Addresses that it keeps whatever their age."),
+    (
+        "peak addresses",
+        "mru_monitor_max_address_count",
+        ONE,
+        "Maximum number of addresses in the list of recent clients so far.",
+    ),
+    ("maximum addresses", "mru_monitor_max_address_limit", ONE, "Limit of addresses in the list of recent clients."),
+    (
+        "reclaim above count",
+        "mru_monitor_min_address_limit",
+        ONE,
+        "Number of addresses in the list of recent clients that are kept regardless of their age.",
+    ),
     ("reclaim older than", "mru_monitor_max_age_limit", ONE, "Age in seconds after which addresses may be dropped."),
     ("kilobytes", "mru_monitor_memory_bytes", KIB, "Memory of the list of recent clients."),
-    ("maximum kilobytes", "mru_monitor_max_memory_bytes", KIB, "Most memory that it may take."),
+    ("maximum kilobytes", "mru_monitor_max_memory_bytes", KIB, "Limit of memory of the list of recent clients."),
     # sysinfo
     ("broadcast delay", "broadcast_delay_seconds", USEC, "Default delay of broadcast clients."),
     ("clock jitter", "clock_jitter_ppm", BILLIONTHS, "Jitter of the clock."),
@@ -117,7 +130,7 @@ _SYSPEER_GAUGES: tuple[_Row, ...] = (
     ("ppoll", "ppoll_interval_log2s", SIGNED, "Poll interval of the system peer, binary logarithm of seconds."),
     ("precision", "precision_log2s", SIGNED, "Precision of the system peer, binary logarithm of seconds."),
     ("rec", "rec_seconds", NTP_TIME, "When the system peer was last heard, in seconds since 1900."),
-    ("reftime", "reftime_seconds", NTP_TIME, "When its clock was last set, in seconds since 1900."),
+    ("reftime", "reftime_seconds", NTP_TIME, "When the clock of the system peer was last set, in seconds since 1900."),
     ("rootdelay", "root_delay_seconds", MSEC, "Round trip from the system peer to its reference clock."),
     ("rootdisp", "root_dispersion_seconds", MSEC, "Highest error from the system peer to its reference clock."),
     ("stratum", "stratum_number", ONE, "Stratum of the system peer."),
@@ -188,4 +201,4 @@ LEGACY: dict[str, tuple[Column, str]] = {
     "ntp_syspeer_rec_seconds": (Column(NTP_SYSPEER_TABLE, "rec" + LEGACY_SUFFIX, LEGACY_TIME), _OF_TIME),
     "ntp_syspeer_reftime_seconds": (Column(NTP_SYSPEER_TABLE, "reftime" + LEGACY_SUFFIX, LEGACY_TIME), _OF_TIME),
 }
-"""Where metrics get the values from that cmon-agent gives them by mistake, and what those are."""
+"""Metric name -> (column, help) of the value that cmon-agent exports by mistake."""

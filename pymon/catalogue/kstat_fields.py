@@ -1,7 +1,8 @@
-"""kstats that are read, and the statistics of each, as illumos spells them: the tables of the kstat source.
+"""The kstats and statistics that are read, in the spelling of illumos. They define the tables of the kstat source.
 
-A statistic that a list lacks is not read. One that a kernel lacks is absent, so the lists hold those of every kernel.
-Layouts and places are those of usr/src/uts/common/os (zone.c, cap_util.c), uts/common/sys/kstat.h and arc.c of illumos.
+Only the listed statistics are read. A statistic that a kernel does not have is absent, so the lists contain those of
+all kernels. The layouts are defined in usr/src/uts/common/os (zone.c, cap_util.c), uts/common/sys/kstat.h and arc.c of
+illumos.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 UNLIMITED_64 = 2**64 - 1
-"""UINT64_MAX: how rctls say that there is no limit."""
+"""UINT64_MAX: the value of a resource control (rctl) without a limit."""
 
 UNLIMITED_PAGES = (2**32 - 1) * 4096
-"""UINT32_MAX pages of 4 KiB: how physcap says it."""
+"""UINT32_MAX pages of 4 KiB: the value of physcap without a limit, in bytes."""
+
+UNLIMITED_32 = 2**31 - 1
+"""INT_MAX: how the rctl of processes says it."""
 
 
 class Rows(StrEnum):
-    """What a row of a table stands for.
+    """What a row of a table represents.
 
-    ZONE: a zone; row i of the table is row i of the zones, whose id is the instance of the kstat.
-    OF_ZONE: one kstat of a zone that the statistic `zonename` names; its parent is the row of that zone.
-    NODE: one kstat of the node; no parent.
+    ZONE: a zone. Row i belongs to row i of the table of zones. The instance of the kstat is the zone's id.
+    OF_ZONE: a kstat of the zone that its statistic `zonename` names. The parent is the row of that zone.
+    NODE: a kstat of the node. It has no parent.
     """
 
     ZONE = "zone"
@@ -32,14 +36,14 @@ class Rows(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Kstat:
-    """A family of kstats and the table that they fill.
+    """A set of kstats and the table that they fill.
 
-    collector: that of its metrics. module, kstat_class: as the kernel has them.
-    name: of the kstat: "" is any; `{zone}` the zone's name, cut to 30 characters; `{instance}` the instance.
-    instance: None is any.
-    labels: label to where its value comes from: "instance", "name", "interface" (the name without `z<zone id>_`, and
-    what stands before its first digit as `vnic`) or "stat:<name>".
-    absent: values of a statistic that stand for "there is none".
+    collector: the collector of its metrics. module, kstat_class: of the kstat.
+    name: of the kstat, "" for any; `{zone}` is the zone's name, cut to 30 characters; `{instance}` is the instance.
+    instance: of the kstat, None for any.
+    labels: label -> source of its value: "instance", "name", "stat:<name>" or "interface". The last is the name without
+    `z<zone id>_`, with the part before its first digit replaced by `vnic`.
+    absent: statistic -> values that mean that there is none.
     """
 
     table: str
@@ -94,6 +98,18 @@ KSTATS: tuple[Kstat, ...] = (
         ("nread", "reads", "rtime", "rcnt", "rlentime", "nwritten", "writes", "wtime", "wcnt", "wlentime"),
     ),
     Kstat(
+        "kstat.zone_zfs", "zone_zfs", "zone_zfs", "zone_zfs", "{zone}", Rows.ZONE,
+        ("nread", "reads", "rtime", "rlentime", "nwritten", "writes", "waittime"),
+    ),
+    Kstat(
+        "kstat.swapresv", "swapresv", "zone_caps", "caps", "swapresv_zone_{instance}", Rows.ZONE, ("usage", "value"),
+        absent={"value": (UNLIMITED_64,)},
+    ),
+    Kstat(
+        "kstat.nprocs", "nprocs", "zone_caps", "caps", "nprocs_zone_{instance}", Rows.ZONE, ("usage", "value"),
+        absent={"value": (UNLIMITED_32, UNLIMITED_64)},
+    ),
+    Kstat(
         "kstat.tcp", "tcp", "mib2", "tcp", "tcp", Rows.ZONE,
         ("attemptFails", "retransSegs", "inDupAck", "listenDrop", "listenDropQ0", "halfOpenDrop", "timRetransDrop",
          "activeOpens", "passiveOpens", "currEstab"),
@@ -119,30 +135,31 @@ KSTATS: tuple[Kstat, ...] = (
         ("avenrun_1min", "avenrun_5min", "avenrun_15min", "boot_time", "nproc", "ncpus"), instance=0,
     ),
 )  # fmt: skip
-"""Every kstat that is read: a new statistic is one word here, a new kstat one row."""
+"""All kstats that are read. To add a statistic, add its name here; to add a kstat, add a row."""
 
 NODE_EXPORTER_KSTATS: tuple[Kstat, ...] = tuple(
     replace(item, labels={"cpu": "instance"}) if item.table == "kstat.cpu_sys" else item for item in KSTATS
 )
-"""The same with the labels that node_exporter has, for the dialect that has its names."""
+"""All kstats that are read, with the labels of node_exporter, for the dialect with its names."""
 
 ZONE_COLLECTORS = tuple(dict.fromkeys(item.collector for item in KSTATS if item.rows is not Rows.NODE))
 NODE_COLLECTORS = tuple(dict.fromkeys(item.collector for item in KSTATS if item.rows is Rows.NODE))
 
 STATUS_COLUMNS = ("available", "cached", "timer_ns")
-"""What `kstat.status` (a row for each zone) and `kstat.node_status` (one row) say of each collector, as
-`<collector>:<column>`: whether it had anything (0 or 1), whether that is from an earlier run (0 or 1), and the time it
-took.
+"""Columns about each collector in `kstat.status` (one row for each zone) and `kstat.node_status` (one row).
+
+The keys are `<collector>:<column>`. available: 1 if there were values, else 0. cached: 1 if these are from an earlier
+run, else 0. timer_ns: duration in nanoseconds.
 """
 
 
 def status_columns(collectors: tuple[str, ...]) -> tuple[str, ...]:
-    """Columns of a status table."""
+    """Return the columns of a status table for these collectors."""
     return tuple(f"{collector}:{column}" for collector in collectors for column in STATUS_COLUMNS)
 
 
 ZONE_STATUS = status_columns((*ZONE_COLLECTORS, "zfs", "time"))
-"""Columns of `kstat.status`: those of kstats first, which the kstat source fills, then of a program and the clock."""
+"""Columns of `kstat.status`. Those of kstats, which the kstat source fills, come first."""
 
 NODE_STATUS = status_columns((*NODE_COLLECTORS, "ntp", "time"))
-"""Columns of `kstat.node_status`, likewise."""
+"""Columns of `kstat.node_status`. Those of kstats, which the kstat source fills, come first."""

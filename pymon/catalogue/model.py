@@ -1,31 +1,30 @@
-"""The words of a catalogue: columns of kernel numbers, and the metrics made of them.
+"""The data types of a catalogue: columns of kernel values, and the metrics that are made from them.
 
-A column is one kernel field in the kernel's own unit. A metric names it, gives it a
-type and a help text, and says through the column's unit how to write it in base units.
-Nothing here reads anything.
+A column is one kernel field in the kernel's own unit. A metric gives it a name, a type and a help text. The column's
+unit converts the value to base units. This module does no I/O.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """Type of a metric family, in OpenMetrics' words."""
+    """The type of a metric family, in the terms of OpenMetrics."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
+    HISTOGRAM = "histogram"
     INFO = "info"
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """How a kernel integer becomes a number in base units.
+    """The conversion of a kernel integer to a number in base units.
 
-    ``((value - subtract) * multiply // divide + add) / 10**decimals``; the difference has a floor of 0.
+    ``((value - subtract) * multiply // divide + add) / 10**decimals``. A negative difference counts as 0.
     """
 
     multiply: int = 1
@@ -43,18 +42,17 @@ USEC = Unit(decimals=6)
 NSEC = Unit(decimals=9)
 CENTI = Unit(decimals=2)
 USER_HZ = Unit(decimals=2)
-"""Clock ticks of the kernel's user interface: USER_HZ is 100 on every Linux that runs Python."""
+"""Clock ticks in the kernel's user interface. USER_HZ is 100 on every Linux that runs Python."""
 FSCALE = Unit(multiply=5**8, decimals=8)
-"""256ths, exactly: load averages of illumos."""
+"""1/256, converted exactly. Load averages of illumos have this unit."""
 KIB = Unit(multiply=1024)
 SECTOR = Unit(multiply=512)
-"""Block layer sectors are 512 bytes whatever the device says (block/blk.h)."""
-PAGE = Unit(multiply=os.sysconf("SC_PAGE_SIZE"))
+"""Sectors of the block layer are always 512 bytes, regardless of the device (block/blk.h)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A kernel field: the table that carries it, its key there, and its unit."""
+    """A kernel field: the table that contains it, its key in the table, and its unit."""
 
     table: str
     key: str
@@ -63,13 +61,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One line for each row of a table.
+    """A series for each row of a table.
 
-    columns: alternatives in order; the first whose table the running sources publish is used.
-    labels: constant labels of this line, before those of the row.
-    minus: alternatives of a column (same table as the one used) to subtract; the difference has a floor of 0.
-    plus: alternatives of a column (same table) to add.
-    when: alternatives of a column (same table) that must be present for the line to be written.
+    columns: alternatives in order. The first one whose table the running sources provide is used.
+    labels: constant labels of the series, before those of the row.
+    minus: alternatives of a column to subtract. A negative difference counts as 0.
+    plus: alternatives of a column to add.
+    when: alternatives of a column that must have a value. Otherwise there is no sample.
+    suffix: what follows the name of the family.
+    The columns of minus, plus and when are in the same table as the one that is used.
     """
 
     columns: tuple[Column, ...]
@@ -77,11 +77,15 @@ class Sample:
     minus: tuple[Column, ...] = ()
     plus: tuple[Column, ...] = ()
     when: tuple[Column, ...] = ()
+    suffix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric family and the lines it is made of. `collector` is the name that switches it on and off."""
+    """A metric family and its series. collector: the name of the collector that enables and disables it.
+
+    The samples of a histogram are of one table: the buckets with ascending bounds, then the sum and the count.
+    """
 
     name: str
     kind: Kind
@@ -91,15 +95,15 @@ class Metric:
 
 
 def counter(name: str, help: str, collector: str, *columns: Column) -> Metric:
-    """A counter with one line for each row."""
+    """Return a counter with one series for each row. columns: alternatives, as in `Sample`."""
     return Metric(name, Kind.COUNTER, help, collector, (Sample(columns),))
 
 
 def gauge(name: str, help: str, collector: str, *columns: Column) -> Metric:
-    """A gauge with one line for each row."""
+    """Return a gauge with one series for each row. columns: alternatives, as in `Sample`."""
     return Metric(name, Kind.GAUGE, help, collector, (Sample(columns),))
 
 
 def unknown(name: str, help: str, collector: str, *columns: Column) -> Metric:
-    """A family of type unknown (untyped in the text format) with one line for each row."""
+    """Return a family of type unknown (untyped in the text format) with one series for each row."""
     return Metric(name, Kind.UNKNOWN, help, collector, (Sample(columns),))

@@ -1,6 +1,6 @@
-"""Tables that programs fill: zfs(8), zpool(8), ntpq(8), as those programs spell their fields.
+"""Tables that are filled from the output of zfs(8), zpool(8) and ntpq(8). Fields have the names of these programs.
 
-Cells are integers. A cell whose text does not parse, or is `-`, is absent.
+Cells are integers. If the text of a field is `-` or cannot be parsed, the cell is absent.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 ZFS_TABLE = "zfs"
-"""A row for each zone, row i with parent i: the dataset of the zone's root, from `zfs list -Hp`."""
+"""One row for each zone, row i with parent i: the dataset of the zone's root, from `zfs list -Hp`."""
 
 ZFS_BYTES_FIELDS = (
     "available",
@@ -21,23 +21,23 @@ ZFS_BYTES_FIELDS = (
     "referenced",
     "logicalreferenced",
 )
-"""Bytes. A quota of 0 is what zfs says where there is none, and is kept."""
+"""In bytes. zfs reports a quota of 0 if there is none; the 0 is kept."""
 
 ZFS_RATIO_FIELDS = ("compressratio", "refcompressratio")
-"""Hundredths: `1.53` and `1.53x` are 153."""
+"""In hundredths: `1.53` and `1.53x` become 153."""
 
 ZFS_FIELDS = ZFS_BYTES_FIELDS + ZFS_RATIO_FIELDS
 
 ZPOOL_TABLE = "zpool_list"
-"""A row for each pool {pool}, from `zpool list -Hp`."""
+"""One row for each pool, with the label `pool`, from `zpool list -Hp`."""
 
 ZPOOL_FIELDS = ("allocated", "fragmentation", "health", "size")
-"""Bytes; percent (`12` and `12%` are 12); index in ZPOOL_HEALTH, -1 for another word; bytes."""
+"""allocated, size: bytes. fragmentation: percent (`12` and `12%` become 12). health: index in ZPOOL_HEALTH, or -1."""
 
 ZPOOL_HEALTH = ("ONLINE", "DEGRADED", "FAULTED", "OFFLINE", "REMOVED", "UNAVAIL")
 
 NTP_TABLE = "ntp"
-"""One row: `ntpq -n -c iostats -c kerninfo -c monstats -c sysinfo -c sysstats`."""
+"""One row, from `ntpq -n -c iostats -c kerninfo -c monstats -c sysinfo -c sysstats`."""
 
 NTP_INTEGER_FIELDS = (
     # iostats
@@ -85,7 +85,7 @@ NTP_INTEGER_FIELDS = (
     "KoD responses",
     "processed for time",
 )
-"""As ntpq says it before the colon (`calibration interval` has none); the value itself."""
+"""Fields with integer values. The name is what ntpq prints before the colon (`calibration interval` has no colon)."""
 
 NTP_DECIMAL_FIELDS = (
     "pll offset",
@@ -104,21 +104,23 @@ NTP_DECIMAL_FIELDS = (
     "clock wander",
     "broadcast delay",
 )
-"""Billionths of what ntpq says (`-0.313` is -313000000, `1.6e+07` is 16 * 10**15), in two's complement."""
+"""In billionths (`-0.313` becomes -313000000, `1.6e+07` becomes 16 * 10**15), in two's complement."""
 
 NTP_MODE_FIELD = "system peer mode"
-"""Index in NTP_MODES, -1 for another word."""
+"""The cell is the index in NTP_MODES, -1 for other words."""
 
 NTP_MODES = (
     "bclient", "broadcast", "client", "control", "private", "server", "sym_active", "sym_passive", "unspec",
 )  # fmt: skip
 
 NTP_TIME_FIELD = "reference time"
-"""Time since 1900: seconds << 32 | fraction, the two hexadecimal words of ntpq. `(no time)` is absent."""
+"""Time since 1900: seconds << 32 | binary fraction, from two hexadecimal numbers. `(no time)` is absent."""
 
 LEGACY = ":legacy"
-"""Ends the name of a column with billionths of a second of what cmon-agent makes of such a time: it writes the fraction
-as a decimal integer behind the point, so that `.67c8d279` is `.1741214329`, cut here to nine digits.
+"""Suffix of a column with such a time as cmon-agent converts it, in billionths of a second.
+
+cmon-agent writes the fraction as a decimal integer after the point: `.67c8d279` becomes `.1741214329`. Here it is cut
+to nine digits.
 """
 
 NTP_FIELDS = (
@@ -130,7 +132,7 @@ NTP_FIELDS = (
 )
 
 NTP_SYSPEER_TABLE = "ntp_syspeer"
-"""One row: `ntpq -n -c 'readvar ASSID'` of the peer that apeers marks with `*`. No row where there is none."""
+"""One row, from `ntpq -n -c 'readvar ASSID'` for the peer that apeers marks with `*`. No row without such a peer."""
 
 NTP_SYSPEER_INTEGER_FIELDS = (
     "leap",
@@ -142,13 +144,13 @@ NTP_SYSPEER_INTEGER_FIELDS = (
     "hpoll",
     "ppoll",
 )
-"""The value itself; `leap` is binary, such as 01; `precision` may be negative."""
+"""Fields with integer values. `leap` is binary, such as 01. `precision` may be negative."""
 
 NTP_SYSPEER_DECIMAL_FIELDS = ("rootdelay", "rootdisp", "headway", "offset", "delay", "dispersion", "jitter", "xleave")
-"""Billionths, as NTP_DECIMAL_FIELDS."""
+"""In billionths, as NTP_DECIMAL_FIELDS."""
 
 NTP_SYSPEER_TIME_FIELDS = ("reftime", "rec")
-"""As NTP_TIME_FIELD."""
+"""Times in the format of NTP_TIME_FIELD."""
 
 NTP_SYSPEER_FIELDS = (
     *NTP_SYSPEER_INTEGER_FIELDS,
@@ -158,32 +160,32 @@ NTP_SYSPEER_FIELDS = (
 )
 
 NTP_PEER_TABLE = "ntp_peer"
-"""A row for each line of `ntpq -n -c apeers` {remote}."""
+"""One row for each line of `ntpq -n -c apeers`, with the label `remote`."""
 
 NTP_PEER_FIELDS = ("delay", "offset", "jitter", "poll", "reach", "refid", "t", "st", "state", "when")
-"""delay, offset, jitter: billionths. poll: seconds. reach: how many of the last 8 bits of that octal number are 0.
-refid: index in NTP_REFIDS, 0 for an address in 8 hexadecimal digits, -1 for another word. t: index in NTP_PEER_TYPES
-or -1. st: the number. state: index in NTP_PEER_STATES of the character before the name, or -1. when: seconds (m, h and
-d expanded), -1 for `-`.
+"""delay, offset, jitter: in billionths. poll: seconds. reach: the number of zero bits in the last 8 bits of the octal
+number. refid: index in NTP_REFIDS, 0 for an address in 8 hexadecimal digits, -1 for other words. t: index in
+NTP_PEER_TYPES or -1. st: stratum. state: index in NTP_PEER_STATES of the character before the name, or -1. when:
+seconds, -1 for `-`.
 """
 
 NTP_PEER_TYPES = ("u", "b", "l", "s", "A", "B", "M")
 
 NTP_PEER_STATES = (" ", "x", ".", "-", "+", "#", "*", "o")
-"""invalid, falseticker, overflow, pruned, candidate, backup, syspeer, pps."""
+"""They mean: invalid, falseticker, overflow, pruned, candidate, backup, system peer, pps."""
 
 NTP_REFIDS = (
     ".IPADDR.", ".ACST.", ".ACTS.", ".AUTH.", ".AUTO.", ".BCST.", ".CHU.", ".CRYPT.", ".DCFx.", ".DENY.", ".GAL.",
     ".GOES.", ".GPS.", ".HBG.", ".INIT.", ".IRIG.", ".JJY.", ".LFx.", ".LOCL.", ".LORC.", ".MCST.", ".MSF.", ".NIST.",
     ".PPS.", ".PTB.", ".RATE.", ".STEP.", ".TDF.", ".TIME.", ".USNO.", ".WWV.", ".WWVB.", ".WWVH.",
 )  # fmt: skip
-"""As ntpq writes them, in the order of cmon-agent's numbers."""
+"""In the spelling of ntpq and the order of cmon-agent's numbers."""
 
 TIME_TABLE = "time"
-"""One row: the node's clock."""
+"""One row with the node's clock."""
 
 TIME_FIELDS = ("now_ns",)
 """Nanoseconds since 1970."""
 
 LABELS: Mapping[str, tuple[str, ...]] = {ZPOOL_TABLE: ("pool",), NTP_PEER_TABLE: ("remote",)}
-"""Labels of the rows of tables that have some."""
+"""Table -> names of the labels of its rows. Other tables have none."""

@@ -6,6 +6,7 @@ import getpass
 import sys
 from collections.abc import Sequence
 
+from pymon.cli.next_step import after_account
 from pymon.cli.show import Document, print_list, print_one
 from pymon.cli.verbs import JSON, UUID, Call, Verb, find_account, run_verb
 from pymon.config import BOOL, ConfigError, Option
@@ -14,7 +15,7 @@ from pymon.directory.model import Account, Snapshot
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run a verb."""
+    """Run the verb in `argv`. Return the exit code."""
     return run_verb("account", VERBS, argv)
 
 
@@ -23,7 +24,10 @@ def _create(call: Call) -> int:
         account = directory.create_account(
             call.arguments[0], operator=call.settings["operator"], uuid=call.settings["uuid"]
         )
-    print(account.uuid)
+    print(account.uuid, flush=True)
+    site = call.site()
+    if site is not None and not account.operator:
+        sys.stderr.write(after_account(account.name, call.data_dir, site))
     return 0
 
 
@@ -37,7 +41,7 @@ def _document(account: Account) -> Document:
 
 
 def _counts(snapshot: Snapshot, account: Account) -> Document:
-    """How many credentials are in force, by kind, leaving out the question of time."""
+    """Return the number of credentials of each kind, and the quota. Expired credentials count, revoked ones do not."""
     certificates = [c for c in snapshot.certificates.values() if c.account == account.uuid]
     tokens = [t for t in snapshot.tokens.values() if t.account == account.uuid]
     return {

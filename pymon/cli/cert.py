@@ -1,7 +1,13 @@
-"""``pymon cert``: client certificates of accounts, server certificates of proxies and agents."""
+"""``pymon cert``: client certificates of accounts, server certificates of proxies and agents, client certificates of
+proxies.
+"""
 
 from __future__ import annotations
 
+import os
+import pwd
+import stat
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from pymon.cli.new_files import NewFiles
+from pymon.cli.new_files import NewFiles, put_file
+from pymon.cli.next_step import after_certificate
 from pymon.cli.prometheus import prometheus_yml
 from pymon.cli.show import Document, print_list, print_one
 from pymon.cli.verbs import (
@@ -26,40 +33,79 @@ from pymon.cli.verbs import (
     run_verb,
     state,
 )
-from pymon.config import ADDRESS, INT, PATH, Address, ConfigError, Option, shown
-from pymon.directory.authority import CERTIFICATE_FILE, MAX_DAYS, Authority
+from pymon.config import ADDRESS, INT, PATH, STR, Address, ConfigError, Option, shown
+from pymon.directory.authority import CERTIFICATE_FILE, MAX_DAYS, SERVER_DAYS, Authority
 from pymon.directory.directory import Directory
+from pymon.directory.machines import Machines, machines_trust
 from pymon.directory.model import Certificate, DirectoryError, parse_fingerprint
 from pymon.proxy.certificates import RSA_MIN_BITS, parse_certificate
 from pymon.proxy.options import ZONE
 
 PROXY_PORT = 9163
 _CLIENT_DAYS = 3650
-_SERVER_DAYS = 825
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run a verb."""
+    """Run the verb in `argv`. Return the exit code."""
     return run_verb("cert", VERBS, argv)
 
 
 def _create(call: Call) -> int:
     folder: Path = _out(call)
-    zone: str = call.settings["zone"]
-    proxy: Address = call.settings["proxy"] or Address(f"cmon.{zone}", PROXY_PORT)
+    owner = _user(call.settings["owner"], folder) if call.settings["owner"] else None
+    site = call.site()
+    zone: str = site.zone if site is not None and "zone" not in call.settings.given else call.settings["zone"]
+    known = site.proxy if site is not None and site.zone == zone else Address(f"cmon.{zone}", PROXY_PORT)
+    proxy: Address = call.settings["proxy"] or known
+    made = not folder.exists()
     with call.open() as directory:
         account = find_account(directory.snapshot(), call.arguments[0])
         authority = Authority.load_or_create(call.authority_dir)
+        trust = machines_trust(call.machines_dir, authority)
         directory.set_authority(authority.der)
         days, label = call.settings["days"], call.settings["label"]
-        files = issue_client(directory, authority, account.name, folder, days, label, zone, proxy)
+        files = issue_client(directory, authority, trust, account.name, folder, days, label, zone, proxy)
+    if owner is not None:
+        if made:
+            folder.chmod(0o755)  # regardless of the umask
+        os.chown(folder / f"{account.name}-key.pem", owner.pw_uid, owner.pw_gid, follow_symlinks=False)
     _print(files)
+    sys.stdout.flush()
+    if site is not None:
+        sys.stderr.write(after_certificate(account.name, folder, owner))
     return 0
+
+
+def _user(name: str, folder: Path) -> pwd.struct_passwd:
+    """Return the user who is to own the key in a folder.
+
+    Raises ConfigError if the user does not exist or cannot reach the folder, if this process may not give files away,
+    or if somebody else can change a directory on the way to the folder.
+    """
+    try:
+        user = pwd.getpwnam(name)
+    except (KeyError, ValueError):
+        raise ConfigError(f"--owner: expected a user of this machine, got {shown(name)}") from None
+    here = os.geteuid()
+    if here not in (0, user.pw_uid):
+        raise ConfigError(f"--owner: expected to be run by root, who alone gives files to {name}")
+    groups = os.getgrouplist(name, user.pw_gid)
+    for directory in filter(Path.exists, (folder.absolute(), *folder.absolute().parents)):
+        status = directory.stat()
+        shift = 6 if status.st_uid == user.pw_uid else 3 if status.st_gid in groups else 0
+        if not status.st_mode >> shift & 1 and user.pw_uid != 0:
+            raise ConfigError(f"--out: expected a directory that {name} can reach, which {directory} is not")
+        # Whoever can rename a directory on this path could choose which file is given to the user.
+        others = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
+        if status.st_uid not in (0, here) or others:
+            raise ConfigError(f"--out: expected a directory that only root can change, which {directory} is not")
+    return user
 
 
 def issue_client(
     directory: Directory,
     authority: Authority,
+    trust: bytes,
     account: str,
     folder: Path,
     days: int,
@@ -67,14 +113,21 @@ def issue_client(
     zone: str,
     proxy: Address,
 ) -> list[Path]:
-    """A client certificate of an account, in force, and what goes with it, in new files of a folder."""
+    """Issue a client certificate, and add it to the account in the directory. Return the files that hold it.
+
+    The files are new files in `folder`: the key, the certificate, `trust` and a prometheus.yml.
+    authority: the tenants' authority.
+    trust: the certificates, in PEM, of the authorities that sign the proxy's certificate.
+    days: how long the certificate is valid.
+    Raises DirectoryError if one of the files exists, and OSError.
+    """
     if f"{account}-cert.pem" == CERTIFICATE_FILE:
         raise DirectoryError(f"account {account}: its certificate's file would be the authority's, {CERTIFICATE_FILE}")
     certificate, key = authority.issue_client(account, days)
     files = {
         f"{account}-key.pem": (key, 0o600),
         f"{account}-cert.pem": (certificate, 0o644),
-        CERTIFICATE_FILE: (authority.pem, 0o644),
+        CERTIFICATE_FILE: (trust, 0o644),
         "prometheus.yml": (prometheus_yml(account, zone, proxy).encode(), 0o644),
     }
     with NewFiles(folder, files) as made:
@@ -85,7 +138,7 @@ def issue_client(
 
 def _server(call: Call) -> int:
     folder = _out(call)
-    authority = Authority.load_or_create(call.authority_dir)
+    authority = Machines.load_or_create(call.machines_dir).authority
     certificate, key = authority.issue_server(call.arguments, call.settings["days"])
     files = {
         "server-key.pem": (key, 0o600),
@@ -95,6 +148,34 @@ def _server(call: Call) -> int:
     with NewFiles(folder, files) as made:
         pass
     _print(made)
+    return 0
+
+
+def _proxy(call: Call) -> int:
+    folder = _out(call)
+    machines = Machines.load_or_create(call.machines_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    authority_file, file = folder / CERTIFICATE_FILE, folder / "proxy.pem"
+    # The authority is written first, so that it is there for every reader that sees the new certificate.
+    put_file(authority_file, machines.authority.pem, 0o644)
+    put_file(file, machines.issue_proxy(call.arguments[0]), 0o600)
+    _print([file, authority_file])
+    return 0
+
+
+def _revoke(call: Call) -> int:
+    name = call.arguments[0]
+    if not Machines.load(call.machines_dir).revoke_proxy(name):
+        raise DirectoryError(f"proxy {shown(name)}: no certificate that is in force was issued here for it")
+    return 0
+
+
+def _crl(call: Call) -> int:
+    file: Path | None = call.settings["out"]
+    if file is None:
+        raise ConfigError("expected --out FILE")
+    put_file(file, Machines.load(call.machines_dir).revocation_list(), 0o644)
+    _print([file])
     return 0
 
 
@@ -125,7 +206,7 @@ def _add(call: Call) -> int:
 
 
 def _check_usable(file: str, der: bytes) -> None:
-    """Raise ConfigError for a certificate that no proxy takes, whenever it is shown."""
+    """Raise ConfigError if a proxy would refuse a certificate at any time. file: its name for the message."""
     try:
         certificate = parse_certificate(der)
     except ValueError as error:
@@ -210,13 +291,20 @@ VERBS = (
     Verb("create", "ACCOUNT", "issue a client certificate: key, certificate and prometheus.yml in --out DIR", _create, (
         _OUT, _days(_CLIENT_DAYS), LABEL,
         ZONE,
-        Option("proxy", ADDRESS, None, f"The proxy. Default: cmon.ZONE:{PROXY_PORT}.", check=_named_proxy),
+        Option("proxy", ADDRESS, None, f"The proxy. Default: that of `pymon up` here, else cmon.ZONE:{PROXY_PORT}.",
+               check=_named_proxy),
+        Option("owner", STR, None, "User to give the key to: the one that Prometheus runs as, who has to read it."),
     )),
     Verb("add", "ACCOUNT FILE.pem", "register a client certificate; prints its fingerprint", _add, (LABEL,)),
     Verb("list", "[ACCOUNT]", "list the certificates", _list, (JSON,)),
     Verb("show", "FINGERPRINT", "show a certificate", _show, (JSON,)),
     Verb("delete", "FINGERPRINT", "make a certificate worthless", _delete),
-    Verb("server", "NAME [NAME ...]", "issue a server certificate for DNS names and addresses in --out DIR", _server, (
-        _OUT, _days(_SERVER_DAYS),
+    Verb("server", "NAME [NAME ...]", "issue a proxy's or an agent's server certificate, for DNS names and addresses, "
+         "in --out DIR", _server, (_OUT, _days(SERVER_DAYS))),
+    Verb("proxy", "NAME", "issue the client certificate that a proxy shows to agents, valid for 24 hours, in --out DIR",
+         _proxy, (Option("out", PATH, None, "Directory to write to; its proxy.pem and ca-cert.pem are replaced."),)),
+    Verb("revoke", "PROXY", "revoke every client certificate that a proxy got; crl writes the list", _revoke),
+    Verb("crl", "", "write the list of revoked proxies for agents' client_crl_file to --out FILE", _crl, (
+        Option("out", PATH, None, "File to write; it is replaced."),
     )),
 )  # fmt: skip

@@ -1,6 +1,7 @@
-"""``pymon dns``: the zones as they should be, from the directory and the proxy's copies, and whether servers have them.
+"""``pymon dns``: show the expected DNS zones, and compare them with the answers of DNS servers.
 
-No proxy needs to run. The options are those of ``pymon proxy``, in its file and variables too.
+The expected zones are computed from the directory and from the proxy's copies in the data directory, so the proxy need
+not run. The options are those of ``pymon proxy``; they are read from its configuration file and variables too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import dns.tsig
 
 from pymon._native.responder import Zones
 from pymon.cli.dns_check import AnswerError, differences, excess
-from pymon.cli.names import check_zone, view
 from pymon.cli.verbs import Call, Verb, run_verb
 from pymon.config import INT, STR, ConfigError, Option, shown
 from pymon.directory.data_dir import DIRECTORY_FILE
@@ -28,9 +28,12 @@ from pymon.directory.presence import Addresses, present
 from pymon.dns.options import DnsOptions, Primary, Secondary, dns_options, parse_secondary, typed
 from pymon.dns.records import Records
 from pymon.dns.zone import Zone
-from pymon.proxy.build import DIRECTORY_COPY, INVENTORY_FOLDER
+from pymon.front.names import check_zone, view
+from pymon.proxy.build import DIRECTORY_COPY, HOLDERS_COPY, INVENTORY_FOLDER
+from pymon.proxy.claims import MAX_CONTAINERS
 from pymon.proxy.fleet import Fleet
-from pymon.proxy.inventory import restore
+from pymon.proxy.holders import read_copy
+from pymon.proxy.inventory_copy import restore
 from pymon.proxy.inventory_store import InventoryStore
 from pymon.proxy.options import option_table
 
@@ -39,7 +42,7 @@ _VERBS_OWN = {"data-dir", "directory"}
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run a verb."""
+    """Run the verb in `argv`. Return the exit code."""
     return run_verb("dns", VERBS, argv)
 
 
@@ -90,7 +93,10 @@ def _check(call: Call) -> int:
 
 
 def parse_server(text: str) -> Secondary:
-    """The address of a server, with port 53 where it has none, and a key. ValueError says what was expected."""
+    """Parse the address of a server, with port 53 by default, and the name of a key.
+
+    Raises ValueError, whose message says what was expected.
+    """
     try:
         return parse_secondary(text)
     except ValueError:
@@ -98,7 +104,11 @@ def parse_server(text: str) -> Secondary:
 
 
 def _key(server: Secondary, options: DnsOptions) -> dns.tsig.Key | None:
-    """What transfers from a server are signed with: the key that it is named with, there or in the configuration."""
+    """Return the TSIG key for transfers from a server, or None.
+
+    The key is the one named in `server`, or else the one that the configuration names for this address. Raises
+    ConfigError if the key file does not have it.
+    """
     known: list[Primary | Secondary] = [server, *options.primaries, *options.secondaries]
     name = next((one.key for one in known if one.address == server.address and one.key is not None), None)
     if name is None:
@@ -129,20 +139,27 @@ def _master_file(records: Records, origins: Sequence[str]) -> Iterator[str]:
 
 
 def _sample(records: Records, count: int) -> list[str]:
-    """So many names of all zones, those that are not a container's among them in any case; 0 is all."""
+    """Return `count` names of all zones, chosen at random; all names if `count` is 0.
+
+    The names of the zones and of the proxy are always included.
+    """
     names = [name for origin in records.origins for name in records.content(origin)]
     if not count or len(names) <= count:
         return names
     first = [name for name in (*records.origins, f"cmon.{records.zone}") if records.get(name)]
     rest = sorted(set(names).difference(first))
-    return [*first, *random.sample(rest, max(0, count - len(first)))]  # nothing is guarded by it
+    return [*first, *random.sample(rest, max(0, count - len(first)))]  # not for security
 
 
-# --- what should be there ------------------------------------------------------------------------
+# --- the expected records ------------------------------------------------------------------------
 
 
 class _Known(NamedTuple):
-    """accounts: the directory or its copy. proxies: addresses by name."""
+    """The state that the zones are computed from.
+
+    accounts: snapshot of the directory, or of its copy if the directory is not available.
+    proxies: addresses of the proxies, by name.
+    """
 
     accounts: Snapshot
     proxies: dict[str, Addresses]
@@ -153,14 +170,18 @@ def _records(call: Call) -> Records:
     options = typed(call.settings)
     check_zone(options, call.settings["zone"])
     known = _known(call, options)
-    fleet = _fleet(known.accounts, call.data_dir)
+    fleet = _fleet(known.accounts, call.data_dir, _url(call))
     places = [place for uuid in fleet.follow() if (place := fleet.last(uuid)) is not None]
     nodes = [node.uuid for node in fleet.nodes()]
     return Records(view(places, nodes, known.accounts, known.proxies, call.settings["zone"], options))
 
 
+def _url(call: Call) -> str:
+    return call.settings["directory"] or str(call.data_dir / DIRECTORY_FILE)
+
+
 def _known(call: Call, options: DnsOptions) -> _Known:
-    url: str = call.settings["directory"] or str(call.data_dir / DIRECTORY_FILE)
+    url = _url(call)
     live = LiveDirectory(url, call.data_dir / DIRECTORY_COPY, lambda _: None)
     accounts = live.peek()
     proxies: dict[str, Addresses] = {}
@@ -175,15 +196,16 @@ def _known(call: Call, options: DnsOptions) -> _Known:
     return _Known(accounts, proxies or ({"": options.proxy_addresses} if options.proxy_addresses else {}))
 
 
-def _fleet(accounts: Snapshot, data_dir: Path) -> Fleet:
-    """What a proxy would know that begins now and hears of no node."""
+def _fleet(accounts: Snapshot, data_dir: Path, url: str) -> Fleet:
+    """Return the fleet that a proxy would know if it started now and no node answered."""
     fleet, now = Fleet(), time.time()
     fleet.resolve_owners(accounts)
+    fleet.learn(read_copy(data_dir / HOLDERS_COPY, url)[0], (), now)
     store = InventoryStore(data_dir / INVENTORY_FOLDER)
     for name, node in accounts.nodes.items():
-        copy = store.load(name)
+        copy = store.load(name, MAX_CONTAINERS)
         if copy is not None:
-            restore(fleet, name, copy, accounts.nodes, accounts, now)
+            restore(fleet, name, copy, accounts, now)
         if node.uuid is not None:
             fleet.expect(name, node.uuid)
     return fleet

@@ -1,4 +1,4 @@
-"""What a DNS server answers, against what it should."""
+"""Comparison of a DNS server's answers with the expected records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import dns.tsig
 import dns.xfr
 
 from pymon.config import Address
-from pymon.dns import inbound, registration
+from pymon.dns import inbound, update_plan
 from pymon.dns.records import Record, Records
 
 BATCH = 64
@@ -33,11 +33,11 @@ ANSWER_SECONDS = 5.0
 _ATTEMPTS = 3
 
 _OF_SIGNING = frozenset(("RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "DNSKEY", "CDS", "CDNSKEY", "ZONEMD"))
-"""What a server that signs a zone adds to it."""
+"""Record types that a server adds when it signs a zone (DNSSEC)."""
 
 
 class AnswerError(Exception):
-    """A server does not say what it was asked; why, in one line."""
+    """A server gives no usable answer. The message is one line with the reason."""
 
 
 class _Question(NamedTuple):
@@ -47,11 +47,13 @@ class _Question(NamedTuple):
 
 
 def differences(server: Address, records: Records, names: Sequence[str], *, registered: bool = False) -> Iterator[str]:
-    """One line for each answer of a server that is another than it should be, the SOA's serial aside; one in all for a
-    zone that it does not have.
+    """Yield a line for each answer of a server that differs from the expected records.
 
-    The zones' SOA records are asked for over UDP, all else over TCP. registered: the records are registered there, and
-    SOA and NS are of whoever runs it. Raises AnswerError.
+    A zone that the server does not have gives a single line. The serial of the SOA is not compared. The zones' SOA
+    records are queried over UDP, all other records over TCP.
+    registered: the records are registered at the server by dynamic updates. The records at the zones' own names, such
+        as SOA and NS, then belong to the server's operator and are not compared.
+    Raises AnswerError.
     """
     absent = set()
     try:
@@ -77,9 +79,10 @@ def differences(server: Address, records: Records, names: Sequence[str], *, regi
 
 
 def excess(server: Address, key: dns.tsig.Key | None, origin: str, records: Records, owner: str) -> Iterator[str]:
-    """One line for each name that a server has in a zone and should not. Raises AnswerError when it gives no transfer.
+    """Yield a line for each name that a server has in a zone and should not have.
 
-    Where names are marked as registered those count that are ours: others may have names beside them.
+    If the zone marks registered names, only the names registered by `owner` count, because others may have names in
+    the same zone. key: signs the zone transfer, None for an unsigned one. Raises AnswerError if the transfer fails.
     """
     try:
         with closing(inbound.transfer((server.host, server.port), origin, key)) as transfer:
@@ -88,7 +91,7 @@ def excess(server: Address, key: dns.tsig.Key | None, origin: str, records: Reco
         raise AnswerError(dns.rcode.to_text(error.rcode)) from None
     except (OSError, EOFError, dns.exception.DNSException) as error:
         raise _failure(error) from None
-    found = registration.sort_out(origin, owner, there)
+    found = update_plan.sort_out(origin, owner, there)
     if not found.ours and not found.term:
         found.ours.clear()
         for name, record in there:
@@ -104,7 +107,7 @@ def _failure(error: Exception) -> AnswerError:
 
 
 def _questions(name: str, records: Sequence[Record]) -> list[_Question]:
-    """What to ask about a name: the types that it has, and those of addresses where it may have them."""
+    """Return the queries for a name: the types of its records, and also A and AAAA if the name may have addresses."""
     data: dict[str, list[Record]] = {}
     for record in records:
         data.setdefault(record.type, []).append(record)
@@ -121,7 +124,11 @@ def _rdataset(kind: str, records: Sequence[Record]) -> dns.rdataset.Rdataset | N
 
 
 def _ask(server: Address, questions: Sequence[_Question]) -> list[dns.message.Message]:
-    """The answers, over TCP. A connection that the server ends is made anew, as it may do that whenever it likes."""
+    """Query a server over TCP. Return an answer for each question, in the same order.
+
+    A server may close the connection at any time. The remaining questions are then sent over a new connection. Raises
+    EOFError or ConnectionError after three connections in a row without an answer.
+    """
     answers: list[dns.message.Message] = []
     failures = 0
     while len(answers) < len(questions):
@@ -138,7 +145,7 @@ def _ask(server: Address, questions: Sequence[_Question]) -> list[dns.message.Me
 
 
 def _batch(connection: socket.socket, questions: Sequence[_Question]) -> list[dns.message.Message]:
-    """Answers to a few questions, which may come in any order."""
+    """Send a batch of questions. Return the answers in the order of the questions; the server may use another order."""
     queries = [dns.message.make_query(one.name, one.type, id=number, flags=0) for number, one in enumerate(questions)]
     connection.settimeout(ANSWER_SECONDS)
     connection.sendall(b"".join(query.to_wire(prepend_length=True) for query in queries))
@@ -162,11 +169,11 @@ def _read(connection: socket.socket, size: int) -> bytes:
 
 
 def _compared(server: Address, question: _Question, answer: dns.message.Message) -> Iterator[str]:
-    """The line about an answer, if there is one."""
+    """Yield a line if an answer differs from the expected records."""
     name, kind, expected = question
     found = _found(question, answer)
     if answer.rcode() == dns.rcode.NOERROR and _plain(found) == _plain(expected):
-        # An answer of who is no authority has a TTL that runs down.
+        # The TTL is only compared in authoritative answers; a cache counts it down.
         same = found is None or expected is None or found.ttl == expected.ttl
         if not same and answer.flags & dns.flags.AA:
             yield f"{server}: {name} {kind}: expected TTL {expected and expected.ttl}, got {found and found.ttl}"
@@ -175,19 +182,19 @@ def _compared(server: Address, question: _Question, answer: dns.message.Message)
 
 
 def _found(question: _Question, answer: dns.message.Message) -> dns.rrset.RRset | None:
-    """The records that an answer has of what was asked for."""
+    """Return the records in an answer that match the question, or None."""
     name, kind = dns.name.from_text(question.name), dns.rdatatype.from_text(question.type)
     return answer.get_rrset(dns.message.ANSWER, name, dns.rdataclass.IN, kind)
 
 
 def _got(question: _Question, answer: dns.message.Message) -> str:
-    """What an answer says, in words."""
+    """Return the content of an answer as text: its records, or its error code."""
     code = answer.rcode()
     return _shown(_found(question, answer)) if code == dns.rcode.NOERROR else dns.rcode.to_text(code)
 
 
 def _plain(found: dns.rdataset.Rdataset | None) -> frozenset[object]:
-    """The data of records, with the serial of a SOA left out."""
+    """Return the data of records for comparison, with the serial of a SOA set to 0."""
     return frozenset(
         data.replace(serial=0) if isinstance(data, dns.rdtypes.ANY.SOA.SOA) else data for data in found or ()
     )

@@ -1,163 +1,108 @@
-"""``pymon doctor``: what this machine offers, and where each container metric comes from and why."""
+"""``pymon doctor``: report what pymon can measure on this machine, and where each container metric comes from."""
 
 from __future__ import annotations
 
 import os
 import platform
-import resource
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pymon
-from pymon.agent.build import source_of
+from pymon.agent.accelerators import missing_accelerators
 from pymon.agent.collectors import COLLECTORS
-from pymon.agent.options import AgentOptions, load_agent_options
-from pymon.agent.parts import enabled_metrics
-from pymon.cli import doctor_zones
-from pymon.config import ConfigError
-from pymon.sources.cgroup import NUMBERED, TABLES, Hierarchies, find_hierarchies, published
-from pymon.sources.errors import SourceError
-from pymon.sources.node import CMON_COLLECTORS, NODE_COLLECTORS
+from pymon.agent.options import load_with_agent_options
+from pymon.agent.options import option_table as agent_table
+from pymon.agent.source import source_of
+from pymon.config import ConfigError, Settings
+from pymon.data_dir import default_data_dir
+from pymon.directory.data_dir import AUTHORITY_FOLDER, DIRECTORY_FILE, MACHINES_FOLDER
+from pymon.proxy.options import option_table as proxy_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from pymon.catalogue.model import Metric, Sample
+    from pymon.config import Option
 
-_RUNTIMES = (
-    ("docker", "var/lib/docker/containers"),
-    ("podman", "var/lib/containers/storage"),
-    ("containerd", "run/containerd/io.containerd.runtime.v2.task"),
-    ("cri-o", "var/run/crio"),
-    ("lxc", "var/lib/lxc"),
-    ("systemd-nspawn", "run/systemd/machines"),
-    ("systemd", "run/systemd/system"),
-)
-_NUMBERED_OF = {numbered: table for table, numbered in NUMBERED.items()}
-_CAPABILITIES = (("CAP_DAC_READ_SEARCH", 2), ("CAP_SYS_PTRACE", 19), ("CAP_SYS_RESOURCE", 24), ("CAP_BPF", 39))
+_CERTIFICATE_FILES = ("tls.cert-file", "upstream.tls-ca-file", "upstream.tls-cert-file")
+_PROXY_OPTIONS = tuple(option for option in proxy_table() if option.name in (*_CERTIFICATE_FILES, "directory"))
+"""Options of the proxy that name the directory and certificates.
+
+They may be outside the data directory and the agent's web configuration file.
+"""
+
+
+def option_table() -> tuple[Option, ...]:
+    """Return the options of the command."""
+    return *_PROXY_OPTIONS, *agent_table(COLLECTORS)
 
 
 def run(argv: Sequence[str]) -> int:
-    """Print the report; 1 when this machine cannot be measured."""
-    options = load_agent_options(
+    """Print the report. Return 0. Raises ConfigError if this machine cannot be measured."""
+    settings, options = load_with_agent_options(
+        _PROXY_OPTIONS,
         argv,
         os.environ,
         COLLECTORS,
         program="pymon doctor",
-        description="Show what this machine offers, and where each metric comes from.",
+        description="Show what this machine offers, where each metric comes from, what is amiss in the directory, and "
+        "which certificates to replace.",
         version=f"pymon {pymon.__version__}",
     )
+    proxy = list(_proxy(settings))
+    # Each of these modules imports what only its own platform has.
     if source_of(options) == "kstat":
-        _write(doctor_zones.machine(options), doctor_zones.metrics(options))
-        return 0
-    try:
-        hierarchies = find_hierarchies(options.cgroupfs)
-    except SourceError as error:
-        raise ConfigError(f"path.cgroupfs: {error}") from error
-    _write(_machine(options, hierarchies), _metrics(options, hierarchies))
+        from pymon.cli import doctor_zones as doctor  # noqa: PLC0415
+    else:
+        from pymon.cli import doctor_cgroups as doctor  # type: ignore[no-redef]  # noqa: PLC0415
+    # Collect all lines before printing one, so that an error is printed without a partial report.
+    machine = [*_program(), *doctor.machine(options), *proxy]
+    _write(machine, doctor.metrics(options))
     return 0
 
 
-def _write(machine: Iterator[tuple[str, str]], metrics: Iterator[str]) -> None:
+def _program() -> Iterator[tuple[str, str]]:
+    yield "pymon", pymon.__version__
+    yield "kernel", f"{platform.system()} {platform.release()} {platform.machine()}"
+    for text in missing_accelerators():
+        yield "accelerators", text
+
+
+def _proxy(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the lines about the directory and certificates.
+
+    The modules that check them are slow to import, and are only imported if there is something to check.
+    """
+    try:
+        data_dir: Path = settings["data-dir"] or default_data_dir(os.environ, os.geteuid())
+    except ConfigError as error:
+        yield "data directory", f"none ({error})"
+        return
+    url = settings["directory"]
+    if url is None and not _is_there(data_dir / DIRECTORY_FILE):
+        yield "directory", f"none in {data_dir}"
+    else:
+        from pymon.cli import doctor_directory  # noqa: PLC0415
+
+        yield from doctor_directory.report(url or str(data_dir / DIRECTORY_FILE))
+    files = (*_CERTIFICATE_FILES, "web.config.file")
+    folders = (AUTHORITY_FOLDER, MACHINES_FOLDER)
+    if any(settings[name] for name in files) or any(_is_there(data_dir / folder) for folder in folders):
+        from pymon.cli import doctor_certificates  # noqa: PLC0415
+
+        yield from doctor_certificates.report(settings, data_dir)
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether a file exists and this user can see it."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _write(machine: Iterable[tuple[str, str]], metrics: Iterator[str]) -> None:
     for name, text in machine:
         sys.stdout.write(f"{name:<22}{text}\n")
     sys.stdout.write("\n")
     sys.stdout.writelines(metrics)
-
-
-def _machine(options: AgentOptions, hierarchies: Hierarchies) -> Iterator[tuple[str, str]]:
-    yield "pymon", pymon.__version__
-    yield "kernel", f"{platform.system()} {platform.release()} {platform.machine()}"
-    yield "cgroup version 1", ", ".join(sorted(hierarchies.v1)) or "not mounted"
-    controllers = ", ".join(sorted(hierarchies.v2_controllers)) or "no controllers"
-    yield "cgroup version 2", f"{hierarchies.v2}: {controllers}" if hierarchies.v2 else "not mounted"
-    yield "pressure (PSI)", _readable(options.procfs / "pressure/cpu", "on", "off, or kernel older than 4.20")
-    yield "BTF", _readable(options.sysfs / "kernel/btf/vmlinux", "there", "not there")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    yield "descriptors", f"soft limit {soft}, hard limit {hard}; each reader may keep nearly as many open"
-    yield "inotify watches", _text(options.procfs / "sys/fs/inotify/max_user_watches")
-    yield "capabilities", _capabilities(options.procfs)
-    found = [name for name, path in _RUNTIMES if (options.rootfs / path).exists()]
-    yield "runtimes", ", ".join(found) or "none found; --container.pattern or --container.all says what to measure"
-    yield "kstat", doctor_zones.library_found(options.kstat_library)
-    yield "OpenZFS", _readable(options.procfs / "spl/kstat/zfs/arcstats", "there", "not there")
-    yield "source", "cgroupfs: descriptors kept open, one thread for each group of files"
-
-
-def _metrics(options: AgentOptions, hierarchies: Hierarchies) -> Iterator[str]:
-    node = {item.name for item in (*NODE_COLLECTORS, *CMON_COLLECTORS)}
-    metrics = [metric for metric in enabled_metrics(options) if metric.collector not in node]
-    tables = published(hierarchies, metrics)
-    width = max((len(metric.name) for metric in metrics), default=0) + 2
-    for metric in metrics:
-        yield f"{metric.name:<{width}}{_source(metric, tables, hierarchies)}\n"
-
-
-def _source(metric: Metric, tables: frozenset[str], hierarchies: Hierarchies) -> str:
-    sample: Sample = metric.samples[0] if len(metric.samples) == 1 else _first(metric, tables)
-    for column in sample.columns:
-        if column.table in tables:
-            return f"{_where(column.table)} {column.key}"
-    programs = [column for column in sample.columns if column.table in doctor_zones.PROGRAMS]
-    if programs:
-        return f"{doctor_zones.program(doctor_zones.PROGRAMS[programs[0].table])}: {programs[0].key}"
-    wanted = sorted({column.table for column in sample.columns if not column.table.startswith("kstat.")})
-    if not wanted:
-        return "absent: only zones have it"
-    return "absent: " + "; ".join(_why_not(table, hierarchies) for table in wanted)
-
-
-def _first(metric: Metric, tables: frozenset[str]) -> Sample:
-    for sample in metric.samples:
-        if any(column.table in tables for column in sample.columns):
-            return sample
-    return metric.samples[0]
-
-
-def _where(table: str) -> str:
-    if table == "container":
-        return "pymon"
-    files = TABLES.get(_NUMBERED_OF.get(table, table))
-    if files is None:
-        return "cgroup.procs" if table == "process" else "/proc/PID/net"
-    return f"cgroup v{files.version}"
-
-
-def _why_not(table: str, hierarchies: Hierarchies) -> str:
-    files = TABLES.get(_NUMBERED_OF.get(table, table))
-    if files is None:
-        return f"{table}: no cgroup tree has processes"
-    if files.version == 1:
-        return f"no version 1 hierarchy of controller {files.controller}"
-    if hierarchies.v2 is None:
-        return "no version 2 tree"
-    if files.controller and files.controller not in hierarchies.v2_controllers:
-        return f"the version 2 tree has no controller {files.controller}"
-    return "read from version 1"
-
-
-def _readable(path: Path, yes: str, no: str) -> str:
-    try:
-        with path.open("rb") as file:
-            file.read(1)
-    except OSError as error:
-        return f"{no} ({path}: {error.strerror})"
-    return yes
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError as error:
-        return f"unknown ({path}: {error.strerror})"
-
-
-def _capabilities(procfs: Path) -> str:
-    try:
-        lines = (procfs / "self/status").read_text().splitlines()
-        mask = int(next(line for line in lines if line.startswith("CapEff:")).split()[1], 16)
-    except (OSError, StopIteration, ValueError, IndexError):
-        return "unknown"
-    return ", ".join(f"{name} {'yes' if mask >> bit & 1 else 'no'}" for name, bit in _CAPABILITIES)

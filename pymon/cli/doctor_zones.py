@@ -1,15 +1,14 @@
-"""The part of ``pymon doctor`` for zones: the library, the chain, and where each metric comes from."""
+"""The lines of ``pymon doctor`` about illumos zones: libkstat, the kstat chain, and where each metric comes from."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import pymon
-from pymon.agent.parts import enabled_metrics
+from pymon.agent.platform_parts import enabled_metrics
 from pymon.catalogue.kstat_fields import KSTATS
 from pymon.catalogue.program_fields import NTP_PEER_TABLE, NTP_SYSPEER_TABLE, NTP_TABLE, ZFS_TABLE, ZPOOL_TABLE
+from pymon.cli import doctor_access
 from pymon.config import ConfigError
 from pymon.sources.errors import SourceError
 from pymon.sources.kstat import LIBRARY, NODE_STATUS_TABLE, STATUS_TABLE, KstatReader, ZoneAppeared
@@ -28,13 +27,13 @@ PROGRAMS = {
     NTP_SYSPEER_TABLE: "ntpq",
     NTP_PEER_TABLE: "ntpq",
 }
-"""Which program fills a table."""
+"""The program that fills each table."""
 
 _KSTATS = {item.table: item for item in KSTATS}
 
 
 def library_found(library: Path | None) -> str:
-    """Whether there is a libkstat, in words that name the one that was looked for."""
+    """Return text that says whether libkstat can be used, with its name. library: its path, None for the default."""
     try:
         KstatReader(library).close()
     except SourceError as error:
@@ -43,7 +42,7 @@ def library_found(library: Path | None) -> str:
 
 
 def machine(options: AgentOptions) -> Iterator[tuple[str, str]]:
-    """Lines about the machine. ConfigError when it cannot be measured."""
+    """Yield pairs of a heading and a line about the machine. Raises ConfigError if its kstats cannot be read."""
     try:
         reader = KstatReader(options.kstat_library)
         zones = [change for change in reader.collect(frozenset()) if isinstance(change, ZoneAppeared)]
@@ -51,19 +50,26 @@ def machine(options: AgentOptions) -> Iterator[tuple[str, str]]:
         reader.close()
     except SourceError as error:
         raise ConfigError(f"source kstat: {error}") from error
-    yield "pymon", pymon.__version__
-    yield "kernel", f"{platform.system()} {platform.release()} {platform.machine()}"
     yield "libkstat", library
     yield "zones", str(len(zones))
     index = options.rootfs / "etc/zones/index"
-    yield "configuration", str(index) if index.exists() else f"{index}: not there; zones have their names only"
+    yield "configuration", str(index) if _can_be_read(index) else f"{index}: not read; zones have their names only"
+    yield from doctor_access.owners(options)
     for name in dict.fromkeys(PROGRAMS.values()):
         yield name, program(name)
     yield "source", "kstat: the chain is indexed once, one thread reads it"
 
 
+def _can_be_read(path: Path) -> bool:
+    try:
+        with path.open("rb"):
+            return True
+    except OSError:
+        return False
+
+
 def metrics(options: AgentOptions) -> Iterator[str]:
-    """A line for each metric: its kstat or program."""
+    """Yield a line for each metric: the kstat or program that it comes from."""
     every = enabled_metrics(options)
     width = max((len(metric.name) for metric in every), default=0) + 2
     for metric in every:
@@ -88,7 +94,7 @@ def _instance(instance: int | None) -> str:
 
 
 def program(name: str) -> str:
-    """Where a program is, or that it is not."""
+    """Return the path of a program, or text that says where it was searched for."""
     try:
         return find_program(name)
     except SourceError:

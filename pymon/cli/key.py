@@ -1,4 +1,4 @@
-"""``pymon key``: SSH public keys, which sign client certificates."""
+"""``pymon key``: SSH public keys of accounts. A client certificate signed with such a key is accepted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pymon.directory.sshkey import parse_public_key
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run a verb."""
+    """Run the verb in `argv`. Return the exit code."""
     return run_verb("key", VERBS, argv)
 
 
@@ -52,7 +52,11 @@ def _keys(snapshot: Snapshot) -> list[SSHKey]:
 
 
 def _find(snapshot: Snapshot, text: str) -> list[SSHKey]:
-    """The keys of a fingerprint, SHA-256 or MD5 as ssh-keygen shows them: one for each account that has it."""
+    """Return the keys with a fingerprint, one for each account that has the key.
+
+    text: SHA-256 or MD5, as ssh-keygen prints it.
+    Raises DirectoryError if there is no such key.
+    """
     md5 = text.removeprefix("MD5:").replace(":", "").lower()
     found = [key for key in _keys(snapshot) if text.rstrip("=") == key.fingerprint or md5 == key.md5]
     if not found:

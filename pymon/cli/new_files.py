@@ -1,8 +1,9 @@
-"""Files that a command makes, and never writes over."""
+"""Atomic creation of the files that a command writes."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,10 +12,31 @@ from pymon.directory.authority import CERTIFICATE_FILE
 from pymon.directory.model import DirectoryError
 
 
-class NewFiles:
-    """New files in a directory: all of them, which stay when the block ends well, or none. One that exists is an error.
+def put_file(file: Path, data: bytes, mode: int) -> None:
+    """Write a file with this content and mode, and atomically replace an existing one. Raises OSError."""
+    try:
+        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from None
+    try:
+        with open(descriptor, "wb") as stream:  # noqa: PTH123  # takes a descriptor
+            os.fchmod(stream.fileno(), mode)
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
-    The authority's certificate may be there already, when it is the same.
+
+class NewFiles:
+    """A context manager that creates all of some files in a directory, or none.
+
+    Entering creates the directory and the files, and returns their paths. It raises DirectoryError if a file exists
+    already; only the authority's certificate may exist, with the same content. If the block raises, the new files are
+    removed.
+    files: content and mode of each file, by name.
     """
 
     def __init__(self, folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
@@ -50,7 +72,7 @@ class NewFiles:
         except FileExistsError:
             raise DirectoryError(f"{file}: is there already; nothing was written") from None
         self._made.append(file)
-        with open(descriptor, "wb") as stream:  # noqa: PTH123  # a descriptor
+        with open(descriptor, "wb") as stream:  # noqa: PTH123  # takes a descriptor
             os.fchmod(stream.fileno(), mode)
             stream.write(data)
             stream.flush()

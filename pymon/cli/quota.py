@@ -1,4 +1,4 @@
-"""``pymon quota``: what an account may ask of each proxy."""
+"""``pymon quota``: what an account may ask of all proxies together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLUMNS = ("account", "requests_per_second", "burst", "concurrency")
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run a verb."""
+    """Run the verb in `argv`. Return the exit code."""
     return run_verb("quota", VERBS, argv)
 
 

@@ -1,4 +1,4 @@
-"""What list and show print: a table, the fields of one thing, or JSON."""
+"""Output of the verbs `list` and `show`: a table, the fields of one document, or JSON."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import Any
 from pymon.cli.table import fields, table
 
 Document = Mapping[str, Any]
-"""One thing by the names of its fields; times end in ``_at``, ``not_before`` or ``not_after``, epoch seconds."""
+"""A record to print: values by field name.
+
+Fields named ``*_at``, ``not_before`` and ``not_after`` are times in seconds since the epoch.
+"""
 
 
 def print_list(documents: Sequence[Document], columns: Sequence[str], *, as_json: bool) -> int:
-    """Print things as a table of some fields, or all as a JSON list; the exit code."""
+    """Print documents as a table of `columns`, or whole as a JSON list. Return the exit code."""
     if as_json:
         _print_json(documents)
     else:
@@ -25,7 +28,7 @@ def print_list(documents: Sequence[Document], columns: Sequence[str], *, as_json
 
 
 def print_one(document: Document, *, as_json: bool) -> int:
-    """Print one thing; the exit code."""
+    """Print one document, a line for each field, or as JSON. Return the exit code."""
     if as_json:
         _print_json(document)
     else:

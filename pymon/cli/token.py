@@ -1,4 +1,4 @@
-"""``pymon token``: bearer tokens."""
+"""``pymon token``: bearer tokens of accounts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_SECONDS = 100 * 31536000.0
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run a verb."""
+    """Run the verb in `argv`. Return the exit code."""
     return run_verb("token", VERBS, argv)
 
 

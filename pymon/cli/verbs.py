@@ -1,4 +1,4 @@
-"""Commands that administer the directory: a verb, its arguments, its flags."""
+"""Framework of the commands that administer the directory: each has verbs, with arguments and flags."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import pymon
+from pymon.cli.site import Site, read_site
 from pymon.config import BOOL, PATH, STR, ConfigError, Kind, Option, Settings, load, nearest, shown
+from pymon.data_dir import default_data_dir
 from pymon.directory import model
-from pymon.directory.data_dir import AUTHORITY_FOLDER, DIRECTORY_FILE, default_data_dir
+from pymon.directory.data_dir import AUTHORITY_FOLDER, DIRECTORY_FILE, MACHINES_FOLDER
 from pymon.directory.directory import Directory, open_directory
 from pymon.directory.model import Account, DirectoryError, Snapshot
 
 MAX_FILE_BYTES = 1 << 16
-"""What a key's or a certificate's file may hold."""
+"""The most bytes in the file of a key or certificate."""
 
 JSON = Option("json", BOOL, False, "Print JSON instead of a table.")
-_DATA_DIR = Option(
+DATA_DIR = Option(
     "data-dir",
     PATH,
     None,
     "Directory of the files. Default: /var/lib/pymon as root, pymon in $XDG_DATA_HOME or ~/.local/share else.",
 )
-_DIRECTORY = Option(
+DIRECTORY = Option(
     "directory",
     STR,
     None,
@@ -36,7 +38,7 @@ _DIRECTORY = Option(
 
 
 def text_kind(metavar: str, parse: Callable[[str], Any]) -> Kind:
-    """A kind that only flags and variables have."""
+    """Return an option kind that is parsed from text. It is for flags and variables, not for configuration files."""
     return Kind(metavar, parse, parse)
 
 
@@ -46,53 +48,73 @@ UUID = text_kind("UUID", model.parse_uuid)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One run of a verb: its arguments and options."""
+    """The arguments and settings with which a verb is called."""
 
     arguments: tuple[str, ...]
     settings: Settings
 
     @property
     def data_dir(self) -> Path:
-        """Where the files are."""
+        """The data directory, given or default. Raises ConfigError if there is no default."""
         given: Path | None = self.settings["data-dir"]
         return given or default_data_dir(os.environ, os.geteuid())
 
     @property
     def authority_dir(self) -> Path:
-        """Where the authority's files are."""
+        """The directory with the files of the tenants' authority."""
         return self.data_dir / AUTHORITY_FOLDER
 
+    @property
+    def machines_dir(self) -> Path:
+        """The directory with the files of the machines' authority."""
+        return self.data_dir / MACHINES_FOLDER
+
+    def site(self) -> Site | None:
+        """Return what `pymon up` has written about this data directory; None without it, or if --directory is given."""
+        return read_site(self.data_dir) if self.settings["directory"] is None else None
+
+    @property
+    def directory_url(self) -> str:
+        """The path or URL of the directory, given or default. Raises ConfigError if there is no default."""
+        given: str | None = self.settings["directory"]
+        return given or str(self.data_dir / DIRECTORY_FILE)
+
     def open(self, *, create: bool = False) -> Directory:
-        """The directory. With `create` it is made where there is none, and so is the data directory."""
-        url: str | None = self.settings["directory"]
-        if url is None:
-            if create:
-                self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            url = str(self.data_dir / DIRECTORY_FILE)
-        return open_directory(url, create=create)
+        """Open the directory. With `create`, make it and the data directory if they do not exist.
+
+        Raises DirectoryError, ConfigError or OSError.
+        """
+        if create and self.settings["directory"] is None:
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return open_directory(self.directory_url, create=create)
 
     def snapshot(self) -> Snapshot:
-        """What is in the directory now."""
+        """Return the present content of the directory. Raises as `open` does."""
         with self.open() as directory:
             return directory.snapshot()
 
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A verb of a command. arguments: as the usage shows them, ``[X]`` may be left out, ``[X ...]`` is any number."""
+    """A verb of a command.
+
+    arguments: as in the usage line. ``[X]`` is optional, ``[X ...]`` may be repeated.
+    run: carries out the verb, and returns the exit code. verbs: without `run`, the verbs that follow this one.
+    """
 
     name: str
     arguments: str
     help: str
-    run: Callable[[Call], int]
+    run: Callable[[Call], int] | None = None
     options: tuple[Option, ...] = ()
+    verbs: tuple[Verb, ...] = ()
 
     def usage(self, command: str) -> str:
-        """How it is called, without its flags."""
+        """Return the usage line, without flags."""
         return " ".join(filter(None, ["pymon", command, self.name, self.arguments]))
 
     def check(self, command: str, arguments: Sequence[str]) -> None:
-        """Raise ConfigError when there are too few or too many."""
+        """Raise ConfigError if there are too few or too many arguments."""
         needed, _, optional = self.arguments.partition("[")
         least = len(needed.split())
         most = None if "..." in optional else least + bool(optional)
@@ -101,7 +123,7 @@ class Verb:
 
 
 def run_verb(command: str, verbs: Sequence[Verb], argv: Sequence[str]) -> int:
-    """Run the verb of a command line; the exit code."""
+    """Run the verb that a command line names. Return the exit code. Raises ConfigError for wrong usage."""
     table = {verb.name: verb for verb in verbs}
     word, *words = argv or [""]
     if word in ("-h", "--help", "help"):
@@ -111,7 +133,9 @@ def run_verb(command: str, verbs: Sequence[Verb], argv: Sequence[str]) -> int:
         got = f"{shown(word)}{nearest(word, table)}" if word else "nothing"
         raise ConfigError(f"{command}: expected one of {', '.join(table)}, got {got}")
     verb = table[word]
-    options = (*verb.options, _DATA_DIR, _DIRECTORY)
+    if verb.run is None:
+        return run_verb(f"{command} {word}", verb.verbs, words)
+    options = (*verb.options, DATA_DIR, DIRECTORY)
     arguments, flags = _split(options, words)
     settings = load(
         options, flags, os.environ,
@@ -122,7 +146,7 @@ def run_verb(command: str, verbs: Sequence[Verb], argv: Sequence[str]) -> int:
 
 
 def _split(options: Sequence[Option], words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments and the flags with their values; after ``--`` there are only arguments."""
+    """Split words into arguments, and flags with their values. All words after ``--`` are arguments."""
     valued = {f"--{option.name}" for option in options if option.kind is not BOOL}
     arguments: list[str] = []
     flags: list[str] = []
@@ -147,7 +171,7 @@ def _help(command: str, verbs: Sequence[Verb]) -> str:
 
 
 def find_account(snapshot: Snapshot, text: str) -> Account:
-    """The account of a name, in either case, or of a UUID. Raises DirectoryError."""
+    """Return the account with a name, in any case, or a UUID. Raises DirectoryError if there is none."""
     wanted = text.lower()
     for account in snapshot.accounts.values():
         if wanted in (account.name.lower(), str(account.uuid)):
@@ -156,24 +180,24 @@ def find_account(snapshot: Snapshot, text: str) -> Account:
 
 
 def account_names(snapshot: Snapshot) -> dict[uuid.UUID, str]:
-    """Names by UUID."""
+    """Return the names of all accounts, by UUID."""
     return {account.uuid: account.name for account in snapshot.accounts.values()}
 
 
 def chosen_account(snapshot: Snapshot, arguments: Sequence[str]) -> uuid.UUID | None:
-    """The account that a list is narrowed to, where one is given."""
+    """Return the UUID of the account in the first argument, or None without arguments. Raises DirectoryError."""
     return find_account(snapshot, arguments[0]).uuid if arguments else None
 
 
 def state(now: float, revoked_at: float | None, expires_at: float | None) -> str:
-    """What a credential is good for."""
+    """Return the state of a credential: revoked, expired or active. All times are in seconds since the epoch."""
     if revoked_at is not None:
         return "revoked"
     return "expired" if expires_at is not None and expires_at <= now else "active"
 
 
 def read_small(file: str) -> bytes:
-    """The bytes of a file that a person gave. Raises ConfigError when it is too large, OSError when unreadable."""
+    """Return the content of a file. Raises ConfigError if it has over `MAX_FILE_BYTES`, OSError if it is unreadable."""
     if "\0" in file:
         raise ConfigError(f"expected a file, got {shown(file)}")
     with Path(file).open("rb") as stream:

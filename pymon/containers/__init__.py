@@ -1,1 +1,1 @@
-"""Who the containers are: what a cgroup's path says of them, what the runtimes' files say, whose they are."""
+"""Identification of containers: from the cgroup's path, from the runtime's files, and by the owner rules."""

@@ -1,117 +1,122 @@
-"""What a container is called for ever: its UUID, and the node's that it is made of.
+"""Container records, and the UUIDs that identify containers permanently.
 
-A UUID fits a DNS label. It is, in this order, what the label `pymon.uuid` says, the runtime's id if that is a UUID, a
-version 5 UUID of the node and the runtime's id, or one of the node and the cgroup's path. So it stays the same when
-the agent starts again, and for named containers when they do.
+A container's UUID is a version 5 UUID derived from the node's UUID and either the runtime's id of the container or the
+path of its cgroup (`pymon.uuid_name`). So it does not change when the agent restarts. It does not change when the
+container restarts either, if the container keeps its id or path. A zone has a UUID of its own.
 
-A UUID that is claimed, by a label or an id, decides which container a tenant sees under it. Users who write the labels
-of their own rootless containers could claim another's; so what is claimed below a user's slice does not count, and the
-first container that has a UUID keeps it (`taken`): a second one gets the one made of its path.
+A label can set the UUID only if the operator has configured the key of that label. Labels of containers in a user's
+slice are ignored: the user writes them, and could claim the UUID of another user's container.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from enum import IntEnum
+from typing import NamedTuple
 from uuid import UUID
 
-from .files import UnreadableError, read_bytes, shown
+from pymon.uuid_name import container_uuid, uuid_name
+
+from .files import shown
 from .model import Details, Match
 from .owner import OwnerRules, Subject
 
 UUID_LABEL = "pymon.uuid"
+"""The label that is reported as ignored when the operator has configured no UUID label."""
 GROUPS_LABEL = "triton.cmon.groups"
 SERVICES_LABEL = "triton.cns.services"
 _CNS_LABELS = {f"triton.cns.{name}": f"cns_{name}" for name in ("status", "disable", "reverse_ptr")}
 
 GROUPS_LIMIT = 100
-"""Groups that a container can be in."""
+"""The most groups that a container can be in."""
 
-_NAMESPACE = UUID("5c8b7d0e-2f0b-5e0c-9a64-0d3a8f1c7e52")
 _RUNTIMES_WITH_IDS = frozenset(("docker", "podman", "containerd", "crio", "libvirt"))
 _UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
-_MACHINE_ID = re.compile(r"[0-9a-f]{32}")
 _GROUP = re.compile(r"[A-Za-z0-9_-]{1,100}")
-# What firmware says when nobody filled it in.
-_NO_PRODUCT = frozenset(
-    (
-        "00000000-0000-0000-0000-000000000000",
-        "ffffffff-ffff-ffff-ffff-ffffffffffff",
-        "03000200-0400-0500-0006-000700080009",
-    )
-)
 
 
-@dataclass(frozen=True, slots=True)
-class NodeIdentity:
-    """The node's UUID and its source: machine-id, product_uuid, nodename; boot_id, which lasts until the next boot."""
+class Basis(IntEnum):
+    """What a claim to a UUID is based on, the strongest first.
+
+    Paths and runtime ids are the strongest, because no container can take another container's path or id.
+    """
+
+    PATH = 0
+    ID = 1
+    LABEL = 2
+
+
+class Claim(NamedTuple):
+    """A UUID that a container may get. name: what it is derived from (`pymon.uuid_name`), "" if it is not derived."""
 
     uuid: UUID
-    source: str
+    name: str
+    basis: Basis
 
 
-def node_identity(rootfs: Path | str = "/", sysfs: Path | str = "/sys", procfs: Path | str = "/proc") -> NodeIdentity:
-    """The identity of this node; UnreadableError when nothing here has one.
+def claims_of(
+    node: UUID, match: Match, labels: Mapping[str, str], uuid_label: str = ""
+) -> tuple[tuple[Claim, ...], str]:
+    """Return the claims of the container of a cgroup, and one line that says why its UUID label is ignored, or "".
 
-    The UUID is a hash of what was read: machine-id(5) asks not to show the id itself to others, and tenants see this.
+    The claims are in order of preference; the claim by path is the last.
+    uuid_label: the key of the label that the operator has configured, "" for none.
     """
-    sources: tuple[tuple[str, Path, Callable[[str], bool]], ...] = (
-        ("machine-id", Path(rootfs) / "etc/machine-id", _is_machine_id),
-        ("product_uuid", Path(sysfs) / "class/dmi/id/product_uuid", _is_product_uuid),
-        ("boot_id", Path(procfs) / "sys/kernel/random/boot_id", _is_uuid),
-    )
-    for source, path, valid in sources:
-        try:
-            value = read_bytes(path).decode("ascii", "replace").strip().lower()
-        except UnreadableError:
-            continue
-        if valid(value):
-            return NodeIdentity(uuid5(_NAMESPACE, f"{source}:{value}"), source)
-    raise UnreadableError(
-        sources[0][1], "expected 32 hexadecimal digits, and neither DMI nor the kernel has an identity"
-    )
-
-
-def named_identity(nodename: str) -> NodeIdentity:
-    """The identity of a node by its name, where nothing else tells it."""
-    return NodeIdentity(uuid5(_NAMESPACE, f"nodename:{nodename}"), "nodename")
-
-
-def uuid5(namespace: UUID, name: str) -> UUID:
-    """As `uuid.uuid5`, for any text: paths can have bytes that are not UTF-8."""
-    digest = hashlib.sha1(namespace.bytes + name.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
-    return UUID(bytes=digest[:16], version=5)
-
-
-def container_uuid(node: UUID, match: Match, labels: Mapping[str, str], taken: AbstractSet[UUID] = frozenset()) -> UUID:
-    """The UUID of a container. taken: those of the other containers that are there."""
-    candidates: list[UUID] = []
-    if match.uid is None:
-        candidates += (UUID(text) for text in (labels.get(UUID_LABEL, ""), match.runtime_id) if _is_uuid(text))
+    claims: list[Claim] = []
+    key = uuid_label or UUID_LABEL
+    text, problem = labels.get(key, ""), ""
+    if text:
+        if not uuid_label:
+            problem = f"label {key}: not honoured, container.uuid-label does not name it"
+        elif match.uid is not None:
+            problem = f"label {key}: not honoured below a user's slice"
+        elif not _is_uuid(text) or UUID(text) == node:
+            problem = f"label {key}: {shown(text)}, expected the UUID of a container"
+        else:
+            claims.append(Claim(UUID(text), "", Basis.LABEL))
     if match.runtime in _RUNTIMES_WITH_IDS:
-        # A user's containers and his neighbour's may have the same id: he chooses the names below his slice.
+        # A user chooses the names of the cgroups in his slice, and so may use the id of another user's container.
         owner = "" if match.uid is None else f"{match.uid}:"
-        candidates.append(uuid5(node, f"{match.runtime}:{match.namespace}:{owner}{match.runtime_id}"))
-    for uuid in candidates:
-        if uuid not in taken:
-            return uuid
-    return uuid5(node, f"cgroup:{match.path}")
+        claims.append(_derived(node, f"{match.runtime}:{match.namespace}:{owner}{match.runtime_id}", Basis.ID))
+    claims.append(_derived(node, f"cgroup:{match.path}", Basis.PATH))
+    return tuple(claims), problem
+
+
+def zone_claims(node: UUID, match: Match) -> tuple[Claim, ...]:
+    """Return the claims of a zone: its `runtime_id` if that is a UUID, then the UUID derived from its path."""
+    own = [Claim(UUID(match.runtime_id), "", Basis.ID)] if _is_uuid(match.runtime_id) else []
+    return (*own, _derived(node, f"cgroup:{match.path}", Basis.PATH))
+
+
+def _derived(node: UUID, text: str, basis: Basis) -> Claim:
+    name = uuid_name(text)
+    return Claim(container_uuid(node, name), name, basis)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Container:
-    """A container of this node. Two are equal when UUID and start are: a name or path used again is another one.
+    """A container of this node.
 
-    id: the cgroup's path. start_seconds: since the epoch. owner: an account, or None for the operator's own.
-    state: running, paused, or the runtime's word. groups, services: of the labels; `services` is verbatim. cns: of the
-    labels, verbatim, where they are there: cns_status, cns_disable and cns_reverse_ptr.
-    labels: all that the runtime has. namespace, pod: "" without one.
-    health: healthy, unhealthy, starting, none; "" when not known. problems: one line each, for the log.
-    addresses: IP addresses in a network namespace that is not the host's; `identify` knows of none.
+    Two containers are equal if their UUID and their start are equal. A new container that reuses a name or a path
+    differs in its start.
+
+    id: path of the cgroup.
+    start_seconds: start, in seconds since the epoch.
+    owner: name of an account, or None if no account owns the container.
+    state: running, paused, or another state that the runtime reports.
+    groups: parsed from the label triton.cmon.groups.
+    services: the label triton.cns.services, verbatim.
+    cns: the values of the labels triton.cns.*, verbatim. Keys: cns_status, cns_disable, cns_reverse_ptr; absent without
+        the label.
+    labels: all labels that the runtime has.
+    namespace, pod: "" without one.
+    health: healthy, unhealthy, starting, or none without a health check; "" if it is not known.
+    addresses: IP addresses in the container's network namespace; empty for the host's. `identify` leaves them empty.
+    problems: lines for the log.
+    uuid_name: the name that the UUID is derived from, as in `Claim`.
+    subject: the input of the owner rules.
     """
 
     uuid: UUID
@@ -133,6 +138,8 @@ class Container:
     health: str = ""
     addresses: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    uuid_name: str = ""
+    subject: Subject | None = None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Container):
@@ -144,24 +151,26 @@ class Container:
 
 
 def identify(
-    node: UUID,
+    claim: Claim,
     match: Match,
     details: Details,
     owners: OwnerRules,
     created_seconds: float,
     *,
-    taken: AbstractSet[UUID] = frozenset(),
     zone_owner: str = "",
 ) -> Container:
-    """The container that a path and a runtime's files make together.
+    """Return the container that a cgroup's path and a runtime's files describe.
 
-    details: those of `Runtimes.describe`, of the same match.
-    created_seconds: when the cgroup was made, for the start where the runtime does not tell it.
+    claim: the claim by which the container holds its UUID.
+    details: the result of `Runtimes.describe` for `match`.
+    created_seconds: creation of the cgroup in seconds since the epoch; the start if `details` has none.
+    zone_owner: the account that the zone belongs to, "" if it is not a zone.
     """
-    decision = owners.decide(Subject(match, details.labels, details.namespace, zone_owner))
+    subject = Subject(match, details.labels, details.namespace, zone_owner, details.unread)
+    decision = owners.decide(subject)
     groups, problems = parse_groups(details.labels.get(GROUPS_LABEL, ""))
     return Container(
-        uuid=container_uuid(node, match, details.labels, taken),
+        uuid=claim.uuid,
         id=match.path,
         name=details.name or match.name,
         runtime=match.runtime,
@@ -179,11 +188,16 @@ def identify(
         pod_id=match.pod_id,
         health=details.health,
         problems=tuple(filter(None, (details.reason, decision.problem, *problems))),
+        uuid_name=claim.name,
+        subject=subject,
     )
 
 
 def parse_groups(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The groups that a `triton.cmon.groups` label names, each once, and a line for what is not one."""
+    """Return the groups in the value of a `triton.cmon.groups` label, without duplicates, and lines about problems.
+
+    An invalid group is left out; the first one is reported. Groups beyond `GROUPS_LIMIT` are left out.
+    """
     if not text:
         return (), ()
     groups: dict[str, None] = {}
@@ -200,11 +214,3 @@ def parse_groups(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _is_uuid(text: str) -> bool:
     return _UUID.fullmatch(text) is not None
-
-
-def _is_machine_id(text: str) -> bool:
-    return _MACHINE_ID.fullmatch(text) is not None and text != "0" * 32
-
-
-def _is_product_uuid(text: str) -> bool:
-    return _is_uuid(text) and text not in _NO_PRODUCT

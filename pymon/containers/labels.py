@@ -1,4 +1,4 @@
-"""Runtime labels as labels of metrics (`--container.label KEY`)."""
+"""Export of runtime labels as metric labels (`--container.label KEY`)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ _FORBIDDEN = re.compile(r"[^a-zA-Z0-9_]")
 
 
 def label_name(key: str) -> str:
-    """The name that cAdvisor gives a runtime label: `com.example/app` is `container_label_com_example_app`."""
+    """Return cAdvisor's name for a runtime label: `container_label_com_example_app` for `com.example/app`."""
     return _PREFIX + _FORBIDDEN.sub("_", key)
 
 
 class LabelExport:
-    """The runtime labels that every container carries, with an empty value where it has none.
+    """The runtime labels that are exported for every container, with an empty value if a container lacks one.
 
-    keys: in the order of the labels; of two that have the same name in metrics the first wins.
+    keys: keys of runtime labels, in the order in which they are exported. If two keys give the same metric label, the
+    first one is exported. Raises ValueError for an empty key.
     """
 
     def __init__(self, keys: Sequence[str] = ()) -> None:
@@ -30,11 +31,11 @@ class LabelExport:
             if chosen.setdefault(name, key) != key:
                 dropped.append(key)
         self.names = tuple(chosen)
-        """Names of the labels in metrics."""
+        """Names of the metric labels, in order."""
         self.dropped = tuple(dropped)
-        """Keys that a former one had taken the name of."""
+        """Keys that are not exported, because an earlier key gives the same metric label."""
         self._keys = tuple(chosen.values())
 
     def values(self, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """The value of each of `names` for a container with these runtime labels."""
+        """Return the value of each of `names` for a container with these runtime labels; "" for a missing one."""
         return tuple(labels.get(key, "") for key in self._keys)

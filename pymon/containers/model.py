@@ -1,25 +1,27 @@
-"""The words of this package: what a path tells (Match), what a runtime's files tell (Details)."""
+"""Records about containers: what a cgroup's path says (Match), and what a runtime's files say (Details)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A cgroup that is a container, and what its path alone tells about it.
+    """A cgroup that is a container, and what its path alone says of it; or one that is measured only.
 
     path: the cgroup, relative to the root of its hierarchy, with a leading "/".
     runtime: docker, podman, containerd, crio, lxc, nspawn, libvirt, systemd, pattern or cgroup.
-    runtime_id: the runtime's own id or name of it; "" for plain cgroups.
-    name: the best name that the path has; the runtime's files may know a better one.
-    descend: whether cgroups below may be containers of their own.
-    account: the owner that an operator's pattern captured.
-    namespace: containerd namespace or LXD project, where the path has one.
-    pod_id: UID of the Kubernetes pod, or id of the Podman pod.
-    uid: the user whose slice holds the container; he names the cgroups in it, and writes the files that describe them.
+    runtime_id: the runtime's id or name of the container; "" for plain cgroups.
+    name: the best name that the path has; the runtime's files may have a better one.
+    descend: whether cgroups below may be containers too.
+    account: the owner that the operator's pattern captured, or None.
+    namespace: containerd namespace or LXD project; "" if the path has none.
+    pod_id: UID of the Kubernetes pod, or id of the Podman pod; "" without one.
+    uid: uid of the user whose slice contains the cgroup, or None. The user names the cgroups in this slice, and writes
+        the files that describe them.
+    measured_only: it is no container: it has metrics, and no place in the inventory.
     """
 
     path: str
@@ -31,6 +33,7 @@ class Match:
     namespace: str = ""
     pod_id: str = ""
     uid: int | None = None
+    measured_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,13 @@ class Details:
     """What a runtime's files say of a container.
 
     name, image, namespace, pod: "" without one.
-    started_at: seconds since the epoch; None when the files do not tell, or tell of a run before this one only.
-    state: running, paused or stopping; "" when the runtime has not written of this run yet.
-    health: healthy, unhealthy, starting, or none when no check is set up; "" when not known.
+    labels: empty if the runtime has none.
+    started_at: seconds since the epoch; None if the files do not have it, or only have that of a previous run.
+    state: running, paused or stopping; "" if the runtime has not recorded this run yet.
+    health: healthy, unhealthy, starting, or none without a health check; "" if it is not known.
     reason: one line that says what could not be read, or "".
+    unread: the files have not been read yet; everything here comes from the path.
+    asked: the runtime's daemon said this, because its files did not.
     """
 
     name: str = ""
@@ -53,37 +59,104 @@ class Details:
     namespace: str = ""
     pod: str = ""
     reason: str = ""
+    unread: bool = False
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
     """One way in which a runtime names its cgroups.
 
-    group: name of the capturing group that stands for it.
-    regex: matches the end of a path from behind a "/" on, without capturing.
-    make: makes the match of a path and the text captured; None when what surrounds it says that it is no container.
-    capture: the part of `regex` that is captured is written `{}` there, and its expression is here.
+    group: name of the capturing group of this form.
+    regex: regular expression for the end of a path, after a "/". It has no groups; `{}` stands for the captured part.
+    capture: regular expression of the captured part.
+    make: takes the path and the captured text, and returns the match; None if the rest of the path rules one out.
+    last: it matches so many names that the forms of all other runtimes come first.
     """
 
     group: str
     regex: str
     capture: str
     make: Callable[[str, str], Match | None]
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The file tree that describes a container: the node's root, and for rootless ones the user's home.
+    """The file tree that describes a container: the node's root, and the user's home for rootless containers.
 
     root: the node's root directory.
-    uid: owner that every file read must have, so that a user cannot point at another's; None for the system's runtimes.
-    home: the user's home directory, set together with `uid`.
+    uid: the owner that every file must have, so that a user cannot refer to another user's files. None for the system's
+        runtimes.
+    home: the user's home directory; None if `uid` is None.
+    chosen: directories of the runtime that the operator has named, which come before the usual ones.
     """
 
     root: Path
     uid: int | None = None
     home: Path | None = None
+    chosen: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a runtime describes containers.
+
+    marker: a path that exists if the runtime is on this node.
+    file: path below `directory`, in which a component `*` stands for every name.
+    known: what pymon reads there, such as "names and labels".
+    lacking: one line that says what cannot be known there and why, or "".
+    """
+
+    marker: Path
+    directory: Path
+    file: str
+    known: str
+    lacking: str = ""
+
+
+def _no_places(home: Home) -> tuple[Place, ...]:
+    del home
+    return ()
+
+
+def _no_sockets(home: Home) -> tuple[Path, ...]:
+    del home
+    return ()
+
+
+def _no_files(match: Match, home: Home) -> tuple[Path, ...]:
+    del match, home
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A container runtime: all that pymon knows about it.
+
+    name: as in `Match.runtime`.
+    forms: how it names its cgroups.
+    describe: returns what its files say of a container, and raises UnreadableError if they cannot be read. None if the
+        runtime has no files.
+    sockets: returns where a daemon with Docker's API listens. It is asked for what the files do not say.
+    files: returns the files that `describe` reads. A container is described again when one of them changes.
+    places: returns where the system's runtime describes containers.
+    directory: what the operator may name a directory of (`Home.chosen`), "" if the runtime takes none.
+    names: further values of `Match.runtime` that its forms produce.
+    same_paths: the runtime that may have created a cgroup with such a path too. Its files are tried when those of this
+        runtime are missing.
+    """
+
+    name: str
+    forms: tuple[Form, ...]
+    describe: Callable[[Match, Home], Details] | None = None
+    files: Callable[[Match, Home], Iterable[Path]] = _no_files
+    sockets: Callable[[Home], Iterable[Path]] = _no_sockets
+    places: Callable[[Home], Iterable[Place]] = _no_places
+    directory: str = ""
+    names: tuple[str, ...] = ()
+    same_paths: str = ""
 
 
 HEX_ID = "[0-9a-f]{64}"
-"""Container ids of Docker, Podman, CRI-O and containerd's CRI: 256 random bits."""
+"""Regular expression for container ids of Docker, Podman, CRI-O and containerd's CRI plugin: 256 random bits."""

@@ -1,7 +1,7 @@
-"""Which cgroups are containers: the forms of all runtimes in one expression, and the operator's patterns before them.
+"""Decides which cgroups are containers, by the operator's patterns first and by the forms of all runtimes second.
 
-What is inside a container of a runtime belongs to that container: a Docker container that runs a cluster, or systemd,
-is one container.
+The forms are compiled into one regular expression. Cgroups inside a runtime's container belong to that container: a
+Docker container that runs systemd or a whole cluster is one container.
 """
 
 from __future__ import annotations
@@ -10,45 +10,49 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from . import bare, containerd, crio, docker, lxc, machines, podman, systemd
-from .model import Form, Match
+from .model import HEX_ID, Match
+from .runtimes import RUNTIMES, bare
 
-# The first form that fits wins, so the more special one comes before.
-_FORMS: tuple[Form, ...] = (
-    *docker.FORMS,
-    *podman.FORMS,
-    *containerd.FORMS[:1],
-    *crio.FORMS,
-    *bare.FORMS,
-    *lxc.FORMS,
-    *machines.FORMS,
-    *systemd.FORMS,
-    *containerd.FORMS[1:],
+# The first form that matches wins, so forms with an id precede those with any name.
+_FORMS = sorted(
+    (*bare.FORMS, *(form for runtime in RUNTIMES for form in runtime.forms)),
+    key=lambda form: (form.last, form.capture != HEX_ID),
 )
 _MAKERS = {form.group: form.make for form in _FORMS}
-# Matched against the last two components: the last one alone first, then both for the forms that have two.
+# Matched against the last two components of a path, of which most forms match only the last one.
 _TAIL = re.compile(
     "(?:/[^/]*)?/(?:" + "|".join(form.regex.replace("{}", f"(?P<{form.group}>{form.capture})") for form in _FORMS) + ")"
 )
 _USER = re.compile(r"/user\.slice/user-([0-9]{1,10})\.slice/")
+_SLICE = re.compile(
+    r"(?:/[^/]*)*/[^/]+\.slice|/kubepods(?:/burstable|/besteffort)?(?:/pod[^/]+)?|/docker|/libpod_parent|/lxc"
+)
+"""Groups of systemd, of the kubelet without systemd, and the parents that runtimes without systemd have."""
 _CACHE = 8192
 
 
-class Patterns:
-    """The operator's own expressions (`--container.pattern`) for cgroups that no runtime's form covers.
+PATTERN_GROUPS = ("name", "account")
+"""The named groups that a pattern may have.
 
-    Each must match the whole path, with or without the leading "/". Matching anywhere in it would take in every cgroup
-    below the one that was meant, and would let a tenant who may name a cgroup of his own choose what it is taken for.
-    Named groups `name` and `account`, where present and not empty, set the container's name and owner.
+Others are refused: a misspelt `account` would leave the containers without an owner.
+"""
+
+
+class Patterns:
+    """The operator's regular expressions (`--container.pattern`) for cgroups that no runtime's form matches.
+
+    An expression must match the whole path, with or without the leading "/". If it could match a part of the path, it
+    would also match all cgroups below the intended one, and tenants could name their cgroups so that it matches. The
+    groups `name` and `account` set the container's name and owner, if they are present and not empty.
     """
 
     def __init__(self, expressions: Sequence[str | re.Pattern[str]] = ()) -> None:
-        """Compile; ValueError with one line that names the expression when one is not valid."""
+        """Compile the expressions. Raises ValueError, with a line that names the expression, if one is not valid."""
         self._compiled: list[re.Pattern[str]] = []
         for expression in expressions:
             source, flags = (expression, 0) if isinstance(expression, str) else (expression.pattern, expression.flags)
             try:
-                # DOTALL: a tenant may put a newline into the name of a cgroup.
+                # DOTALL: a tenant can put a newline into the name of a cgroup.
                 self._compiled.append(re.compile(source, flags | re.DOTALL))
             except (re.error, RecursionError, OverflowError) as error:
                 why = " ".join(str(error).split())
@@ -56,7 +60,7 @@ class Patterns:
                 raise ValueError(message) from error
 
     def match(self, path: str) -> Match | None:
-        """The match of the first expression that fits."""
+        """Return the match of the first expression that matches a path, or None."""
         for compiled in self._compiled:
             found = compiled.fullmatch(path) or compiled.fullmatch(path[1:])
             if found:
@@ -69,32 +73,48 @@ class Patterns:
 class Recogniser:
     """Decides which cgroups are containers.
 
-    patterns: the operator's, which win over the forms of the runtimes.
-    every: report every cgroup (`--container.all`), also inside containers; those that are none have runtime "cgroup".
+    patterns: the operator's patterns, which take precedence over the forms of the runtimes.
+    every: report every cgroup (`--container.all`), also those inside containers. A cgroup that is not a container has
+        the runtime "cgroup".
+    root, slices: report the root, and the groups that runtimes and systemd put containers into, to be measured only.
     """
 
-    def __init__(self, patterns: Patterns | None = None, *, every: bool = False) -> None:
+    def __init__(
+        self, patterns: Patterns | None = None, *, every: bool = False, root: bool = False, slices: bool = False
+    ) -> None:
         self._patterns = patterns or Patterns()
         self._every = every
+        self._root = root
+        self._slices = slices
         self._closed: dict[str, bool] = {"": False}
 
     def recognise(self, path: str) -> Match | None:
-        """The container that the cgroup at `path` is, or None. `path` starts with "/" and does not end with one."""
+        """Return the match of a cgroup, or None if it is not to be reported.
+
+        path: starts with "/" and does not end with one.
+        """
         found = self._alone(path)
         if self._every:
             if found is None:
                 return Match(path, "cgroup", "", "", descend=True, uid=_uid(path))
             return found if found.descend else replace(found, descend=True)
-        if found is None or self._is_closed(path.rpartition("/")[0]):
-            return None
-        return found
+        if found is None:
+            return self._measured_only(path)
+        return None if self._is_closed(path.rpartition("/")[0]) else found
+
+    def _measured_only(self, path: str) -> Match | None:
+        if path == "/":
+            wanted = self._root
+        else:
+            wanted = self._slices and bool(_SLICE.fullmatch(path)) and not self._is_closed(path.rpartition("/")[0])
+        return Match(path, "cgroup", descend=True, measured_only=True) if wanted else None
 
     def _alone(self, path: str) -> Match | None:
-        """What the path would be if nothing above it were a container."""
+        """Return the match of a path without regard to containers above it, or None."""
         return self._patterns.match(path) or _built_in(path)
 
     def _is_closed(self, path: str) -> bool:
-        """Whether the cgroup at `path` is, or is inside, a container that nothing is reported of."""
+        """Return whether a cgroup is, or is inside, a container whose inner cgroups are not reported."""
         verdicts = self._closed
         unknown: list[str] = []
         while path not in verdicts:
@@ -112,7 +132,7 @@ class Recogniser:
 
 
 def recognise(path: str) -> Match | None:
-    """The container that the cgroup at `path` is, by the forms of the runtimes alone."""
+    """Return the match of a cgroup by the forms of the runtimes alone, or None if it is not a container."""
     return _BUILT_IN.recognise(path)
 
 

@@ -1,1 +1,1 @@
-"""The directory: accounts, their credentials and quotas, and the compute nodes; in SQLite or PostgreSQL."""
+"""The directory: accounts, their credentials and quotas, and the compute nodes. It is in SQLite or PostgreSQL."""

@@ -1,60 +1,113 @@
-"""The directory: what is in it, and every way to change it."""
+"""The directory: reading it, and all operations that change it."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import secrets
 import string
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self
 from uuid import UUID, uuid4
 
 import bcrypt
 from cryptography import x509
 
 from pymon.config import ConfigError, shown
-from pymon.directory import model, rows, sqlite
-from pymon.directory.database import Connection, Database, Row, TakenError
-from pymon.directory.model import Account, Certificate, DamagedError, DirectoryError, Node, Quota, Snapshot, SSHKey
+from pymon.directory import holders, labels, leases, model, nodes, rows, schema, sqlite, texts
+from pymon.directory.database import Connection, Database, Right, Row, TakenError
+from pymon.directory.model import (
+    Account,
+    Certificate,
+    DamagedError,
+    DirectoryError,
+    Holder,
+    Node,
+    Quota,
+    Snapshot,
+    SSHKey,
+)
+from pymon.directory.node_lists import NodeLists
+from pymon.directory.node_tokens import NodeTokens
 from pymon.directory.rows import Rows
 from pymon.directory.sshkey import parse_public_key
 from pymon.directory.url import is_postgres, sqlite_path
+from pymon.dns_label import label_or_none
 
 BCRYPT_COST = 10
 MAX_PASSWORD_BYTES = 72
-"""What bcrypt reads."""
+"""The number of bytes that bcrypt uses."""
 
 _ID_ALPHABET = string.ascii_lowercase + string.digits
 _ID_CHARACTERS = 12
 _SECRET_BYTES = 32
 
-_Value = TypeVar("_Value")
+_GENERATION = Right("UPDATE", "generation")
+
+_PROXY_RIGHTS = {
+    "leases": (_GENERATION, Right("INSERT", "leases"), Right("DELETE", "leases")),
+    "UUIDs of nodes": (_GENERATION, Right("UPDATE", "nodes")),
+    "holders of UUIDs": (
+        _GENERATION, Right("UPDATE", "holder_version"),
+        Right("INSERT", "holders"), Right("UPDATE", "holders"), Right("DELETE", "holders"),
+        Right("INSERT", "holder_releases"), Right("DELETE", "holder_releases"),
+    ),
+}  # fmt: skip
+"""What a proxy writes -> the rights that it needs for that."""
+
+_ADDED = (
+    "limits of nodes to accounts, holders of UUIDs, UUIDs for `pymon node accept`, the unique DNS labels of accounts",
+    "nodes that join, lists of nodes",
+)
+"""Item i: what level i + 1 of the additions is needed for."""
 
 
-def open_directory(url: str, *, create: bool = False, read_only: bool = False) -> Directory:
-    """The directory of a path, of ``sqlite:///path`` or of ``postgresql://...``.
+class Unchanged(Enum):
+    """The default of arguments for which None is a value: the field is not changed."""
 
-    create: make an empty one where there is none. read_only: for who only looks; needs fewer rights. Raises
-    DirectoryError when it is missing, damaged or of another version, ConfigError when the URL is none.
+    UNCHANGED = 0
+
+
+UNCHANGED = Unchanged.UNCHANGED
+
+
+def open_directory(
+    url: str, *, create: bool = False, read_only: bool = False, busy_seconds: float | None = None
+) -> Directory:
+    """Open the directory at a path, ``sqlite:///path`` or ``postgresql://...``.
+
+    create: create an empty directory if there is none. read_only: the directory is only read, which needs fewer rights.
+    busy_seconds: how long to wait for another process that writes to a file, None for the default. Every query has a
+    deadline.
+    Raises DirectoryError if it is missing, damaged or of another version, and ConfigError if the URL is not valid.
     """
+    return Directory(open_database(url, create=create, read_only=read_only, busy_seconds=busy_seconds))
+
+
+def open_database(
+    url: str, *, create: bool = False, read_only: bool = False, busy_seconds: float | None = None
+) -> Database:
+    """Open the database of a directory, as `open_directory` does."""
     if is_postgres(url):
         from pymon.directory.postgres import PostgresDatabase  # noqa: PLC0415  # libpq only where it is used
 
-        return Directory(PostgresDatabase(url, create=create, read_only=read_only))
+        return PostgresDatabase(url, create=create, read_only=read_only)
     path = sqlite_path(url)
     if create:
         sqlite.create(path)
-    return Directory(sqlite.SqliteDatabase(path, read_only=read_only))
+    return sqlite.SqliteDatabase(path, read_only=read_only, busy_seconds=busy_seconds)
 
 
 class Directory:
-    """An open directory, for one thread at a time.
+    """An open directory. For one thread at a time.
 
-    A value that is malformed raises ConfigError; what is not there, or is there already, or an unusable database
-    raises DirectoryError. An account is given by its name, in either case, or its UUID. Each change is one transaction.
+    Methods raise ConfigError for malformed values. They raise DirectoryError if something does not exist, exists
+    already, or the database cannot be used. An account is given by its UUID or by its name, whose case does not matter.
+    Each change is one transaction.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
@@ -69,40 +122,92 @@ class Directory:
 
     @property
     def label(self) -> str:
-        """The path or the URL, without what is secret in it."""
+        """The path or the URL without secrets."""
         return self._database.label
 
+    def interrupt(self) -> None:
+        """Let the current and all later operations fail at once. May be called in any thread."""
+        self._database.interrupt()
+
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._database.close()
 
     # --- reading ---------------------------------------------------------------------------------
 
     def generation(self) -> int:
-        """A number that another change, of any process, makes another. Cheap."""
-        return self._database.generation()
+        """Return a number that differs after each change by any process. Cheap."""
+        try:
+            return self._database.generation()
+        except IndexError:
+            raise DamagedError(f"{self.label}: damaged (it has no generation)") from None
 
     def rows(self) -> Rows:
-        """Every row at one moment."""
+        """Return all rows of a snapshot, read in one transaction."""
         with self._database.reading() as connection:
             return rows.read(connection)
 
     def snapshot(self) -> Snapshot:
-        """Everything at one moment."""
+        """Return a consistent snapshot of the directory."""
         return decode(self.rows(), self.label)
+
+    def off(self) -> list[str]:
+        """Return one line for each feature that a proxy cannot use, because of a missing upgrade or missing rights."""
+        with self._database.reading() as connection:
+            tables = {right.table for rights in _PROXY_RIGHTS.values() for right in rights}
+            tables = {table for table in tables if connection.has_table(table)}
+            denied = {
+                what: connection.denied([right for right in rights if right.table in tables])
+                for what, rights in _PROXY_RIGHTS.items()
+            }
+            level = rows.level(connection)
+        found = []
+        if level < schema.LEVEL:
+            found.append(f"{self.label}: off until `pymon directory upgrade`: {', '.join(_ADDED[level:])}")
+        if any(denied.values()):
+            missing = dict.fromkeys(f"{right.action} {right.table}" for rights in denied.values() for right in rights)
+            what = ", ".join(what for what, rights in denied.items() if rights)
+            found.append(f"{self.label}: cannot be written: {what} (no right to {', '.join(missing)})")
+        return found
+
+    # --- the schema ------------------------------------------------------------------------------
+
+    def upgrade(self) -> bool:
+        """Add the tables and columns that this version of pymon needs. Returns False if nothing was missing.
+
+        Older and newer versions of pymon can go on using the directory.
+        """
+        with self._database.writing() as connection:
+            level = rows.level(connection)
+            if level >= schema.LEVEL:
+                return False
+            for statement in schema.additions(level):
+                connection.execute(statement)
+            connection.share([table for table in schema.ADDED_TABLES if connection.has_table(table)])
+            for label, account in labels.holders(_accounts(connection)).items():
+                connection.execute("UPDATE accounts SET dns_label = ? WHERE uuid = ?", (label, str(account.uuid)))
+            _change_generation(connection)
+        return True
 
     # --- accounts --------------------------------------------------------------------------------
 
     def create_account(self, name: str, *, operator: bool = False, uuid: UUID | None = None) -> Account:
-        """Add an account."""
+        """Add an account. Raises DirectoryError if its name, UUID or DNS label is already in use."""
         account = Account(
-            uuid or uuid4(), _checked("account", model.parse_name, name), operator, self._clock(), Quota()
+            uuid or uuid4(), texts.checked("account", model.parse_name, name), operator, self._clock(), Quota()
         )
+        label = label_or_none(name)
         with self._changing(f"account {name}: there is one of that name or UUID already") as connection:
             connection.execute(
                 "INSERT INTO accounts (uuid, name, name_folded, operator, created_at) VALUES (?, ?, ?, ?, ?)",
                 (str(account.uuid), name, name.lower(), int(operator), account.created_at),
             )
+            # Accounts that older versions created have no value in the unique column, so the labels are compared here.
+            for other in _accounts(connection):
+                if label is not None and label_or_none(other.name) == label and other.uuid != account.uuid:
+                    raise DirectoryError(f"account {name}: is {label} in DNS, as the account {other.name} is")
+            if rows.level(connection):
+                connection.execute("UPDATE accounts SET dns_label = ? WHERE uuid = ?", (label, str(account.uuid)))
         return account
 
     def delete_account(self, name: str) -> None:
@@ -118,7 +223,7 @@ class Directory:
         burst: int | None = None,
         concurrency: int | None = None,
     ) -> Quota:
-        """Change the parts of a quota that are given; those never given stay the defaults."""
+        """Change the given parts of a quota, and return the quota. Parts that were never set have their defaults."""
         with self._changing() as connection:
             account = _account(connection, name)
             found = connection.execute(
@@ -142,14 +247,14 @@ class Directory:
         return quota
 
     def delete_quota(self, name: str) -> None:
-        """Back to the defaults."""
+        """Reset the quota of an account to the defaults."""
         with self._changing() as connection:
             connection.execute("DELETE FROM quotas WHERE account = ?", (_account(connection, name),))
 
     # --- credentials -----------------------------------------------------------------------------
 
     def set_password(self, name: str, password: str | None) -> None:
-        """Set the password of an account, or take it away."""
+        """Set the password of an account. None removes it."""
         hashed = None if password is None else _hashed(password)
         with self._changing() as connection:
             account = _account(connection, name)
@@ -158,8 +263,8 @@ class Directory:
                 connection.execute("INSERT INTO passwords (account, hash) VALUES (?, ?)", (account, hashed))
 
     def create_token(self, name: str, label: str = "", expires_at: float | None = None) -> str:
-        """Make a token; the text, which nothing can show again."""
-        _checked("label", model.parse_label, label)
+        """Create a token and return its text, which is not stored. expires_at: seconds since the epoch, None never."""
+        texts.checked("label", model.parse_label, label)
         id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_CHARACTERS))
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         digest = hashlib.sha256(secret.encode("ascii")).digest()
@@ -171,7 +276,7 @@ class Directory:
         return f"pymon_{id}_{secret}"
 
     def revoke_token(self, id: str) -> None:
-        """Make a token worthless. It stays listed."""
+        """Revoke a token. It stays listed."""
         self._revoke(
             "token",
             "SELECT 1 FROM tokens WHERE id = ?",
@@ -180,7 +285,7 @@ class Directory:
         )
 
     def add_key(self, name: str, text: str) -> SSHKey:
-        """Register an SSH public key, the text of a .pub file; one that was revoked is in force again."""
+        """Register an SSH public key. text: the content of a .pub file. A revoked key becomes valid again."""
         try:
             key = parse_public_key(text)
         except ValueError as error:
@@ -201,7 +306,7 @@ class Directory:
         return SSHKey(key.sha256, key.md5, UUID(account), key.text, key.comment, now, None)
 
     def revoke_key(self, fingerprint: str) -> None:
-        """Make a key worthless, for every account that has it. It stays listed."""
+        """Revoke a key for every account that has it. It stays listed. fingerprint: as in `SSHKey`."""
         self._revoke(
             "key",
             "SELECT 1 FROM keys WHERE fingerprint = ?",
@@ -210,8 +315,11 @@ class Directory:
         )
 
     def add_certificate(self, name: str, der: bytes, *, issued: bool, label: str = "") -> Certificate:
-        """Register a client certificate of the account; one of its own that was revoked is in force again."""
-        _checked("label", model.parse_label, label)
+        """Register a client certificate of an account. A revoked certificate of the same account becomes valid again.
+
+        issued: by pymon's own authority.
+        """
+        texts.checked("label", model.parse_label, label)
         fingerprint = hashlib.sha256(der).hexdigest()
         try:
             loaded = x509.load_der_x509_certificate(der)
@@ -237,18 +345,19 @@ class Directory:
         return Certificate(fingerprint, UUID(account), label, issued, *validity, now, None)
 
     def revoke_certificate(self, fingerprint: str) -> None:
-        """Make a certificate worthless. It stays listed."""
+        """Revoke a certificate. It stays listed. fingerprint: SHA-256 in hexadecimal, with or without colons."""
         self._revoke(
             "certificate",
             "SELECT 1 FROM certificates WHERE fingerprint = ?",
             "UPDATE certificates SET revoked_at = ? WHERE fingerprint = ? AND revoked_at IS NULL",
-            _checked("certificate", model.parse_fingerprint, fingerprint),
+            texts.checked("certificate", model.parse_fingerprint, fingerprint),
         )
 
     def set_authority(self, der: bytes) -> None:
-        """Register the authority whose certificates are accepted.
+        """Register the authority whose client certificates are accepted. der: its certificate.
 
-        Another one takes its place only when no certificate of the old one is in force.
+        An existing authority is replaced only if none of the certificates that it has issued is valid. Otherwise raises
+        DirectoryError.
         """
         with self._changing() as connection:
             found = connection.execute("SELECT certificate FROM authority")
@@ -269,121 +378,240 @@ class Directory:
     # --- nodes -----------------------------------------------------------------------------------
 
     def create_node(
-        self, name: str, url: str, *, uuid: UUID | None = None, tls_server_name: str = "", tls_fingerprint: str = ""
+        self,
+        name: str,
+        url: str,
+        *,
+        uuid: UUID | None = None,
+        tls_server_name: str = "",
+        tls_fingerprint: str = "",
+        accounts: Sequence[str] | None = None,
     ) -> Node:
-        """Add a compute node."""
-        node = Node(
-            _checked("node", model.parse_name, name),
-            uuid,
-            _checked("url", model.parse_node_url, url),
-            tls_server_name and _checked("tls-server-name", model.parse_server_name, tls_server_name),
-            tls_fingerprint and _checked("tls-fingerprint", model.parse_fingerprint, tls_fingerprint),
-        )
-        if not node.url.startswith("https:") and (tls_server_name or tls_fingerprint):
-            raise ConfigError(f"url: expected https://HOST:PORT for a node with a TLS identity, got {shown(url)}")
+        """Add a compute node. accounts: the accounts whose containers it may have, by name or UUID, None for all."""
+        node = nodes.checked(name, uuid, url, tls_server_name, tls_fingerprint)
         with self._changing(f"node {name}: there is one of that name or UUID already") as connection:
-            connection.execute(
-                "INSERT INTO nodes (name, uuid, url, tls_server_name, tls_fingerprint) VALUES (?, ?, ?, ?, ?)",
-                (node.name, str(uuid) if uuid else None, node.url, node.tls_server_name, node.tls_fingerprint),
-            )
-        return node
+            limit = None if accounts is None else _uuids(connection, accounts)
+            return nodes.insert(connection, dataclasses.replace(node, accounts=limit))
+
+    def set_node(
+        self,
+        name: str,
+        *,
+        url: str | None = None,
+        tls_server_name: str | None = None,
+        tls_fingerprint: str | None = None,
+        accounts: Sequence[str] | Unchanged | None = UNCHANGED,
+    ) -> Node:
+        """Change the given fields of a node and return the node. The arguments are those of `create_node`."""
+        given = {"url": url, "tls_server_name": tls_server_name, "tls_fingerprint": tls_fingerprint}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        with self._changing() as connection:
+            if accounts is not UNCHANGED:
+                changes["accounts"] = None if accounts is None else _uuids(connection, accounts)
+            return nodes.change(connection, name, changes)
+
+    def pin_node(self, name: str, uuid: UUID) -> UUID | None:
+        """Set the UUID of a node that has none. Returns the UUID that the node has after that.
+
+        Returns None if the node does not exist, or another node or a known container has that UUID.
+        """
+        with self._database.reading() as connection, self._good_rows():
+            pinned, free = nodes.pinned(connection, name, uuid)
+        if not free:
+            return pinned
+        with self._database.writing() as connection, self._good_rows():
+            pinned, free = nodes.pinned(connection, name, uuid)
+            if not free:
+                return pinned
+            nodes.give(connection, name, uuid)
+            _change_generation(connection)
+        return uuid
+
+    def accept_node(self, name: str, uuid: UUID) -> None:
+        """Set the UUID of a node, replacing any other. The UUID that `offer_node` stored is removed."""
+        with self._changing(f"node {name}: another node has the UUID {uuid}") as connection:
+            nodes.accept(connection, name, uuid)
+
+    def offer_node(self, name: str, uuid: UUID) -> None:
+        """Store a UUID that a node's agent reports and that differs from the node's own, for `accept_node`.
+
+        Does nothing if the node does not exist. Raises NotUpgradedError.
+        """
+        with self._database.reading() as connection, self._good_rows():
+            rows.need_additions(connection)
+            if nodes.offers(connection).get(name) == uuid:
+                return
+        with self._database.writing() as connection:
+            nodes.offer(connection, name, uuid)
+
+    def offers(self) -> dict[str, UUID]:
+        """Return node name -> UUID that `offer_node` stored, {} if the directory is not upgraded."""
+        with self._database.reading() as connection, self._good_rows():
+            return nodes.offers(connection) if rows.level(connection) else {}
 
     def delete_node(self, name: str) -> None:
         """Remove a compute node."""
         with self._changing() as connection:
-            if not connection.execute("SELECT 1 FROM nodes WHERE name = ?", (_text(name),)):
-                raise DirectoryError(f"node {shown(name)}: there is none of that name")
-            connection.execute("DELETE FROM nodes WHERE name = ?", (name,))
+            nodes.delete(connection, name)
 
-    # --- common ----------------------------------------------------------------------------------
+    @property
+    def node_tokens(self) -> NodeTokens:
+        """The tokens with which nodes join."""
+        return NodeTokens(self._database, self._changing)
 
-    # --- leases: no part of a snapshot, so they leave the generation as it is ---------------------
+    @property
+    def node_lists(self) -> NodeLists:
+        """What lists of nodes change."""
+        return NodeLists(self._database, self._changing, _uuids)
+
+    # --- holders of UUIDs: not part of a snapshot; each method raises NotUpgradedError --------------
+
+    def holders(self, since: int = 0) -> tuple[int, list[Holder], list[UUID]]:
+        """Return the current version, the rows that have changed since a version, and the UUIDs released since then.
+
+        since: a version that was returned before, 0 for all rows. If the changes since then are no longer stored, the
+        result is (0, [], []), and the caller must read all rows.
+        """
+        with self._database.reading() as connection:
+            rows.need_additions(connection)
+            with self._good_rows():
+                return holders.changes(connection, since)
+
+    def hold(self, claims: Sequence[Holder]) -> list[Holder]:
+        """Insert a row for each claim whose UUID has none. Returns the rows of all claims after that, in their order.
+
+        A claim gets no row if its node already has `holders.MAX_HOLDERS_OF_NODE` rows, or if its UUID is that of a
+        node. Such a claim is missing in the result. `changed_at` of a claim is ignored.
+        """
+        with self._holding() as connection:
+            return holders.hold(connection, claims)
+
+    def pass_on(self, before: Holder, after: Holder) -> Holder | None:
+        """Replace a row if its node, owner and start still equal those of `before`.
+
+        Returns the row after that, None if there is none.
+        """
+        with self._holding() as connection:
+            return holders.pass_on(connection, before, after)
+
+    def release_claim(self, uuid: UUID) -> Holder:
+        """Remove a row and return it. The next claim gets the UUID."""
+        with self._holding() as connection:
+            found = holders.find(connection, [uuid])
+            if not found:
+                raise DirectoryError(f"claim {uuid}: nobody holds it")
+            holders.release(connection, [found[uuid]])
+        return found[uuid]
+
+    def forget_holders(self, node: UUID, uuids: Sequence[UUID]) -> None:
+        """Remove those rows of the UUIDs that belong to the node."""
+        with self._holding() as connection:
+            found = holders.find(connection, uuids).values()
+            holders.release(connection, [holder for holder in found if holder.node == node])
+
+    # --- leases: not part of a snapshot, so they do not change the generation ---------------------
 
     def acquire_lease(self, name: str, holder: str, seconds: float) -> str:
-        """Take a lease for so long, or renew it, where nobody else has it; who has it now.
-
-        Time is the database's. An expiry further away than any lease lasts is that of a clock which was put back.
-        """
+        """Acquire or renew a lease unless another holder has it. Returns the current holder. seconds: its duration."""
         with self._database.writing() as connection:
-            now = connection.now()
-            found = connection.execute("SELECT holder, expires_at FROM leases WHERE name = ?", (name,))
-            if found and found[0][0] != holder and now < found[0][1] <= now + seconds:
-                return str(found[0][0])
-            # Those that nobody renews go too: a proxy has a lease of another name after each start.
-            connection.execute("DELETE FROM leases WHERE name = ? OR expires_at <= ?", (name, now))
-            connection.execute(
-                "INSERT INTO leases (name, holder, expires_at) VALUES (?, ?, ?)", (name, holder, now + seconds)
-            )
-        return holder
+            return leases.acquire(connection, name, holder, seconds)
 
     def lease_holder(self, name: str, seconds: float) -> str:
-        """Who has a lease that lasts so long; empty when it is free. Nothing is written."""
+        """Return the holder of a lease, "" if it is free. seconds: duration of the lease. Nothing is written."""
         with self._database.reading() as connection:
-            now = connection.now()
-            found = connection.execute("SELECT holder, expires_at FROM leases WHERE name = ?", (name,))
-        return str(found[0][0]) if found and now < found[0][1] <= now + seconds else ""
+            return leases.holder_of(connection, name, seconds)
 
     def leases(self, prefix: str, seconds: float) -> dict[str, str]:
-        """Holders of the leases in force that last so long and whose names begin so, by name."""
+        """Return name -> holder of the valid leases whose names start with a prefix. seconds: their duration."""
         with self._database.reading() as connection:
-            now = connection.now()
-            found = connection.execute("SELECT name, holder, expires_at FROM leases ORDER BY name")
-        return {
-            str(name): str(holder)
-            for name, holder, ends in found
-            if str(name).startswith(prefix) and now < ends <= now + seconds
-        }
+            return leases.with_prefix(connection, (prefix,), seconds)
+
+    def put_lease(self, name: str, holder: str, seconds: float) -> None:
+        """Write a lease that one process alone uses, whoever the holder was. seconds: duration of the lease."""
+        with self._database.writing() as connection:
+            leases.put(connection, {name: holder}, seconds)
+
+    def remove_lease(self, name: str) -> None:
+        """Remove a lease, whoever the holder is."""
+        with self._database.writing() as connection:
+            leases.remove(connection, name)
+
+    def renew_leases(
+        self, held: Mapping[str, str], seconds: float, prefixes: Sequence[str], longest: float, *, yields: str = ""
+    ) -> dict[str, str]:
+        """Renew leases that only this process acquires. Returns name -> holder of the valid ones with a prefix.
+
+        held: name -> holder. seconds: their duration. longest: the longest duration of any lease. yields: a prefix. The
+        leases of `held` that have it are released instead if another valid lease has it.
+        """
+        with self._database.writing() as connection:
+            return leases.renew(connection, held, seconds, prefixes, longest, yields)
 
     def release_lease(self, name: str, holder: str) -> None:
-        """Give up a lease, where this holder has it."""
+        """Release a lease. Does nothing if another holder has it."""
         with self._database.writing() as connection:
-            connection.execute("DELETE FROM leases WHERE name = ? AND holder = ?", (name, holder))
+            leases.release(connection, name, holder)
 
     @contextmanager
     def _changing(self, taken: str = "") -> Iterator[Connection]:
-        """A transaction that makes the generation another; `taken` says what a unique value collided with."""
+        """Return a write transaction that changes the generation. taken: error text for a value that must be unique."""
         try:
             with self._database.writing() as connection:
-                yield connection
-                connection.execute("UPDATE generation SET value = ?", (secrets.randbits(62),))
+                with self._good_rows():
+                    yield connection
+                _change_generation(connection)
         except TakenError:
             raise DirectoryError(taken) from None
 
+    @contextmanager
+    def _holding(self) -> Iterator[Connection]:
+        with self._database.writing() as connection:
+            rows.need_additions(connection)
+            with self._good_rows():
+                yield connection
+
+    @contextmanager
+    def _good_rows(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise DamagedError(f"{self.label}: damaged ({error})") from None
+
     def _revoke(self, what: str, find: str, revoke: str, name: str) -> None:
         with self._changing() as connection:
-            if not connection.execute(find, (_text(name),)):
+            if not connection.execute(find, (texts.findable(name),)):
                 raise DirectoryError(f"{what} {shown(name)}: there is none of that name")
             connection.execute(revoke, (self._clock(), name))
 
 
 def decode(found: Rows, label: str) -> Snapshot:
-    """The snapshot of rows. Raises DamagedError when they are none of ours."""
+    """Convert rows to a snapshot. label: the directory's name for errors. Raises DamagedError."""
     try:
         return rows.snapshot(found)
     except (ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
         raise DamagedError(f"{label}: damaged ({error})") from None
 
 
+def _change_generation(connection: Connection) -> None:
+    connection.execute("UPDATE generation SET value = ?", (secrets.randbits(62),))
+
+
+def _accounts(connection: Connection) -> list[Account]:
+    found = connection.execute("SELECT uuid, name, operator, created_at FROM accounts")
+    return [Account(UUID(uuid), name, bool(operator), at, Quota()) for uuid, name, operator, at in found]
+
+
+def _uuids(connection: Connection, accounts: Sequence[str]) -> frozenset[UUID]:
+    return frozenset(UUID(_account(connection, account)) for account in accounts)
+
+
 def _account(connection: Connection, name: str) -> str:
-    """The UUID of an account, as it is stored."""
-    text = str(_text(name)).lower()
+    """Return the UUID of an account as text. name: its name or UUID. Raises DirectoryError if there is none."""
+    text = str(texts.findable(name)).lower()
     found = connection.execute("SELECT uuid FROM accounts WHERE name_folded = ? OR uuid = ?", (text, text))
     if not found:
         raise DirectoryError(f"account {shown(name)}: there is none of that name")
     return str(found[0][0])
-
-
-def _text(value: object) -> object:
-    """A value to look for; no database has one that cannot be stored (NUL, half a surrogate pair)."""
-    text = str(value)
-    return text if text.isascii() and text.isprintable() else ""
-
-
-def _checked(what: str, parse: Callable[[str], _Value], text: str) -> _Value:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise ConfigError(f"{what}: expected {error}, got {shown(text)}") from None
 
 
 def _hashed(password: str) -> bytes:

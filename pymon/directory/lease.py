@@ -1,75 +1,64 @@
-"""A lease of the directory: what one of several processes has at a time, and another within seconds of its end."""
+"""A lease in the directory. One of several processes holds it at a time, and another takes over within seconds."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable
 from enum import Enum, auto
 
-from pymon.directory.directory import Directory, open_directory
 from pymon.directory.model import DirectoryError
+from pymon.directory.worker import Worker
 
 LEASE_SECONDS = 6.0
 RENEW_SECONDS = 2.0
 LOOK_SECONDS = 0.5
-"""Between looks at a lease that another has; the pause after an error too."""
-
-_STOP_SECONDS = 10.0
+"""The time between checks of a lease that another process holds, and the pause after an error."""
 
 _log = logging.getLogger(__name__)
 
 
 class Standing(Enum):
-    """What a process knows of a lease."""
+    """What a process knows about a lease."""
 
     HELD = auto()
-    """It has it, and nobody else can have it yet."""
+    """This process holds the lease, and no other process can hold it."""
     UNSURE = auto()
-    """It had it, and has not heard since: the directory is away. Another may have it by now."""
+    """This process held the lease but could not renew it in time. Another process may hold it now."""
     LOST = auto()
-    """It does not have it."""
+    """This process does not hold the lease."""
 
 
 class HeldLease:
-    """A lease that is taken when it is free and then renewed, in a thread of its own.
+    """Acquires a lease as soon as it is free and renews it, in a thread of its own.
 
-    holder: this process, another name than any other's. changed: called in that thread after the standing or the
+    holder: a name of this process that no other process has. changed: called in that thread after the standing or
     `error` has changed.
 
-    The expiry in the directory is by the database's clock. What counts here is a clock that cannot be set, from before
-    the renewal was asked for: so it ends here before it ends there, whatever the clocks of the machines say.
+    The expiry in the directory uses the database's clock. This class uses the monotonic clock and counts from before
+    the renewal was sent. So the lease always ends here before it ends in the directory, even if clocks are wrong.
     """
 
     def __init__(self, url: str, name: str, holder: str, changed: Callable[[], None] = lambda: None) -> None:
-        self._url = url
+        self._worker = Worker(url, f"lease {name}")
         self._name = name
         self._holder = holder
         self._changed = changed
-        self._directory: Directory | None = None
         self._until = 0.0
         self._had = False
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
         self.error = ""
-        """Why the last attempt failed, one line; empty when it went well."""
+        """The reason why the last attempt failed, one line, "" if it succeeded."""
 
     def start(self) -> None:
-        """Begin. It takes a moment until the first standing is known."""
-        self._thread = threading.Thread(target=self._run, name=f"lease {self._name}", daemon=True)
-        self._thread.start()
+        """Start the thread. The standing is LOST until the first attempt succeeds."""
+        self._worker.start(self._run)
 
     async def stop(self) -> None:
-        """Release it and stop."""
-        self._stopping.set()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, _STOP_SECONDS)
-            self._thread = None
+        """Release the lease and stop the thread, within seconds although the directory hangs."""
+        await self._worker.stop()
 
     def standing(self) -> Standing:
-        """What is known now. Cheap; for any thread."""
+        """Return the current standing. Cheap, and may be called in any thread."""
         if not self._had:
             return Standing.LOST
         return Standing.HELD if time.monotonic() < self._until else Standing.UNSURE
@@ -78,26 +67,25 @@ class HeldLease:
 
     def _run(self) -> None:
         try:
-            while not self._stopping.is_set():
-                self._stopping.wait(self._step())
+            while not self._worker.stopping.is_set():
+                self._worker.stopping.wait(self._step())
         finally:
             self._end()
 
     def _step(self) -> float:
-        """Try once; how long to wait then."""
+        """Try once to acquire or renew. Returns the seconds until the next attempt."""
         before = time.monotonic()
         had, error = self._had, self.error
         try:
-            if self._directory is None:
-                self._directory = open_directory(self._url)
-            if had or not self._directory.lease_holder(self._name, LEASE_SECONDS):
-                holder = self._directory.acquire_lease(self._name, self._holder, LEASE_SECONDS)
+            directory = self._worker.open()
+            if had or not directory.lease_holder(self._name, LEASE_SECONDS):
+                holder = directory.acquire_lease(self._name, self._holder, LEASE_SECONDS)
                 if holder == self._holder:
                     self._until = before + LEASE_SECONDS
                 self._had = holder == self._holder
             self.error = ""
-        except Exception as failure:  # noqa: BLE001  # the thread goes on, whatever comes
-            self._close()
+        except Exception as failure:  # noqa: BLE001  # the thread must survive any error
+            self._worker.close()
             self.error = str(failure) if isinstance(failure, DirectoryError) else f"{type(failure).__name__}: {failure}"
         if self.error and self.error != error:
             _log.warning("lease %s cannot be renewed: %s", self._name, self.error)
@@ -110,15 +98,10 @@ class HeldLease:
     def _end(self) -> None:
         had, self._had = self._had, False
         try:
-            if had and self._directory is not None:
-                self._directory.release_lease(self._name, self._holder)
+            if had and self._worker.directory is not None:
+                self._worker.directory.release_lease(self._name, self._holder)
         except DirectoryError as error:
             _log.warning("lease %s is not released: %s", self._name, error)
-        self._close()
+        self._worker.close()
         if had:
             self._changed()
-
-    def _close(self) -> None:
-        if self._directory is not None:
-            self._directory.close()
-            self._directory = None

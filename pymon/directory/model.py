@@ -1,4 +1,4 @@
-"""What the directory holds, as values. Times are seconds since the epoch."""
+"""The data types of the directory. Times are in seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from types import MappingProxyType
 from typing import TypeVar
 from uuid import UUID
 
+from pymon import account_name
+from pymon.directory import labels
+
 MAX_LABEL_CHARACTERS = 200
 MAX_REQUESTS_PER_SECOND = 1e6
 MAX_BURST = 1_000_000_000
@@ -18,34 +21,41 @@ MAX_CONCURRENCY = 1_000_000
 
 
 class DirectoryError(Exception):
-    """The directory cannot do that, or cannot be used; the text is one line that names it and says why."""
+    """An operation failed, or the directory cannot be used. The text is one line with the directory and the reason."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
 
 
 class UnavailableError(DirectoryError):
-    """The directory does not answer now, and may later: not there, locked, not readable, no connection."""
+    """The directory is temporarily unavailable: it is missing, locked or unreadable, or there is no connection."""
 
 
 class DamagedError(DirectoryError):
-    """What is there is no directory of pymon, or one that is broken."""
+    """The database is not a directory of pymon, or it is damaged."""
 
 
 class VersionError(DirectoryError):
-    """A directory whose schema this pymon does not know, or one that is older and may only be read."""
+    """The schema is of a newer version, or of an older version and the directory was opened read-only."""
+
+
+class NotUpgradedError(DirectoryError):
+    """The operation needs a table that `pymon directory upgrade` adds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What an account may ask of each proxy. Zero requests a second is unlimited."""
+    """Limits of an account at all proxies together.
+
+    requests_per_second: 0 for no limit. concurrency: the most requests at the same time.
+    """
 
     requests_per_second: float = 100.0
     burst: int = 1000
     concurrency: int = 512
 
     def __post_init__(self) -> None:
-        """Raise ValueError with what was expected."""
+        """Raise ValueError if a value is out of range. Its text is what was expected."""
         rate = self.requests_per_second
         if not (math.isfinite(rate) and 0 <= rate <= MAX_REQUESTS_PER_SECOND):
             raise ValueError(f"requests a second from 0 to {MAX_REQUESTS_PER_SECOND:.0f}")
@@ -57,7 +67,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A tenant, or an operator, who sees the nodes as well."""
+    """An account of a tenant or an operator. An operator also sees the nodes."""
 
     uuid: UUID
     name: str
@@ -68,9 +78,9 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A client certificate by its SHA-256 over the DER, 64 lower-case hex digits.
+    """A registered client certificate.
 
-    issued: by pymon's own authority; others are registered as they are.
+    fingerprint: SHA-256 of the DER, 64 lower-case hex digits. issued: by pymon's own authority.
     """
 
     fingerprint: str
@@ -87,7 +97,7 @@ class Certificate:
 class SSHKey:
     """An SSH public key of an account.
 
-    fingerprint: as ``ssh-keygen -l`` shows it (``SHA256:`` and base64 without padding). md5: 32 hex digits without
+    fingerprint: in the format of ``ssh-keygen -l`` (``SHA256:`` and base64 without padding). md5: 32 hex digits without
     colons. public_key: type and base64, without the comment.
     """
 
@@ -102,7 +112,7 @@ class SSHKey:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token, shown once as ``pymon_<id>_<secret>``; sha256 is that of the secret's text."""
+    """A bearer token. Its text is ``pymon_<id>_<secret>``. sha256: of the secret, which is not stored, 32 bytes."""
 
     id: str
     account: UUID
@@ -115,10 +125,11 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A compute node and how its agent is reached.
+    """A compute node and the address of its agent.
 
-    uuid: None is learned from the agent. url: ``http://host:port`` or ``https://host:port``. tls_server_name: empty is
-    the host of the URL. tls_fingerprint: empty, or SHA-256 of the agent's certificate, 64 lower-case hex digits.
+    uuid: None until the agent first answers, which sets it. url: ``http://host:port`` or ``https://host:port``.
+    tls_server_name: "" for the host of the URL. tls_fingerprint: SHA-256 of the agent's certificate, 64 lower-case hex
+    digits, "" for any. accounts: the accounts whose containers it may have, None for all; some may no longer exist.
     """
 
     name: str
@@ -126,6 +137,27 @@ class Node:
     url: str
     tls_server_name: str = ""
     tls_fingerprint: str = ""
+    accounts: frozenset[UUID] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The node and the account that hold a container UUID which cannot be recomputed from the container's name.
+
+    uuid: of the container. node: UUID of its node. owner: UUID of its account, None without one. start: start time of
+    the container. changed_at: time of the last change, by the database's clock.
+    """
+
+    uuid: UUID
+    node: UUID
+    owner: UUID | None
+    start: float
+    changed_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if the start is not finite."""
+        if not math.isfinite(self.start):
+            raise ValueError("expected a finite start")
 
 
 _Key = TypeVar("_Key")
@@ -138,15 +170,16 @@ def _frozen(items: Iterable[tuple[_Key, _Value]]) -> Mapping[_Key, _Value]:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything a proxy needs at one moment, indexed. Credentials that were revoked are in it, marked so.
+    """A consistent, indexed snapshot of what a proxy needs. Revoked credentials are included.
 
-    generation: differs whenever anything differs. keys: by account. passwords: bcrypt hashes by account. authority:
-    DER of the authority's certificate, where one is registered.
+    generation: differs between different snapshots. labels: DNS label -> account. keys, passwords: by account; a
+    password is a bcrypt hash. authority: DER of the certificate of the registered authority, None without one.
     """
 
     generation: int
     accounts: Mapping[UUID, Account]
     accounts_by_name: Mapping[str, Account]
+    labels: Mapping[str, Account]
     certificates: Mapping[str, Certificate]
     keys: Mapping[UUID, tuple[SSHKey, ...]]
     tokens: Mapping[str, Token]
@@ -167,7 +200,7 @@ class Snapshot:
         nodes: Iterable[Node] = (),
         authority: bytes | None = None,
     ) -> Snapshot:
-        """Build the indexes."""
+        """Build a snapshot and its indexes."""
         accounts = tuple(accounts)
         by_account: dict[UUID, list[SSHKey]] = {}
         for key in keys:
@@ -176,6 +209,7 @@ class Snapshot:
             generation,
             _frozen((account.uuid, account) for account in accounts),
             _frozen((account.name, account) for account in accounts),
+            _frozen(labels.holders(accounts).items()),
             _frozen((certificate.fingerprint, certificate) for certificate in certificates),
             _frozen((account, tuple(owned)) for account, owned in by_account.items()),
             _frozen((token.id, token) for token in tokens),
@@ -185,9 +219,8 @@ class Snapshot:
         )
 
 
-# --- texts that become values; each raises ValueError with what was expected ---------------------
+# --- parsers; each raises ValueError whose text is what was expected ------------------------------
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _HEX_UUID = re.compile(r"[0-9a-fA-F]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -197,30 +230,30 @@ _MAX_PORT = 65535
 
 
 def parse_name(text: str) -> str:
-    """The name of an account or a node."""
-    if not _NAME.fullmatch(text):
-        raise ValueError("a name of 1 to 63 letters, digits and _ . @ -, a letter or digit first")
+    """Check the name of an account or a node and return it."""
+    if account_name.folded(text) is None:
+        raise ValueError(f"a name of {account_name.EXPECTED}")
     if _HEX_UUID.fullmatch(text.replace("-", "")):
         raise ValueError("a name that is no UUID")
     return text
 
 
 def parse_uuid(text: str) -> UUID:
-    """A UUID in the usual form."""
+    """Parse a UUID of 36 characters."""
     if not _UUID.fullmatch(text):
         raise ValueError("a UUID such as 0f6d2f6e-8a50-4c39-9d3a-0f4c1d2e3b4a")
     return UUID(text)
 
 
 def parse_label(text: str) -> str:
-    """What a person calls a credential: one line that can be shown."""
+    """Check the description of a credential, one line of printable characters, and return it."""
     if len(text) > MAX_LABEL_CHARACTERS or not text.isprintable():
         raise ValueError(f"at most {MAX_LABEL_CHARACTERS} printable characters")
     return text
 
 
 def parse_fingerprint(text: str) -> str:
-    """SHA-256 of a certificate, as hex in either case, with or without the colons of openssl."""
+    """Parse a SHA-256 fingerprint in hexadecimal, with or without colons. Returns 64 lower-case hex digits."""
     digits = text.replace(":", "").lower()
     if not _SHA256.fullmatch(digits):
         raise ValueError("the SHA-256 fingerprint of a certificate, 64 hex digits")
@@ -228,14 +261,14 @@ def parse_fingerprint(text: str) -> str:
 
 
 def parse_server_name(text: str) -> str:
-    """The name that an agent's certificate is for."""
+    """Check a host name or an IP address and return it."""
     if not _HOST.fullmatch(text) and not (":" in text and _is_ipv6(text)):
         raise ValueError("a host name or an IP address")
     return text
 
 
 def parse_node_url(text: str) -> str:
-    """The URL of an agent: scheme, host and port and nothing else."""
+    """Check the URL of an agent, which must be only scheme, host and port. Returns it without a final slash."""
     match = _URL.fullmatch(text)
     if not match or not 0 < int(match[4]) <= _MAX_PORT or not (_is_ipv6(match[2]) if match[2] else _is_host(match[3])):
         raise ValueError("http://HOST:PORT or https://HOST:PORT")

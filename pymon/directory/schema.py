@@ -1,4 +1,9 @@
-"""The tables of the directory, in SQL that SQLite and PostgreSQL both read."""
+"""The tables of the directory, in SQL that both SQLite and PostgreSQL accept.
+
+A schema has a version. A program refuses a schema with a larger version than its own. Additions that older programs can
+ignore, which are new tables and columns that may be NULL, do not change the version. They have a level in the table
+``additions``, which `pymon directory upgrade` raises.
+"""
 
 from __future__ import annotations
 
@@ -78,14 +83,84 @@ CREATE TABLE leases (
 """
 
 MIGRATIONS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
-"""Statements that bring a schema from version i to i + 1."""
+"""Item i has the statements that migrate a schema from version i to i + 1."""
 
 VERSION = len(MIGRATIONS)
 
 
+_LEVEL_1 = """
+CREATE TABLE additions (
+    level INTEGER NOT NULL
+);
+INSERT INTO additions (level) VALUES (1);
+ALTER TABLE accounts ADD COLUMN dns_label TEXT;
+CREATE UNIQUE INDEX accounts_dns_label ON accounts (dns_label);
+ALTER TABLE nodes ADD COLUMN accounts TEXT;
+ALTER TABLE nodes ADD COLUMN offered TEXT;
+CREATE TABLE holder_version (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    value BIGINT NOT NULL,
+    forgotten BIGINT NOT NULL
+);
+INSERT INTO holder_version (id, value, forgotten) VALUES (1, 1, 0);
+CREATE TABLE holders (
+    uuid TEXT PRIMARY KEY,
+    node TEXT NOT NULL,
+    owner TEXT,
+    start DOUBLE PRECISION NOT NULL,
+    changed_at DOUBLE PRECISION NOT NULL,
+    version BIGINT NOT NULL
+);
+CREATE INDEX holders_node ON holders (node);
+CREATE INDEX holders_version ON holders (version);
+CREATE TABLE holder_releases (
+    uuid TEXT PRIMARY KEY,
+    released_at DOUBLE PRECISION NOT NULL,
+    version BIGINT NOT NULL
+);
+CREATE INDEX holder_releases_version ON holder_releases (version);
+"""
+
+_LEVEL_2 = """
+ALTER TABLE nodes ADD COLUMN joined TEXT;
+ALTER TABLE nodes ADD COLUMN source TEXT;
+CREATE TABLE node_tokens (
+    id TEXT PRIMARY KEY,
+    node TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    created_at DOUBLE PRECISION NOT NULL,
+    expires_at DOUBLE PRECISION NOT NULL,
+    used_at DOUBLE PRECISION
+);
+UPDATE additions SET level = 2;
+"""
+
+_ADDITIONS: tuple[str, ...] = (_LEVEL_1, _LEVEL_2)
+"""Item i has the statements that raise the additions from level i to i + 1 and store the new level.
+
+Changes of `accounts` come before changes of `nodes`. A snapshot reads the tables in this order, so another order could
+deadlock.
+"""
+
+LEVEL = len(_ADDITIONS)
+
+ADDED_TABLES = ("additions", "holder_version", "holders", "holder_releases", "node_tokens")
+
+
 def statements(version: int, bytes_type: str) -> list[str]:
-    """What brings a schema of that version to `VERSION`."""
-    text = "".join(MIGRATIONS[version:]).format(bytes=bytes_type)
+    """Return the statements that migrate a schema from a version to `VERSION`. bytes_type: SQL type of bytes."""
+    return _split("".join(MIGRATIONS[version:]).format(bytes=bytes_type))
+
+
+def additions(level: int, to: int | None = None) -> list[str]:
+    """Return the statements that raise the additions of a schema of `VERSION` from a level to another.
+
+    to: None for `LEVEL`.
+    """
+    return _split("".join(_ADDITIONS[level:to]))
+
+
+def _split(text: str) -> list[str]:
     return [statement for part in text.split(";") if (statement := part.strip())]
 
 
@@ -103,4 +178,9 @@ QUERIES = MappingProxyType({
     "nodes": "SELECT name, uuid, url, tls_server_name, tls_fingerprint FROM nodes ORDER BY name",
     "authority": "SELECT certificate FROM authority",
 })  # fmt: skip
-"""What a snapshot reads of each table, columns in the order of the fields."""
+"""The queries of a snapshot. The columns are in the order of the fields of the types in `model`."""
+
+ADDED_QUERIES = MappingProxyType({
+    "node_accounts": "SELECT name, accounts FROM nodes WHERE accounts IS NOT NULL",
+})  # fmt: skip
+"""Further queries of a snapshot, for a schema with the additions."""

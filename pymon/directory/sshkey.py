@@ -1,4 +1,4 @@
-"""SSH public keys: the one line of a .pub file (RFC 4253 §6.6, RFC 5656 §3.1, RFC 8709 §4)."""
+"""SSH public keys: the format of a .pub file (RFC 4253 §6.6, RFC 5656 §3.1, RFC 8709 §4)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EXPECTED = "expected one line of an OpenSSH public key (ssh-rsa AAAA... comment
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """An SSH public key. blob: what the base64 stands for."""
+    """An SSH public key. blob: the decoded base64."""
 
     type: str
     blob: bytes
@@ -40,23 +40,25 @@ class PublicKey:
 
     @property
     def sha256(self) -> str:
-        """The fingerprint that ``ssh-keygen -l`` shows."""
+        """The SHA-256 fingerprint in the format of ``ssh-keygen -l``."""
         return "SHA256:" + base64.b64encode(hashlib.sha256(self.blob).digest()).decode("ascii").rstrip("=")
 
     @property
     def md5(self) -> str:
-        """The fingerprint that ``ssh-keygen -l -E md5`` shows, without its colons."""
+        """The MD5 fingerprint of ``ssh-keygen -l -E md5``, without colons."""
         return hashlib.md5(self.blob, usedforsecurity=False).hexdigest()
 
     def load(self) -> RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey:
-        """The key to verify signatures with."""
+        """Return the key object that verifies signatures. Raises ValueError."""
         return _load(self.text)
 
 
 def _load(text: str) -> RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey:
-    """Load type and base64. Raises ValueError."""
+    """Load a key from its type and base64. Raises ValueError."""
     try:
         key = load_ssh_public_key(text.encode("ascii"))
+    except NotImplementedError:
+        raise ValueError("expected a key whose point is not compressed") from None
     except (UnsupportedAlgorithm, ValueError, OverflowError) as error:
         raise ValueError(f"not a usable key ({' '.join(str(error).split())[:100]})") from None
     if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey):
@@ -65,9 +67,10 @@ def _load(text: str) -> RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 
 def parse_public_key(text: str) -> PublicKey:
-    """The key of a .pub file's text. Raises ValueError with one line.
+    """Parse the text of a .pub file. Raises ValueError with one line.
 
-    RSA from 2048 bits, ECDSA on P-256, P-384 and P-521, Ed25519. One key has one blob here, so a fingerprint names it.
+    Accepted are RSA from 2048 bits, ECDSA on P-256, P-384 and P-521, and Ed25519. Only the canonical encoding is
+    accepted, so that a key has only one fingerprint.
     """
     if len(text) > MAX_TEXT_CHARACTERS:
         raise ValueError(f"{_EXPECTED}, got more than {MAX_TEXT_CHARACTERS} characters")
@@ -94,5 +97,5 @@ def parse_public_key(text: str) -> PublicKey:
 
 
 def _comment(text: str) -> str:
-    """A comment that can be shown: it may say anything, and nobody verified it."""
+    """Return a comment that is safe to print. Users can put any text there."""
     return "".join(c if c.isprintable() else "?" for c in text.strip())[:MAX_LABEL_CHARACTERS]

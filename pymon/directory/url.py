@@ -8,16 +8,16 @@ from pathlib import Path
 from pymon.config import ConfigError, shown
 
 _WHERE = ("host", "hostaddr", "port", "dbname", "service")
-"""The parameters of a PostgreSQL URL that say which database it is."""
+"""The parameters of a PostgreSQL URL that identify the database."""
 
 
 def is_postgres(url: str) -> bool:
-    """Whether it is one of PostgreSQL."""
+    """Return whether a URL is one of PostgreSQL."""
     return url.startswith(("postgresql://", "postgres://"))
 
 
 def sqlite_path(url: str) -> Path:
-    """The file of a path or of ``sqlite:///path``. Raises ConfigError."""
+    """Return the file of a path or of ``sqlite:///path``. Raises ConfigError."""
     path = url
     if url.startswith("sqlite://"):
         path = urllib.parse.unquote(url.removeprefix("sqlite://"))
@@ -28,15 +28,12 @@ def sqlite_path(url: str) -> Path:
 
 
 def identity(url: str) -> str:
-    """What tells one directory from another: an absolute path, or a URL without user and password.
-
-    Raises ConfigError.
-    """
+    """Return the identity of a directory: an absolute path, or a URL without user and password. Raises ConfigError."""
     return postgres_label(url) if is_postgres(url) else str(sqlite_path(url).absolute())
 
 
 def postgres_label(url: str) -> str:
-    """A PostgreSQL URL without user, password and most parameters. Raises ConfigError."""
+    """Return a PostgreSQL URL without user, password and most parameters. Raises ConfigError."""
     try:
         parts = urllib.parse.urlsplit(url)
         parameters = urllib.parse.parse_qsl(parts.query)

@@ -1,1 +1,1 @@
-"""Names of containers in DNS: the records, the server that answers them, and their registration in other servers."""
+"""Container names in DNS: the records, the server that answers for them, and their registration in other servers."""

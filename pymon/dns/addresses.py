@@ -1,56 +1,38 @@
-"""Addresses: which are published, and their names in reverse zones (RFC 1035 §3.5, RFC 3596 §2.5)."""
+"""Which addresses are published, and their names in reverse zones (RFC 1035 §3.5, RFC 3596 §2.5)."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from itertools import combinations
 
 from pymon.config import shown
+from pymon.host_address import of_a_host, packed
 
 MAX_ADDRESSES = 16
-"""Of an instance. Who may set addresses in a container can set any number of them."""
+"""Limit for one instance. The limit is needed because root in a container can set any number of addresses."""
 
 _IPV4_BYTES = 4
 _IPV4_LONGEST_PREFIX = 24
-_MULTICAST = 224
-_LINK_LOCAL = b"\xa9\xfe"
-_NO_HOSTS = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "fe80::/10", "ff00::/8")))
-
-
-def packed(text: str) -> bytes | None:
-    """The 4 or 16 bytes of an address; None when it is none."""
-    try:
-        return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
-    except (OSError, ValueError):  # ValueError: a NUL in it, or a letter beyond ASCII
-        return None
 
 
 def shown_address(address: bytes) -> str:
-    """An address as it is written (RFC 5952)."""
+    """Return the text of a packed address of 4 or 16 bytes, IPv6 as in RFC 5952."""
     return socket.inet_ntop(socket.AF_INET if len(address) == _IPV4_BYTES else socket.AF_INET6, address)
 
 
-def _of_a_host(address: bytes) -> bool:
-    """Whether it can mean the same host to everybody who asks: no loopback, link-local, multicast or unspecified."""
-    if len(address) == _IPV4_BYTES:
-        return address[0] not in {0, 127} and address[0] < _MULTICAST and not address.startswith(_LINK_LOCAL)
-    if address[0] not in {0, 0xFE, 0xFF}:
-        return True
-    return not any(IPv6Address(address) in network for network in _NO_HOSTS)
-
-
 def published(addresses: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The addresses of an instance that go into DNS, once each, IPv4 first, in the order of their numbers; and why
-    others do not.
+    """Return the addresses of an instance that go into DNS, and one line for each problem with the others.
+
+    The addresses are unique and sorted by number, IPv4 first.
     """
-    if len(addresses) == 1:  # as nearly all have
+    if len(addresses) == 1:  # the common case
         address = packed(addresses[0])
-        # There is one way only to write an IPv4 address.
-        if address is not None and len(address) == _IPV4_BYTES and _of_a_host(address):
+        # An IPv4 address has only one accepted spelling, so it needs no conversion.
+        if address is not None and len(address) == _IPV4_BYTES and of_a_host(address):
             return addresses, ()
-    found = {text: address for text in addresses if (address := packed(text)) is not None and _of_a_host(address)}
+    found = {text: address for text in addresses if (address := packed(text)) is not None and of_a_host(address)}
     refused = [text for text in addresses if text not in found]
     problems: tuple[str, ...] = ()
     if refused:
@@ -69,10 +51,13 @@ def _order(address: bytes) -> tuple[int, bytes]:
 
 
 class ReverseZones:
-    """The reverse zones of prefixes. One that ends inside a label is as many zones as it takes: 172.16.0.0/12 is 16."""
+    """The reverse zones of a set of prefixes.
+
+    A prefix that does not end at a label boundary gets several zones: 172.16.0.0/12 gets 16.
+    """
 
     def __init__(self, prefixes: Iterable[IPv4Network | IPv6Network]) -> None:
-        """Raise ValueError when two overlap, or one of IPv4 is longer than /24 (RFC 2317 is for those)."""
+        """Raise ValueError if two prefixes overlap or an IPv4 prefix is longer than /24, which would need RFC 2317."""
         prefixes = tuple(prefixes)
         for one, other in combinations(prefixes, 2):
             if one.version == other.version and one.overlaps(other):
@@ -94,7 +79,7 @@ class ReverseZones:
         self._below = tuple(map(tuple, below))
 
     def places(self, addresses: tuple[str, ...]) -> list[tuple[str, str]]:
-        """Zone and name of each published address that is in one."""
+        """Return (zone, name) for each published address that is in one of the reverse zones."""
         found = []
         for address in addresses:
             below = self._below[":" in address]

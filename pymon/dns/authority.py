@@ -1,5 +1,6 @@
-"""What the server says to each message: to queries what the native part does, and to transfers, signed messages,
-notifications and updates what is said here. No I/O.
+"""Answers to DNS messages. Does no I/O.
+
+The native part answers ordinary queries. This module answers transfers, signed messages, notifications and updates.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ _TRANSFERS = {dns.rdatatype.AXFR, dns.rdatatype.IXFR}
 
 
 class Transfer(NamedTuple):
-    """A zone transfer that may be. messages: made as they are taken; to be closed."""
+    """A zone transfer that is allowed. messages: a generator of wire messages, which the caller must close."""
 
     zone: str
     messages: Generator[bytes, None, None]
 
 
 Answer: TypeAlias = bytes | Transfer | None
-"""None: there is no answer to such a message."""
+"""None: the message gets no answer."""
 
 
 class Authority:
-    """Answers of a set of zones.
+    """Answers messages about a set of zones.
 
-    refused: requests for transfers, notifications and updates that were refused, by opcode or type. signatures: those
-    refused, by error. transfers: begun, by kind.
+    refused: counts of refused transfers, notifications and updates, by opcode or type. signatures: counts of invalid
+    signatures, by TSIG error. transfers: counts of transfers started, by kind.
     """
 
     def __init__(
@@ -51,7 +52,10 @@ class Authority:
         policy: TransferPolicy,
         keys: Keys,
         clock: Callable[[], float],
+        incomplete: Callable[[], bool] = lambda: False,
     ) -> None:
+        """incomplete: returns whether the zones lack names, so that nobody may transfer them."""
+        self._incomplete = incomplete
         self._natives = natives
         self._zones = zones
         self._policy = policy
@@ -62,11 +66,11 @@ class Authority:
         self.transfers: Counter[str] = Counter()
 
     def query(self, wire: bytes | memoryview, *, udp: bool = False) -> bytes | None:
-        """The answer to an ordinary query, or none. HandOver: ask `answer`."""
+        """Return the answer to an ordinary query, None for no answer. Raises HandOver if `answer` must be called."""
         return self._natives.answer(wire, udp=udp)
 
     def answer(self, wire: bytes, peer: str, *, udp: bool) -> Answer:
-        """The answer to a message that was handed over. peer: the sender's address."""
+        """Return the answer to a message for which `query` raised HandOver. peer: the sender's IP address."""
         request = parse(wire)
         if request is None:
             return None
@@ -90,7 +94,10 @@ class Authority:
         return signing.sign(answer, self._clock())
 
     def _answer(self, request: Request, wire: bytes, peer: str, signing: Signing | None, *, udp: bool) -> Answer:
-        """The answer to a message without its signature; not signed, but for transfers."""
+        """Return the answer to a message. wire: without its signature.
+
+        An answer in bytes is not signed yet. The messages of a transfer are.
+        """
         if request.opcode in {dns.opcode.NOTIFY, dns.opcode.UPDATE}:
             return reply(request, self._to_primary(request))
         if request.opcode == dns.opcode.QUERY and request.type in _TRANSFERS and not request.version:
@@ -101,7 +108,7 @@ class Authority:
             return reply(request, dns.rcode.FORMERR)
 
     def _to_primary(self, request: Request) -> dns.rcode.Rcode:
-        """RCODE for what only a secondary obeys (RFC 1996), or a server that takes updates (RFC 2136)."""
+        """Return the RCODE for NOTIFY, which only a secondary accepts (RFC 1996), and UPDATE (RFC 2136)."""
         opcode = dns.opcode.to_text(dns.opcode.Opcode.make(request.opcode))
         self.refused[opcode.lower()] += 1
         if request.type != dns.rdatatype.SOA:
@@ -109,7 +116,7 @@ class Authority:
         return dns.rcode.REFUSED if self._zone(request) is not None else dns.rcode.NOTAUTH
 
     def _zone(self, request: Request) -> Zone | None:
-        """The zone whose name is the question's."""
+        """Return the zone whose name is the name of the question."""
         if request.rdclass != dns.rdataclass.IN or request.name is None:
             return None
         return self._zones.get(request.name.to_text().lower())
@@ -122,12 +129,13 @@ class Authority:
         if not self._policy.allows(peer, key.name if key is not None else None):
             self.refused[dns.rdatatype.to_text(dns.rdatatype.RdataType.make(request.type)).lower()] += 1
             return reply(request, dns.rcode.REFUSED)
-        if not zone.serial:
+        if not zone.serial or self._incomplete():
             return reply(request, dns.rcode.SERVFAIL)
         if request.type == dns.rdatatype.IXFR and request.serial is None:
             return reply(request, dns.rcode.FORMERR)
         if udp:
-            # Whatever there is to transfer, the sender may be somebody else: the serial alone says to come by TCP.
+            # The source address of a datagram may be forged, so the answer is small: the SOA alone. A client whose
+            # serial differs then asks over TCP.
             return transfer.current(request, zone) if request.type == dns.rdatatype.IXFR else _no_udp(request)
         return Transfer(zone.origin, transfer.messages(request, zone, signing, self._clock, self._count))
 
@@ -136,5 +144,5 @@ class Authority:
 
 
 def _no_udp(request: Request) -> bytes:
-    """AXFR is not there over UDP (RFC 5936 §4.2)."""
+    """Return the answer to AXFR over UDP, which RFC 5936 §4.2 does not allow."""
     return reply(request, dns.rcode.FORMERR)

@@ -1,4 +1,7 @@
-"""Who has which name where several may claim it: instances an alias or an address, accounts a name."""
+"""Names that several parties may claim, and which of them gets the name.
+
+Instances can claim the same alias or address. Accounts can claim the same account name.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from pymon.dns.entry import Entry
-from pymon.dns.names import label
+from pymon.dns_label import label
 
 
 def _rank(entry: Entry) -> tuple[bool, str]:
-    """Of several that claim a name the least has it: one that runs, and of these the one with the smaller UUID."""
+    """Return the sort key of the claimants of a name. The smallest wins: running instances first, then by UUID."""
     return not entry.running, entry.uuid
 
 
@@ -20,7 +23,10 @@ def _uuid(entry: Entry) -> str:
 
 
 class Claims(dict[str, Entry]):
-    """Who has each name. rivals: all who claim a name that several do, who has it first."""
+    """The instance that holds each name.
+
+    rivals: for each name with several claimants, all of them, sorted; the first is the holder.
+    """
 
     __slots__ = ("rivals",)
 
@@ -29,7 +35,7 @@ class Claims(dict[str, Entry]):
         self.rivals: dict[str, list[Entry]] = {}
 
     def add(self, name: str, entry: Entry) -> None:
-        """A claim."""
+        """Add a claim to a name."""
         holder = self.setdefault(name, entry)
         if holder is not entry:
             rivals = self.rivals.setdefault(name, [holder])
@@ -37,7 +43,7 @@ class Claims(dict[str, Entry]):
             self[name] = rivals[0]
 
     def remove(self, name: str, entry: Entry) -> None:
-        """A claim that was added."""
+        """Remove a claim that was added before. Raises KeyError if nobody claims the name."""
         rivals = self.rivals.get(name)
         if rivals is None:
             del self[name]
@@ -48,7 +54,7 @@ class Claims(dict[str, Entry]):
             del self.rivals[name]
 
     def first(self, name: str) -> list[Entry]:
-        """Who has a name and who would be next."""
+        """Return the holder of a name and the next claimant, if there are any."""
         rivals = self.rivals.get(name)
         if rivals is not None:
             return rivals[:2]
@@ -56,7 +62,7 @@ class Claims(dict[str, Entry]):
         return [] if holder is None else [holder]
 
     def losers(self) -> Iterator[tuple[str, Entry, Entry]]:
-        """Those that run and do not have a name they claim: the name, each of them, and who has it."""
+        """Yield (name, loser, holder) for each running instance that claims a name and does not hold it."""
         for name, (holder, *others) in self.rivals.items():
             for entry in others:
                 if entry.running:
@@ -64,11 +70,12 @@ class Claims(dict[str, Entry]):
 
 
 class Account:
-    """An account with instances in DNS. All its names are there under each of its labels.
+    """An account with instances in DNS. All its names exist under each of its labels.
 
-    uuid: its text. size: instances. names: how many of them say that it is called so. labels: its UUID, then the names
-    it has. inst, svc: what follows a name under each label. members: what follows a UUID in a location. services: who
-    takes part, by UUID.
+    uuid: text. size: the number of its instances. names: account name -> number of instances that state it. labels: the
+    UUID, then the labels of the account names that it holds. inst, svc: for each label, the suffix of the names of
+    instances and services. members: the suffix of an instance's UUID in SRV records. services: service label -> member
+    instances sorted by UUID.
     """
 
     __slots__ = ("aliases", "inst", "labels", "members", "names", "services", "shortest", "size", "svc", "uuid")
@@ -83,23 +90,31 @@ class Account:
         self.relabel((uuid,), zone)
 
     def relabel(self, labels: tuple[str, ...], zone: str) -> None:
-        """Other labels, its UUID among them."""
+        """Set the labels. labels: the account's UUID, then the labels of the names that it holds."""
         self.labels = labels
         self.inst = tuple(f".inst.{label}.{zone}" for label in labels)
         self.svc = tuple(f".svc.{label}.{zone}" for label in labels)
         self.shortest = min(self.inst, key=lambda suffix: (len(suffix), suffix))
 
+    def is_called(self, label: str) -> bool:
+        """Return whether a label equals a name of the account except for upper and lower case."""
+        return any(name.lower() == label for name in self.names)
+
+    def has_below(self, name: str) -> bool:
+        """Return whether a name is in the account's part of the zone for instances and services, existing or not."""
+        return name.endswith(self.inst + self.svc)
+
     def sort(self) -> None:
-        """Bring all services into the order that `join` and `leave` keep."""
+        """Sort the members of all services by UUID, the order that `join` and `leave` rely on."""
         for members in self.services.values():
             members.sort(key=_uuid)
 
     def join(self, label: str, entry: Entry) -> None:
-        """An instance takes part in a service."""
+        """Add an instance to a service."""
         insort(self.services.setdefault(label, []), entry, key=_uuid)
 
     def leave(self, label: str, entry: Entry) -> None:
-        """It no longer does."""
+        """Remove an instance from a service. The instance must be a member."""
         members = self.services[label]
         del members[bisect_left(members, entry.uuid, key=_uuid)]
         if not members:
@@ -108,13 +123,16 @@ class Account:
 
 @lru_cache(4096)
 def account_label(name: str) -> str:
-    """The label of an account's name; empty when it cannot have one."""
+    """Return the DNS label of an account name, or "" if the name cannot be made into one."""
     try:
         return label(name)
     except ValueError:
         return ""
 
 
-def least(accounts: Iterable[Account]) -> Account | None:
-    """Of several that claim a name, who has it; None of none."""
-    return min(accounts, key=lambda account: account.uuid, default=None)
+def least(accounts: Iterable[Account], made: str) -> Account | None:
+    """Return which of the accounts that claim a label gets it, None if there are none.
+
+    An account whose name equals the label (ignoring case) comes first, then the account with the smaller UUID.
+    """
+    return min(accounts, key=lambda account: (not account.is_called(made), account.uuid), default=None)

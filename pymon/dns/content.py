@@ -1,4 +1,4 @@
-"""The content of a zone as a mapping that makes the records when asked."""
+"""The content of a zone as a mapping that makes records on demand."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import TypeAlias
 from pymon.dns.rrsets import Content, Record
 
 Group: TypeAlias = tuple[Collection[str], Collection[str], tuple[Record, ...]]
-"""Names that have the same records: each of the first with each of the second behind it."""
+"""(labels, suffixes, records): names with the same records. A name is any of the labels followed by any suffix."""
 
 WHOLE = ("",)
-"""Behind names that are whole."""
+"""The suffixes of a group whose labels are complete names."""
 
 Walk: TypeAlias = Callable[[], Iterator[Group]]
 
 
 class LiveContent(Content):
-    """The content as it is now. get: the records of a name, none when it is not there; walk: all names with theirs, the
-    zone's own first. Names that change during a walk are seen as they were or are at one moment of it.
+    """The current content of a zone.
+
+    get: returns the records of a name, () if the name does not exist. walk: yields all names with their records, the
+    zone's own name first. size: returns the number of names. A name that changes during a walk is seen in its old or
+    its new state.
     """
 
     def __init__(self, get: Callable[[str], tuple[Record, ...]], walk: Walk, size: Callable[[], int]) -> None:
@@ -40,11 +43,11 @@ class LiveContent(Content):
         return self._size()
 
     def items(self) -> ItemsView[str, tuple[Record, ...]]:
-        """In one walk, as each look-up would make its records anew."""
+        """Return the names and their records from one walk, which is cheaper than one look-up for each name."""
         return _Items(self, self._walk)
 
     def groups(self) -> Iterator[Group]:
-        """All names but the zone's own, those with the same records together."""
+        """Yield all names except the zone's own, in groups that have the same records."""
         return islice(self._walk(), 1, None)
 
 
@@ -61,7 +64,7 @@ class _Items(ItemsView[str, tuple[Record, ...]]):
 
 
 def groups(content: Content, origin: str) -> Iterator[Group]:
-    """The same of any content of a zone with this name."""
+    """Yield the groups of any content of the zone `origin`, without the zone's own name."""
     if isinstance(content, LiveContent):
         return content.groups()
     return (((name,), WHOLE, records) for name, records in content.items() if name != origin)

@@ -1,21 +1,26 @@
-"""What of a container goes into DNS."""
+"""The part of a container's description that goes into DNS."""
 
 from __future__ import annotations
 
 import msgspec
 
-from pymon import services
+from pymon import service_labels
 from pymon.dns.addresses import published
-from pymon.dns.names import absolute, label
+from pymon.dns.names import absolute
 from pymon.dns.view import Instance
-from pymon.services import NONE, Services
+from pymon.dns_label import label
+from pymon.service_labels import NONE, Services
+
+_UP = (None, "up")
+_SHOWN = (None, "false")
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """An instance as it is in DNS. account: its UUID, "" when only the ``.cmon`` name of the instance is there.
+    """An instance as it is published in DNS.
 
-    alias: a label, "" without one. addresses: as they are published. services: those it takes part in now.
-    pointer: what its PTR records say, "" where that is a name of its own.
+    account: UUID of the account, "" if only the ``.cmon`` name of the instance is published. alias: a DNS label, "" for
+    none. addresses: the published addresses. services: the services that the instance is part of now. pointer: the
+    requested target of its PTR records, "" for its own name.
     """
 
     uuid: str
@@ -29,12 +34,14 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 def made(instance: Instance) -> tuple[Entry, tuple[str, ...]]:
-    """The entry of an instance, and why something of it is not there as asked for."""
-    uuid, alias, account, account_name, running, down, given, asked_services, hidden, pointer = instance
-    if account is None or not given or hidden:
+    """Return the entry of an instance, and one line for each part of its request that is not published."""
+    container, account, account_name = instance
+    uuid, alias, pointer = container.uuid, container.name, container.cns_reverse_ptr or ""
+    running = container.state != "stopped"
+    if account is None or not container.addresses or container.cns_disable not in _SHOWN:
         return Entry(uuid, running), ()
-    addresses, problems = published(given)
-    asked = services.parse(asked_services)
+    addresses, problems = published(container.addresses)
+    asked = service_labels.parse(container.services)
     if asked.problems:
         problems += asked.problems
     if alias == uuid:
@@ -51,5 +58,6 @@ def made(instance: Instance) -> tuple[Entry, tuple[str, ...]]:
             pointer, problems = "", (*problems, f"reverse_ptr: {error}")
     if not addresses:
         return Entry(uuid, running), problems
-    part = asked if running and not down else NONE
+    usable = container.state == "running" and container.health != "unhealthy" and container.cns_status in _UP
+    part = asked if usable else NONE
     return Entry(uuid, running, account, account_name, alias, addresses, part, pointer), problems

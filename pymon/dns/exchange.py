@@ -1,4 +1,4 @@
-"""Messages to one server and its answers, all signed (RFC 8945). Blocks: for a thread of its own."""
+"""Client for signed DNS messages to one server (RFC 8945). Blocking: call it from a thread of its own."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from pymon.dns.rrsets import Record
 
 ANSWER_SECONDS = 5.0
 UDP_SECONDS = 1.5
-"""Then TCP is tried: the datagram may be what does not get through."""
+"""Time to wait for an answer over UDP before TCP is tried."""
 
 UDP_BYTES = 1232
-"""What passes everywhere without fragments."""
+"""The largest message that is sent over UDP, so that it is not fragmented."""
 
 _MAX_BYTES = 65_535
 
@@ -36,7 +36,7 @@ _NO_TRANSFER = frozenset({dns.rcode.REFUSED, dns.rcode.NOTAUTH, dns.rcode.NOTIMP
 
 
 class ExchangeError(Exception):
-    """It did not work. reason: a word for a metric; the text is one line."""
+    """An exchange failed. reason: one word for a metric label. The text of the exception is one line."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -44,11 +44,11 @@ class ExchangeError(Exception):
 
 
 class TransferRefusedError(ExchangeError):
-    """The server answers, and gives nobody with this key the whole zone."""
+    """The server does not allow this key to transfer the zone."""
 
 
 class Peer:
-    """A server, and the key that it knows us by."""
+    """A DNS server, and the TSIG key that is shared with it."""
 
     def __init__(self, address: Address, key: dns.tsig.Key) -> None:
         self.key = key
@@ -56,7 +56,10 @@ class Peer:
         self._keyring = {key.name: key}
 
     def exchange(self, message: dns.message.Message) -> dns.message.Message:
-        """The answer to a message. One without signature is taken only when it is an error. Raises ExchangeError."""
+        """Send a message and return its answer. Raises ExchangeError.
+
+        An unsigned answer is accepted only if its RCODE is an error.
+        """
         try:
             wire = message.to_wire()
             answer = self._read(message, self._by_udp(wire)) if len(wire) <= UDP_BYTES else None
@@ -69,7 +72,7 @@ class Peer:
         return answer
 
     def _read(self, message: dns.message.Message, wire: bytes) -> dns.message.Message | None:
-        """The message of an answer; None of no octets."""
+        """Parse an answer. Returns None if it is empty."""
         if not wire:
             return None
         answer = dns.message.from_wire(wire, keyring=False)
@@ -80,7 +83,7 @@ class Peer:
         return answer
 
     def query(self, name: str, type: str) -> list[Record]:
-        """The records of one name and type, or the CNAME that is there instead. Raises ExchangeError."""
+        """Return the records of one name and type, or the CNAME of that name. Raises ExchangeError."""
         query = dns.message.make_query(name, type, flags=0, use_edns=0, payload=UDP_BYTES)
         query.use_tsig(self.key)
         answer = self.exchange(query)
@@ -90,7 +93,10 @@ class Peer:
         return [record for rrset in answer.answer if rrset.name == asked for record in _records(rrset)]
 
     def transfer(self, origin: str) -> Generator[tuple[str, Record], None, None]:
-        """All records of a zone by AXFR. Raises ExchangeError; to be closed where it is not read to its end."""
+        """Yield (name, record) for all records of a zone, read by AXFR. Raises ExchangeError.
+
+        A caller that stops early must close the generator.
+        """
         try:
             address = self._resolved(socket.SOCK_STREAM)[1]
             with closing(inbound.transfer(address, origin, self.key)) as records:
@@ -101,7 +107,7 @@ class Peer:
             if error.rcode in _NO_TRANSFER:
                 raise TransferRefusedError("refused", f"transfer: {dns.rcode.to_text(error.rcode)}") from None
             raise failed(error.rcode, "transfer") from None
-        except dns.tsig.PeerBadKey:  # Knot's answer to a key that it knows and that may do other things
+        except dns.tsig.PeerBadKey:  # Knot DNS answers BADKEY to a key it knows but that may not transfer
             raise TransferRefusedError("refused", "transfer: BADKEY") from None
         except (OSError, EOFError, dns.exception.DNSException) as error:
             raise _translated(error) from None
@@ -111,10 +117,10 @@ class Peer:
         return family, address
 
     def _by_udp(self, wire: bytes) -> bytes:
-        """No octets when there was no answer in time."""
+        """Return the answer, or b"" if none arrived in `UDP_SECONDS`."""
         family, address = self._resolved(socket.SOCK_DGRAM)
         with socket.socket(family, socket.SOCK_DGRAM) as connection:
-            connection.connect(address)  # so that others' datagrams do not arrive and a closed port is known at once
+            connection.connect(address)  # filters datagrams of other sources, and reports a closed port at once
             connection.send(wire)
             deadline = time.monotonic() + UDP_SECONDS
             answer = b""
@@ -135,7 +141,7 @@ class Peer:
 
 
 def failed(rcode: int, what: str) -> ExchangeError:
-    """The error of an answer that says no."""
+    """Return the error for an answer with this RCODE. what: the operation that failed."""
     text = dns.rcode.to_text(dns.rcode.Rcode.make(rcode))
     return ExchangeError(text.lower(), f"{what}: the server answers {text}")
 
@@ -144,7 +150,7 @@ def _records(rrset: dns.rrset.RRset) -> Iterator[Record]:
     kind = dns.rdatatype.to_text(rrset.rdtype)
     for rdata in rrset:
         text = rdata.to_text()
-        # Names in data are compared in lower case as owner names are; text is text.
+        # Names in record data are compared in lower case, as owner names are. TXT data keeps its case.
         yield Record(kind, rrset.ttl, text if rrset.rdtype == dns.rdatatype.TXT else text.lower())
 
 

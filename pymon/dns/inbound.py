@@ -1,5 +1,7 @@
-"""Zones as other servers give them out (AXFR, RFC 5936): read in one pass, as most of a large transfer's time would go
-into an object for each of its records. Blocks: for a thread of its own.
+"""Client side of a zone transfer (AXFR, RFC 5936). Blocking: call it from a thread of its own.
+
+Records are parsed here and not by dnspython, because the objects that dnspython makes for each record would take most
+of the time of a large transfer.
 """
 
 from __future__ import annotations
@@ -23,20 +25,20 @@ import dns.xfr
 from pymon.dns.rrsets import Record
 
 READ_SECONDS = 5.0
-"""For one message, and to connect."""
+"""Time limit for one message, and for the connection."""
 
 TRANSFER_SECONDS = 300.0
 
 MALFORMED = (struct.error, IndexError, ValueError)
-"""What reading any octets raises beside exceptions of dnspython."""
+"""Exceptions that the parser raises for malformed input, in addition to those of dnspython."""
 
 _HEADER = struct.Struct("!HHHHHH")
 _RECORD = struct.Struct("!HHIH")
 _SRV = struct.Struct("!HHH")
 _QUESTION_BYTES = 4
-_RESPONSE, _CODES = 0x8000, 0x780F  # of the flags: QR, and OPCODE with RCODE
+_RESPONSE, _CODES = 0x8000, 0x780F  # masks of the flags word: QR, and OPCODE with RCODE
 _POINTER, _POINTER_BITS = 0xC0, 0x3FFF
-_MAX_NAME_CHARACTERS = 4 * 254  # each an escape
+_MAX_NAME_CHARACTERS = 4 * 254  # if every character is an escape such as \000
 _MAX_POINTERS = 127
 _IPV4_BYTES, _IPV6_BYTES = 4, 16
 _A, _AAAA, _SOA, _SRV_TYPE, _TXT, _TSIG = (
@@ -48,16 +50,17 @@ _is_plain_text = re.compile(rb"[A-Za-z0-9 :_.,=-]*").fullmatch
 
 
 class UnsignedError(dns.exception.DNSException):
-    """The end of a transfer is not signed."""
+    """The last message of a transfer is not signed."""
 
 
 def transfer(
     address: tuple[Any, ...], origin: str, key: dns.tsig.Key | None
 ) -> Generator[tuple[str, Record], None, None]:
-    """All records of a zone, the last SOA left out; data as in a master file, its names in lower case.
+    """Yield (name, record) for all records of a zone, without the SOA at the end.
 
-    Raises OSError, EOFError, dns.xfr.TransferError when the server does not give it, and others of dnspython. To be
-    closed where it is not read to its end.
+    Data is in the format of a master file, with names in lower case. address: as of a socket. key: None for an unsigned
+    request. Raises OSError, EOFError, dns.xfr.TransferError if the server refuses, and other exceptions of dnspython. A
+    caller that stops early must close the generator.
     """
     query = dns.message.make_query(origin, "AXFR", flags=0)
     if key is not None:
@@ -78,7 +81,7 @@ def transfer(
 
 
 def received(connection: socket.socket, size: int, deadline: float) -> bytes:
-    """So many octets. deadline: on the monotonic clock. Raises TimeoutError, EOFError."""
+    """Read and return `size` bytes. deadline: on the monotonic clock. Raises TimeoutError, EOFError."""
     data = b""
     while len(data) < size:
         connection.settimeout(max(0.001, deadline - time.monotonic()))
@@ -90,7 +93,7 @@ def received(connection: socket.socket, size: int, deadline: float) -> bytes:
 
 
 class _Reader:
-    """What the messages of one transfer say. ended: the second SOA was there."""
+    """Parser of the messages of one transfer. ended: the second SOA was read, so the transfer is complete."""
 
     def __init__(self, query: dns.message.Message, key: dns.tsig.Key | None) -> None:
         self.ended = False
@@ -102,7 +105,7 @@ class _Reader:
         self._begun = False
 
     def records(self, wire: bytes) -> list[tuple[str, Record]]:
-        """The records of the next message, after its signature was checked."""
+        """Check the signature of the next message and return its records. Raises `MALFORMED` or DNSException."""
         number, flags, questions, answers, authorities, others = _HEADER.unpack_from(wire)
         names: dict[int, str] = {}
         at = _HEADER.size
@@ -145,7 +148,10 @@ class _Reader:
         )
 
     def _unsigned(self, wire: bytes) -> None:
-        """Of signed messages the first and the last must be (RFC 8945 §5.3.1); an error is taken without."""
+        """Accept a message without signature, or raise UnsignedError.
+
+        The first and the last message of a signed transfer must be signed (RFC 8945 §5.3.1). An error answer need not.
+        """
         if self._key is None or wire[3] & 0xF:
             return
         if self.ended or self._context is None:
@@ -164,8 +170,10 @@ _TYPES = {int(kind): dns.rdatatype.to_text(kind) for kind in dns.rdatatype.Rdata
 
 
 def _name(wire: bytes, at: int, names: dict[int, str], pointers: int = 0) -> tuple[str, int]:
-    """A name in lower case as master files write it, and where it ends. names: those of the message, by place.
-    pointers: that led here.
+    """Return the name at an offset and the offset after it. The name is absolute, in master file format, lower case.
+
+    names: offset -> name, for names of this message that were parsed before. pointers: how many compression pointers
+    were followed so far.
     """
     begin, labels = at, []
     while (size := wire[at]) and size < _POINTER:
@@ -177,7 +185,7 @@ def _name(wire: bytes, at: int, names: dict[int, str], pointers: int = 0) -> tup
     text, end = "", at + 1
     if size:
         target, end = (size << 8 | wire[at + 1]) & _POINTER_BITS, at + 2
-        if target >= begin or pointers == _MAX_POINTERS:  # only what was there before: so there is no loop
+        if target >= begin or pointers == _MAX_POINTERS:  # a pointer must point backwards, so there is no loop
             raise dns.exception.FormError
         text = names[target] if target in names else _name(wire, target, names, pointers + 1)[0]
     for place, label_text in reversed(labels):

@@ -1,4 +1,4 @@
-"""Sockets of an address: UDP and TCP with one port."""
+"""Listening sockets: UDP and TCP on the same port."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import NamedTuple
 from pymon.config import Address
 
 _BACKLOG = 256
-_SEND_BUFFER_BYTES = 131072  # of the kernel: by itself it lets a client that takes nothing have several MiB
+_SEND_BUFFER_BYTES = 131072  # SO_SNDBUF: by default the kernel buffers several MiB for a client that does not read
 _TRIES = 16
 
 
 class Sockets(NamedTuple):
-    """Both, bound. address: as bound."""
+    """A UDP and a TCP socket, bound to the same address and port. address: with the port that was bound."""
 
     udp: socket.socket
     tcp: socket.socket
@@ -23,7 +23,10 @@ class Sockets(NamedTuple):
 
 
 def bind(address: Address) -> list[Sockets]:
-    """A pair for each address that the name has; no host is every address of both families. OSError names it."""
+    """Return a pair of sockets for each address of the host. An empty host is every address of both families.
+
+    Raises OSError whose text names the address.
+    """
     try:
         if not address.host and socket.has_dualstack_ipv6():
             return [_pair(socket.AF_INET6, "::", address.port, only=False)]
@@ -41,13 +44,13 @@ def bind(address: Address) -> list[Sockets]:
 
 
 def close(pair: Sockets) -> None:
-    """Close both."""
+    """Close both sockets of a pair."""
     pair.udp.close()
     pair.tcp.close()
 
 
 def _pair(family: int, host: str, port: int, *, only: bool) -> Sockets:
-    """Port 0 is one that is free for both; only: nothing but IPv6 on an IPv6 socket."""
+    """Bind a pair. port: 0 for any port that is free for UDP and TCP. only: an IPv6 socket does not take IPv4."""
     for attempt in range(_TRIES):
         with contextlib.ExitStack() as undo:
             tcp = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))

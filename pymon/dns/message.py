@@ -1,4 +1,4 @@
-"""Messages that the native part hands over: what they ask, and the frames of the answers. No I/O."""
+"""Parser of the requests that the native part hands over, and builder of their answers. Does no I/O."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ _POINTER = 0x40
 
 @dataclass(slots=True)
 class Request:
-    """A message that asks for something, as far as it could be read.
+    """A parsed request.
 
-    malformed: it could not be to its end. question: as it goes into answers, empty without one. type, rdclass: 0
-    without one. serial: of the SOA record in its authority section. version: of EDNS, None without it. payload: octets
-    that the sender takes over UDP.
+    malformed: the message could not be parsed to its end; fields that were not parsed keep their defaults. question:
+    the question section in wire form, which answers repeat; empty without a question. type, rdclass: of the question, 0
+    without one. serial: of the SOA record in the authority section (IXFR). version: of EDNS, None without EDNS.
+    payload: the largest UDP answer that the sender accepts, in octets.
     """
 
     id: int
@@ -54,12 +55,12 @@ class Request:
 
     @property
     def opcode(self) -> int:
-        """What it is for."""
+        """The OPCODE of the header, 0 to 15."""
         return (self.flags >> 11) & 15
 
 
 def parse(wire: bytes) -> Request | None:
-    """Read a message. None: no request, so there is no answer to it."""
+    """Parse a message. Returns None if it is not a request and must not be answered."""
     if len(wire) < HEADER_BYTES:
         return None
     id, flags, questions, answers, authorities, additional = _HEADER.unpack_from(wire)
@@ -75,7 +76,7 @@ def parse(wire: bytes) -> Request | None:
         end = parser.current
         request.type, request.rdclass = parser.get_struct(_QUESTION.format)
         request.name = name
-        if wire[end - 1]:  # it ends in a pointer, and the only name before it would be in the header
+        if wire[end - 1]:  # the name ends in a pointer, which could only point into the header
             raise dns.exception.FormError
         request.question = wire[begin : parser.current]
         before = answers + authorities
@@ -88,7 +89,7 @@ def parse(wire: bytes) -> Request | None:
 
 
 def _record(request: Request, parser: dns.wire.Parser, index: int, before: int, *, last: bool) -> None:
-    """Read one record. before: how many there are before the additional ones."""
+    """Parse one record. before: the number of records before the additional section. last: the record is the last."""
     start = parser.current
     _skip_name(parser)
     nameless = parser.current == start + 1
@@ -119,7 +120,7 @@ def _record(request: Request, parser: dns.wire.Parser, index: int, before: int, 
 
 
 def _skip_name(parser: dns.wire.Parser) -> None:
-    """Names that nobody looks at are not followed: a message may be made of pointers."""
+    """Skip a name without following its pointers, whose cost a hostile message could make large."""
     while (size := parser.get_uint8()) and size < _POINTER:
         parser.get_bytes(size)
     if size:
@@ -127,7 +128,7 @@ def _skip_name(parser: dns.wire.Parser) -> None:
 
 
 def reply(request: Request, rcode: dns.rcode.Rcode, *, truncated: bool = False) -> bytes:
-    """An answer without records."""
+    """Return the wire form of an answer without records."""
     return frame(request, rcode, 0, b"", aa=False, edns=request.version is not None, truncated=truncated)
 
 
@@ -141,7 +142,11 @@ def frame(
     edns: bool = False,
     truncated: bool = False,
 ) -> bytes:
-    """An answer with records, whose pointers are to the question at octet 12. edns: with an OPT record at the end."""
+    """Return the wire form of an answer with records.
+
+    count, records: the answer section in wire form; its compression pointers point to the question at offset 12. edns:
+    add an OPT record.
+    """
     flags = dns.flags.QR | request.flags & (0x7800 | dns.flags.RD) | rcode & 15
     if aa:
         flags |= dns.flags.AA
@@ -156,12 +161,12 @@ def frame(
 
 
 def refusal(header: bytes, rcode: dns.rcode.Rcode) -> bytes | None:
-    """An answer to a message of which no more than the header was read; None: it is no request."""
+    """Return an answer to a message of which only the header was read, None if the message is not a request."""
     id, flags, *_ = _HEADER.unpack_from(header)
     return None if flags & dns.flags.QR else frame(Request(id, flags), rcode, 0, b"", aa=False)
 
 
 def unsigned(wire: bytes, start: int) -> bytes:
-    """A message without its signature, which begins at `start`."""
+    """Return a message without its TSIG record. start: the offset of that record, which must be the last."""
     count = int.from_bytes(wire[10:12], "big") - 1
     return wire[:10] + count.to_bytes(2, "big") + wire[HEADER_BYTES:start]

@@ -1,4 +1,4 @@
-"""Telling secondaries that a zone has changed (RFC 1996)."""
+"""NOTIFY to secondaries when a zone has changed (RFC 1996)."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from pymon.dns.zone import Zone
 _log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""How long each try waits for its answer. A secondary that gives none finds out when its SOA says to look."""
+"""The timeout of each attempt. A secondary that answers none of them polls after the refresh time of the SOA."""
 
 PAUSE_SECONDS = 0.25
-"""Between two that say different things of a zone to the same secondary."""
+"""Between two NOTIFYs of the same zone to the same secondary with different serials."""
 
 _AT_ONCE = 32
-"""Zones that one secondary is told of at the same time."""
+"""The most zones for which one secondary has an unanswered NOTIFY at the same time."""
 
 
 class Notifier:
-    """Tells all secondaries.
+    """Sends NOTIFY to all secondaries.
 
-    outcomes: counts of what they were told: acknowledged, refused, unanswered. sources: addresses of the server; NOTIFY
-    comes from one of them, as secondaries know it by that.
+    outcomes: counts of NOTIFYs by outcome: acknowledged, refused, unanswered. sources: addresses of the server. NOTIFY
+    is sent from one of them, because secondaries identify the primary by its address.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Notifier:
         self._secondaries = [_Secondary(secondary, keys, tuple(sources), outcomes) for secondary in secondaries]
 
     def changed(self, zone: Zone) -> None:
-        """Tell of a zone's new serial; what is still under way of older ones is given up."""
+        """Send NOTIFY for the new serial of a zone. A NOTIFY of an older serial that is still unanswered is dropped."""
         for secondary in self._secondaries:
             secondary.changed(zone)
 
     async def close(self) -> None:
-        """Tell nobody any more."""
+        """Cancel all NOTIFYs that are unanswered, and wait for their tasks to end."""
         await asyncio.gather(*(secondary.close() for secondary in self._secondaries))
 
 
@@ -62,14 +62,14 @@ class _Secondary:
         self, secondary: Secondary, keys: Keys | None, sources: tuple[str, ...], outcomes: Counter[str]
     ) -> None:
         self._address = secondary.address
-        name = secondary.key or next(iter(keys or {}), None)
-        self._key = keys[name] if keys and name is not None else None
+        self._key_name = secondary.key
+        self._keys = keys or {}
         self._sources = [source for source in sources if (":" in source) == (":" in self._address.host)]
         self._outcomes = outcomes
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake: dict[str, asyncio.Event] = {}
-        self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._failing: set[str] = set()  # zones that it refuses; "" while it is silent
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._failing: set[str] = set()  # zones that the secondary refuses; "" while it does not answer
 
     def changed(self, zone: Zone) -> None:
         event = self._wake.get(zone.origin)
@@ -77,7 +77,7 @@ class _Secondary:
             event.set()
             return
         event = self._wake[zone.origin] = asyncio.Event()
-        task = asyncio.get_running_loop().create_task(self._tell(zone, event))
+        task = asyncio.get_running_loop().create_task(self._notify_until_done(zone, event))
         self._tasks[zone.origin] = task
         task.add_done_callback(lambda _: self._done(zone.origin))
 
@@ -90,11 +90,11 @@ class _Secondary:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _tell(self, zone: Zone, changed: asyncio.Event) -> None:
-        """Until the secondary has answered, or given no answer to all tries, what the zone's serial is now."""
+    async def _notify_until_done(self, zone: Zone, changed: asyncio.Event) -> None:
+        """Notify until the outcome is known for the zone's current serial."""
         while True:
             changed.clear()
-            async with self._turns:
+            async with self._slots:
                 outcome = await self._notify(zone, changed)
             if outcome:
                 self._count(outcome, zone.origin)
@@ -104,7 +104,7 @@ class _Secondary:
 
     def _count(self, outcome: str, origin: str) -> None:
         self._outcomes[outcome] += 1
-        # That it is silent is of the secondary, that it refuses of the zone, which it may not have.
+        # Silence is a failure of the secondary. A refusal is about one zone, which the secondary may not serve.
         failing = origin if outcome == "refused" else ""
         if outcome == "acknowledged":
             self._failing -= {origin, ""}
@@ -113,7 +113,7 @@ class _Secondary:
             _log.warning("NOTIFY of %s to %s: %s", origin, self._address, outcome)
 
     async def _notify(self, zone: Zone, changed: asyncio.Event) -> str:
-        """The outcome of telling one serial; empty when it was given up for a newer one."""
+        """Send NOTIFY for the current serial and return the outcome, or "" if a newer serial replaced it."""
         message = self._message(zone)
         wire = message.to_wire()
         loop = asyncio.get_running_loop()
@@ -125,7 +125,7 @@ class _Secondary:
                     local_addr=(self._sources[0], 0) if self._sources else None,
                     remote_addr=(self._address.host, self._address.port),
                 )
-            except OSError:  # no route there now
+            except OSError:  # for example no route
                 await asyncio.sleep(seconds)
                 continue
             waker = loop.create_task(changed.wait())
@@ -147,20 +147,21 @@ class _Secondary:
         message.set_opcode(dns.opcode.NOTIFY)
         soa = next(record for record in zone.get(zone.origin) if record.type == "SOA")
         message.answer.append(dns.rrset.from_text(name, soa.ttl, dns.rdataclass.IN, dns.rdatatype.SOA, soa.data))
-        if self._key is not None:
-            message.use_tsig(self._key)
+        key = self._key_name or next(iter(self._keys), None)
+        if key is not None:
+            message.use_tsig(self._keys[key])
         return message
 
 
 class _Answers(asyncio.DatagramProtocol):
-    """Waits for the answer to a message and takes no other."""
+    """Sets a future to the RCODE of the answer to one message, and ignores other datagrams."""
 
     def __init__(self, message: dns.message.Message, answered: asyncio.Future[int]) -> None:
         self._message = message
         self._answered = answered
 
     def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002  # asyncio's
-        """Whether it is from the secondary, the connected socket knows."""
+        """Take the answer if it is valid. The connected socket already filters datagrams of other sources."""
         asked = self._message
         try:
             answer = dns.message.from_wire(data, keyring=asked.keyring, request_mac=asked.mac)

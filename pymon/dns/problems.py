@@ -1,4 +1,4 @@
-"""What is not in DNS as asked for."""
+"""Requests of accounts that DNS does not fulfil."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from pymon.dns import rrsets
 from pymon.dns.claims import Account, account_label
-from pymon.dns.names import label
 from pymon.dns.view import Problem
+from pymon.dns_label import label
 
 
 def of_account(account: Account, labels: Mapping[str, Account]) -> Iterator[Problem]:
-    """Those of one account. labels: who has each."""
+    """Yield the problems of one account. labels: the account that holds each label."""
     for name in account.names:
         made = account_label(name)
         if made and labels[made] is not account:

@@ -1,22 +1,27 @@
-"""The records of all zones, from what is known of the containers.
+"""The records of all zones, computed from the containers.
 
-Below the forward zone, with every name of an account both under its UUID and under its name:
+The forward zone has these names. ACCOUNT is the UUID of an account, and also its name:
 
     UUID.cmon            CNAME cmon     containers and nodes
     cmon                 A AAAA         proxies that are alive
     UUID.inst.ACCOUNT    A AAAA TXT     containers with an owner and an address
     ALIAS.inst.ACCOUNT   A AAAA TXT     the same
-    SERVICE.svc.ACCOUNT  A AAAA SRV     those of them that run and are not marked down
+    SERVICE.svc.ACCOUNT  A AAAA SRV     containers of the service that run and are not marked down
 
-In the reverse zones an address is a PTR to the shortest name of its container, or to the name it asks for. Where two
-claim a name, the one that runs has it, then the one with the smaller UUID; of two accounts the one with the smaller
-UUID. Nothing is lost by losing: the name with the UUID is always there.
+In the reverse zones, an address has a PTR record to the shortest name of its container. A container may request another
+name if it is below a name of its account or the operator allows it. Any other request is refused, because clients trust
+a name that a PTR record gives.
+
+If several containers claim a name, a running one gets it, then the one with the smallest UUID. If several accounts
+claim a label, the one whose name equals the label gets it, then the one with the smallest UUID. The names with a UUID
+always exist, so that a container that loses a name can still be reached.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
+from pymon.config import shown
 from pymon.dns import rrsets
 from pymon.dns.addresses import ReverseZones
 from pymon.dns.claims import Account, Claims, account_label, least
@@ -31,21 +36,25 @@ __all__ = ["Content", "Record", "Records", "records"]
 
 
 def records(view: View) -> dict[str, dict[str, tuple[Record, ...]]]:
-    """The content of each zone by its name, the forward zone first. ValueError: a zone that cannot be."""
+    """Return zone name -> name -> records, the forward zone first. Raises ValueError if a zone name is not valid."""
     made = Records(view)
     return {origin: dict(made.content(origin).items()) for origin in made.origins}
 
 
 class Records:
-    """The same, kept in step with what changes. It holds who has which name, and makes the records when asked.
+    """The records of all zones, updated incrementally.
 
-    origins: names of the zones, the forward zone first.
+    It stores which container holds which name. Records are made on demand. origins: the names of the zones, the forward
+    zone first.
     """
 
     def __init__(self, view: View) -> None:
         self.zone = forward_zone(view.zone)
         self._reverse = ReverseZones(view.reverse)
         self.origins = (self.zone, *self._reverse.origins)
+        self._pointing: dict[str, Entry] = {}  # UUID -> entry, of those that request a target for their PTR records
+        allowed = tuple(dict.fromkeys(map(absolute, view.reverse_ptr_allow)))
+        self._allowed = (frozenset(allowed), tuple(f".{name}" for name in allowed))
         self._name_servers = tuple(dict.fromkeys(map(absolute, view.name_servers)))
         if any(inside(name, self.zone) for name in self._name_servers):
             raise ValueError(f"expected name servers outside the zone {self.zone}: it would not have their addresses")
@@ -58,24 +67,24 @@ class Records:
         self._proxies: tuple[Proxy, ...] = ()
         self._proxy_records: tuple[Record, ...] = ()
         self._accounts: dict[str, Account] = {}
-        self._claimants: dict[str, dict[Account, int]] = {}  # of labels of accounts that are no UUIDs
+        self._claimants: dict[str, dict[Account, int]] = {}  # label -> accounts that claim it, without UUID labels
         self._labels: dict[str, Account] = {}
         self._pointers = {origin: Claims() for origin in self._reverse.origins}
         self._refused: dict[str, tuple[str, ...]] = {}
-        self._changes = 0  # of entries
+        self._changes = 0  # incremented with every change of an entry
         self._last: tuple[list[Entry], tuple[Record, ...]] | None = None
         self._kept: tuple[list[Entry], rrsets.Service] | None = None
-        # Names that may change, as they were; None at first.
+        # Names that an update may change -> their records before it. None during the first update, which needs none.
         self._before: dict[str, tuple[Record, ...] | rrsets.Service] | None = None
         self.update(view.instances, nodes=view.nodes, proxies=view.proxies)
         for account in self._accounts.values():
             account.sort()
         self._before = {}
 
-    # What others ask.
+    # Queries.
 
     def get(self, name: str) -> tuple[Record, ...]:
-        """The records of a name, in the order A, AAAA, and others; none when it is not there."""
+        """Return the records of a name in the order A, AAAA, others; () if the name does not exist."""
         if not name.endswith(self._suffix):
             return self._apex() if name in self.origins else self._pointer(name)
         parts = name.removesuffix(self._suffix).split(".")
@@ -90,7 +99,7 @@ class Records:
         return ()
 
     def origin(self, name: str) -> str | None:
-        """The zone that a name is in."""
+        """Return the zone that contains a name, None if there is none."""
         if inside(name, self.zone):
             return self.zone
         while name and name not in self._pointers:
@@ -98,7 +107,7 @@ class Records:
         return name or None
 
     def content(self, origin: str) -> Content:
-        """What is in a zone; it changes with every update."""
+        """Return a live view of the content of a zone. Raises KeyError for an unknown zone."""
         if origin not in self.origins:
             raise KeyError(origin)
         return LiveContent(
@@ -108,20 +117,24 @@ class Records:
         )
 
     def problems(self) -> list[Problem]:
-        """What is not in DNS as asked for."""
+        """Return the requests that are not fulfilled, one problem each."""
         found = [Problem(uuid, text) for uuid, texts in self._refused.items() for text in texts]
         found += [Problem("", text) for text in rrsets.proxies(self._proxies)[1]]
         if not self._proxy_records:
             found.append(Problem("", f"no proxy with an address is alive for {self._cmon}"))
         for account in self._accounts.values():
             found += of_account(account, self._labels)
+        for entry in self._pointing.values():
+            if self._pointers and not self._may_point(entry):
+                text = f"reverse_ptr: expected a name below those of its account, got {shown(entry.pointer)}"
+                found.append(Problem(entry.uuid, text))
         for claims in self._pointers.values():
             for name, entry, holder in claims.losers():
                 text = f"{name} is the address of {holder.uuid} too, which has the PTR record"
                 found.append(Problem(entry.uuid, text))
         return found
 
-    # What changes them.
+    # Updates.
 
     def update(
         self,
@@ -131,8 +144,10 @@ class Records:
         nodes: Iterable[str] | None = None,
         proxies: tuple[Proxy, ...] | None = None,
     ) -> Collection[str]:
-        """Instances that are new or have changed, UUIDs of those that are gone, and all nodes and proxies where these
-        have changed: the names whose records have, each once, those of one service beside one another.
+        """Apply changes and return the names whose records have changed.
+
+        changed: instances that are new or have changed. removed: UUIDs of instances that are gone. nodes, proxies: the
+        complete new set, None if unchanged. The names are unique, and the names of one service are adjacent.
         """
         for uuid in removed:
             self._refused.pop(uuid, None)
@@ -165,16 +180,16 @@ class Records:
         if not self._before:
             return {}.keys()
         touched, self._before = self._before, {}
-        return dict.fromkeys(self._differ(touched)).keys()
+        return dict.fromkeys(self._changed_names(touched)).keys()
 
-    def _differ(self, touched: dict[str, tuple[Record, ...] | rrsets.Service]) -> Iterator[str]:
-        """Those of the names whose records are no longer what they were."""
+    def _changed_names(self, touched: dict[str, tuple[Record, ...] | rrsets.Service]) -> Iterator[str]:
+        """Yield the names whose records differ from what they were. touched: name -> its records before."""
         service: rrsets.Service | None = None
         records: tuple[Record, ...] = ()
         for name, was in touched.items():
             if not isinstance(was, rrsets.Service):
                 before = was
-            elif was is service:  # under another label of its account
+            elif was is service:  # the same service under another label of its account
                 before = records
             else:
                 service, before = was, was.records()
@@ -183,7 +198,7 @@ class Records:
                 yield name
 
     def _touch(self, names: Iterable[str]) -> None:
-        """Remember names as they are, before something that may change them."""
+        """Store the current records of names. To be called before a change that may affect them."""
         before = self._before
         if before is not None:
             for name in names:
@@ -191,7 +206,7 @@ class Records:
                     before[name] = self._service(name) or self.get(name)
 
     def _service(self, name: str) -> rrsets.Service | None:
-        """The service that has a name. To keep it takes less than to keep its records."""
+        """Return the service with a name, None if the name is not a service. It takes less memory than its records."""
         label, _, rest = name.partition(".svc.")
         account = self._labels.get(rest.removesuffix(self._suffix)) if rest else None
         members = account.services.get(label) if account is not None else None
@@ -202,7 +217,7 @@ class Records:
         return self._kept[1]
 
     def _enter(self, entry: Entry) -> None:
-        account = self._joined(entry) if entry.account else None
+        account = self._count_in_account(entry) if entry.account else None
         if self._before is not None:
             self._touch_entry(entry, account)
         self._entries[entry.uuid] = entry
@@ -217,12 +232,14 @@ class Records:
                 account.services.setdefault(service, []).append(entry)
             else:
                 account.join(service, entry)
+        if entry.pointer:
+            self._pointing[entry.uuid] = entry
         if self._pointers:
             for origin, pointer in self._reverse.places(entry.addresses):
                 self._pointers[origin].add(pointer, entry)
 
-    def _joined(self, entry: Entry) -> Account:
-        """The account of an instance, which has one more."""
+    def _count_in_account(self, entry: Entry) -> Account:
+        """Count an instance in its account, which is created if needed, and return the account."""
         account = self._accounts.get(entry.account)
         if account is None:
             account = self._accounts[entry.account] = self._labels[entry.account] = Account(entry.account, self.zone)
@@ -230,7 +247,7 @@ class Records:
         if name in account.names:
             account.names[name] += 1
         else:
-            self._call(account, name, 1)
+            self._count_name(account, name, 1)
         account.size += 1
         return account
 
@@ -239,6 +256,7 @@ class Records:
         if self._before is not None:
             self._touch_entry(entry, account)
         del self._entries[entry.uuid]
+        self._pointing.pop(entry.uuid, None)
         self._last = self._kept = None
         self._changes += 1
         if account is None:
@@ -250,12 +268,12 @@ class Records:
         for origin, pointer in self._reverse.places(entry.addresses):
             self._pointers[origin].remove(pointer, entry)
         account.size -= 1
-        self._call(account, entry.account_name, -1)
+        self._count_name(account, entry.account_name, -1)
         if not account.size:
             del self._accounts[account.uuid], self._labels[account.uuid]
 
     def _touch_entry(self, entry: Entry, account: Account | None) -> None:
-        """All names that an instance has or claims."""
+        """Touch all names that an instance holds or claims."""
         uuid = entry.uuid
         self._touch((uuid + self._below_cmon,))
         if account is None:
@@ -265,11 +283,11 @@ class Records:
         self._touch(name + suffix for name in entry.services.labels for suffix in account.svc)
         if entry.alias:
             self._touch(entry.alias + suffix for suffix in account.inst)
-            for other in account.aliases.first(entry.alias):  # PTR records are to names that are had
+            for other in account.aliases.first(entry.alias):  # PTR records depend on which instance holds the alias
                 self._touch(name for _, name in self._reverse.places(other.addresses))
 
-    def _call(self, account: Account, name: str, by: int) -> None:
-        """One instance more or less says that its account has this name."""
+    def _count_name(self, account: Account, name: str, by: int) -> None:
+        """Change the number of instances that state this account name. by: 1 or -1."""
         count = account.names.get(name, 0)
         account.names[name] = count + by
         if not count + by:
@@ -280,12 +298,12 @@ class Records:
         if not made:
             return
         claimants = self._claimants.setdefault(made, {})
-        before = least(claimants)
+        before = self._labels.get(made)
         after = dict(claimants)
         after[account] = after.get(account, 0) + by
         if not after[account]:
             del after[account]
-        holder = least(after)
+        holder = least(after, made)
         if holder is not before:
             parties = [party for party in (before, holder) if party is not None]
             self._touch_accounts(parties, made)
@@ -299,7 +317,7 @@ class Records:
             self._labels[made] = holder
 
     def _touch_accounts(self, accounts: list[Account], under: str) -> None:
-        """All names of accounts under a label, and the PTR records to them."""
+        """Touch all names that accounts have under a label, and the PTR records that point to them."""
         if self._before is None or not any(account.size for account in accounts):
             return
         inst, svc = f".inst.{under}.{self.zone}", f".svc.{under}.{self.zone}"
@@ -325,7 +343,8 @@ class Records:
         members = account.services.get(name) if kind == "svc" else None
         if members is None:
             return ()
-        if self._last is None or self._last[0] is not members:  # the same under another label comes next
+        # The same service is often asked for again under another label of its account.
+        if self._last is None or self._last[0] is not members:
             self._last = members, rrsets.service(name, members, account.members)[0]
         return self._last[1]
 
@@ -335,10 +354,17 @@ class Records:
         return self._pointer_to(entry) if entry is not None else ()
 
     def _pointer_to(self, entry: Entry) -> tuple[Record, ...]:
-        return (Record("PTR", rrsets.TTL_SECONDS, entry.pointer or self._shortest(entry)),)
+        name = entry.pointer if entry.pointer and self._may_point(entry) else self._shortest(entry)
+        return (Record("PTR", rrsets.TTL_SECONDS, name),)
+
+    def _may_point(self, entry: Entry) -> bool:
+        """Return whether the requested PTR target is below a name of the account or allowed by the operator."""
+        names, suffixes = self._allowed
+        pointer = entry.pointer
+        return pointer in names or pointer.endswith(suffixes) or self._accounts[entry.account].has_below(pointer)
 
     def _shortest(self, entry: Entry) -> str:
-        """The shortest name that an instance has."""
+        """Return the shortest name that an instance holds."""
         account = self._accounts[entry.account]
         has_alias = len(entry.alias) <= len(entry.uuid) and account.aliases.get(entry.alias) is entry
         return (entry.alias if has_alias else entry.uuid) + account.shortest
@@ -346,8 +372,9 @@ class Records:
     # Whole zones.
 
     def _walk(self, origin: str) -> Iterator[Group]:
-        """All names of a zone with their records, its own first. What is there may change meanwhile: each part of it is
-        looked up when its turn comes.
+        """Yield all names of a zone with their records, the zone's own name first.
+
+        The zone may change during the walk, so each entry is looked up again just before it is yielded.
         """
         yield (origin,), WHOLE, self._apex()
         if origin != self.zone:
@@ -377,7 +404,7 @@ class Records:
                     yield (name,), account.svc, rrsets.service(name, members, account.members)[0]
 
     def _size(self, origin: str) -> int:
-        """The number of names in a zone."""
+        """Return the number of names in a zone."""
         if origin != self.zone:
             return 1 + len(self._pointers[origin])
         owned = sum(

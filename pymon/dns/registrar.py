@@ -1,8 +1,9 @@
-"""Registration of our records in other servers (RFC 2136), by one of all proxies at a time.
+"""Registration of our records in other servers (RFC 2136). One proxy at a time registers.
 
-The proxy that has the lease of the directory writes its own name into each zone, as the term, and each of its messages
-has that as a prerequisite: from that moment the server itself refuses what another still sends, whatever clocks and
-pauses did to it. So the holder goes on while the directory is away, until somebody else has written there.
+The proxy that holds the directory's lease writes its own name into each zone. That record is called the term. Each
+update has the term as a prerequisite. So the server itself refuses late updates of a previous holder, regardless of its
+clock or of pauses of its process. While the directory is unreachable, the holder therefore continues until another
+proxy has written its term.
 """
 
 from __future__ import annotations
@@ -26,29 +27,30 @@ from pymon.config import Address, ConfigError, shown
 from pymon.directory.lease import HeldLease, Standing
 from pymon.dns.exchange import ExchangeError, Peer
 from pymon.dns.names import inside
-from pymon.dns.registered import RegisteredZone
-from pymon.dns.registration import Rrsets
+from pymon.dns.remote_zone import RemoteZone
 from pymon.dns.rrsets import Content
+from pymon.dns.update_plan import Rrsets
 
 BATCH_SECONDS = 0.2
-"""Between turns, so that what changes together is sent together."""
+"""The least time between two turns of a worker. Changes that arrive within it are sent together."""
 
 CHECK_SECONDS = 15.0
-"""Between looks at a server to which nothing is sent."""
+"""The time between two checks of a server to which nothing is sent."""
 
 RECONCILE_SECONDS = 900.0
-"""Between whole comparisons, longer where these take more than one part in `_REST` of the time."""
+"""The time between two complete comparisons. It grows so that comparisons take at most 1/`_REST` of the time."""
 
 REFUSED_SECONDS = 20.0
-"""To the next comparison where names were refused that were not before, then twice as long, as far as the one above: a
-zone that is frozen refuses all names for a while.
+"""The time until the next comparison if the server has newly refused names. It doubles up to `RECONCILE_SECONDS`.
+
+A frozen zone refuses all names for a while.
 """
 
 RETRY_SECONDS = (0.5, 30.0)
-"""After a failure: the first pause, which doubles, and the longest; each is cut by up to half at random."""
+"""The first and the longest pause after a failure. The pause doubles; a random part of up to half is cut off."""
 
 RECENT_SECONDS = 60.0
-"""Names that changed so lately may be there still, when this proxy takes over."""
+"""How long a changed name is remembered. When this proxy takes over, the name may still exist at the server."""
 
 _REST = 20.0
 _MAX_RECENT = 20_000
@@ -59,7 +61,7 @@ _PART_SECONDS = 0.005
 _Copy: TypeAlias = tuple[dict[str, Rrsets], list[str]]
 
 _OF_THE_SERVER = frozenset({"timeout", "unreachable"})
-"""Failures that all its zones have in common; others are of one zone."""
+"""Reasons of failures that concern all zones of a server. Other failures concern one zone."""
 
 _is_owner = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?").fullmatch
 
@@ -67,7 +69,7 @@ _log = logging.getLogger(__name__)
 
 
 class Server(NamedTuple):
-    """A primary server. zones: absolute names of those of our zones that are to be registered there."""
+    """A primary server. zones: absolute names of our zones that are registered there."""
 
     address: Address
     key: dns.tsig.Key
@@ -75,11 +77,11 @@ class Server(NamedTuple):
 
 
 class ZoneStatus(NamedTuple):
-    """A zone at a server, as the proxy that registers sees it.
+    """The state of a zone at a server, as the registering proxy knows it.
 
-    age_seconds: since it was last known to be as it should. names: of ours there. foreign: wanted names that are
-    somebody else's. refused: names the server does not take, with the reason. by_transfer: how the zone is read, None
-    before it was. error: why it does not work now, one line; empty when it does.
+    age_seconds: time since the zone was last known to be correct. names: number of our names there. foreign: wanted
+    names that belong to another owner. refused: name -> reason, of names that the server does not accept. by_transfer:
+    whether the zone is read by AXFR, None before the first read. error: the current failure as one line, "" for none.
     """
 
     server: str
@@ -93,12 +95,13 @@ class ZoneStatus(NamedTuple):
 
 
 class Registrar:
-    """Registration in all servers, a thread for each, so that one that is away costs the others nothing.
+    """Registration in all servers. Each server has its own thread, so an unreachable one does not delay the others.
 
-    owner: whose the names are, a label in lower case that no other installation uses in these zones and that all
-    proxies of this one share. holder: this proxy, for people; it is made unique. directory: its URL. content: what a
-    zone should have, asked on the loop that calls `start`, in parts between which it may change. Raises ConfigError
-    when the owner is no label.
+    owner: a label in lower case that all proxies of this installation share and no other installation uses in these
+    zones. holder: a readable name of this proxy, which is made unique. directory: URL of the directory. content:
+    returns the wanted content of a zone; it is called on the loop that runs `start`, and its result is read in parts
+    between which it may change. complete: returns whether the content has all names, and is called in threads. While
+    it has not, names and records are added and none are removed. Raises ConfigError if the owner is not a label.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class Registrar:
         holder: str,
         directory: str,
         content: Callable[[str], Content],
+        complete: Callable[[], bool] = lambda: True,
     ) -> None:
         if not _is_owner(owner):
             raise ConfigError(f"owner: expected letters in lower case, digits and hyphens, got {shown(owner)}")
@@ -116,40 +120,43 @@ class Registrar:
         self.holder = f"{name}-{secrets.token_hex(4)}"
         self.lease = HeldLease(directory, f"dns-registration {owner}", self.holder, self._wake)
         self._content = content
-        self._workers = [_Worker(server, owner, self.holder, self.lease, content) for server in servers]
+        self._workers = [_Worker(server, owner, self.holder, self.lease, content, complete) for server in servers]
 
     def start(self) -> None:
-        """Begin, on the running loop."""
+        """Start the threads and the lease. Must be called on the event loop that changes the records."""
         loop = asyncio.get_running_loop()
         for worker in self._workers:
             worker.start(loop)
         self.lease.start()
 
     async def stop(self) -> None:
-        """End, and leave the registration to another. What is registered stays."""
+        """Stop all threads and release the lease. The registered records stay."""
         await asyncio.gather(*(worker.stop() for worker in self._workers))
         await self.lease.stop()
 
     def changed(self, names: Iterable[str]) -> None:
-        """The records of these names have changed. On the loop; cheap where another proxy registers."""
+        """Report that the records of these names have changed. To be called on the loop of `start`.
+
+        It costs little while another proxy registers.
+        """
         names = tuple(names)
         for worker in self._workers:
             worker.changed(names)
 
     def leads(self) -> bool:
-        """Whether this proxy is the one that registers."""
+        """Return whether this proxy is the one that registers."""
         return self.lease.standing() is not Standing.LOST
 
     def status(self) -> list[ZoneStatus]:
-        """All zones at all servers; none where another proxy registers."""
+        """Return the state of all zones at all servers, [] if another proxy registers."""
         return [status for worker in self._workers for status in worker.status()] if self.leads() else []
 
     def updates(self) -> dict[tuple[str, ...], int]:
-        """Messages that servers have done, by (server, zone)."""
+        """Return (server, zone) -> the number of UPDATE messages that were carried out."""
         return {key: count for worker in self._workers for key, count in worker.updates().items()}
 
     def failures(self) -> dict[tuple[str, ...], int]:
-        """Failures by (server, reason)."""
+        """Return (server, reason) -> the number of failures."""
         return {key: count for worker in self._workers for key, count in worker.failures.copy().items()}
 
     def _wake(self) -> None:
@@ -158,15 +165,16 @@ class Registrar:
 
 
 class _StopError(Exception):
-    """Nothing more is to be sent."""
+    """Raised in a worker when nothing more may be sent."""
 
 
 class _Zone:
-    """What a worker keeps beside the state of a zone. Times are monotonic. in_step_at: when it was last right.
-    retry_at: nothing is sent before, after a failure.
+    """The schedule of one zone of a worker. Times are on the monotonic clock, in seconds.
+
+    in_step_at: when the zone was last known to be correct. retry_at: after a failure, nothing is sent before this time.
     """
 
-    def __init__(self, registered: RegisteredZone, now: float) -> None:
+    def __init__(self, registered: RemoteZone, now: float) -> None:
         self.registered = registered
         self.reconcile_at = now
         self.reconcile_took = 0.0
@@ -174,28 +182,30 @@ class _Zone:
         self.check_at = now
         self.in_step_at = now
         self.synced = False
+        self.removed = True
+        """Whether what is not wanted has been removed, too."""
         self.error = ""
         self.retry_at = now
         self._pause = RETRY_SECONDS[0]
 
     def due_at(self) -> float:
-        """When there is something to do though nothing changes."""
+        """Return when the next work is due if nothing changes."""
         return max(self.retry_at, min(self.reconcile_at, self.check_at) if self.synced else 0.0)
 
     def failed(self, error: str, now: float) -> None:
-        """It is to be tried again after a pause."""
+        """Record a failure and schedule a retry after a pause. error: one line."""
         self.error = error
         self.retry_at = self.check_at = now + self._pause * random.uniform(0.5, 1.0)  # noqa: S311
         self._pause = min(2 * self._pause, RETRY_SECONDS[1])
 
     def works(self) -> None:
-        """It has no failures behind it."""
+        """Record a success, which resets the error and the pause."""
         self.error = ""
         self._pause, self.retry_at = RETRY_SECONDS[0], 0.0
 
 
 class _Worker:
-    """One server. `_inbox`, by zone, is filled on the loop and emptied in the thread."""
+    """Registration at one server. The event loop fills `_inbox` (zone -> changed names), the thread empties it."""
 
     def __init__(
         self,
@@ -204,7 +214,9 @@ class _Worker:
         holder: str,
         lease: HeldLease,
         content: Callable[[str], Content],
+        complete: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._complete = complete
         self.label = str(server.address)
         self.failures: Counter[tuple[str, ...]] = Counter()
         self._lease = lease
@@ -219,9 +231,7 @@ class _Worker:
         self._recent: dict[str, float] = {}
         peer = Peer(server.address, server.key)
         now = time.monotonic()
-        self._zones = {
-            zone: _Zone(RegisteredZone(peer, zone, owner, holder, self._go_on), now) for zone in server.zones
-        }
+        self._zones = {zone: _Zone(RemoteZone(peer, zone, owner, holder, self._go_on), now) for zone in server.zones}
 
     # --- on the loop -----------------------------------------------------------------------------
 
@@ -285,8 +295,9 @@ class _Worker:
             del self._recent[oldest]
 
     def _copy(self, origin: str, future: Future[_Copy]) -> None:
-        """The whole content, in parts so that others have their turns, and what may have been there a moment ago. What
-        changes meanwhile comes into the inbox.
+        """Copy the content of a zone and its recently changed names into a future.
+
+        The copy is made in parts, so that it does not block the event loop. Changes during the copy go to the inbox.
         """
         if not future.set_running_or_notify_cancel():
             return
@@ -303,12 +314,12 @@ class _Worker:
             for name, records in left:
                 copy[name] = records
                 if time.monotonic() > until and self._loop is not None:
-                    if not self._stopping:  # else nobody waits for it
+                    if not self._stopping:  # otherwise nobody waits for the copy
                         self._loop.call_soon(self._copy_part, origin, left, copy, future)
                     return
             self._copied.discard(origin)
             future.set_result((copy, [name for name in self._recent if inside(name, origin)]))
-        except Exception as error:  # noqa: BLE001  # it is raised where it was asked for
+        except Exception as error:  # noqa: BLE001  # raised again in the thread that waits for the copy
             self._copied.discard(origin)
             future.set_exception(error)
 
@@ -324,7 +335,7 @@ class _Worker:
                 self._wait(BATCH_SECONDS, self._next_turn() - time.monotonic())
 
     def _turn(self) -> None:
-        """All that is to do now."""
+        """Do all work that is due now."""
         if self._lease.standing() is Standing.LOST:
             for zone in self._zones.values():
                 self._forget(zone)
@@ -337,7 +348,7 @@ class _Worker:
             except _StopError:
                 zone.synced = False
                 raise
-            except Exception as error:  # noqa: BLE001  # the thread goes on, whatever comes
+            except Exception as error:  # noqa: BLE001  # the thread must survive any error
                 zone.synced = False
                 if self._failed(zone, error):
                     return
@@ -349,13 +360,15 @@ class _Worker:
     def _work(self, origin: str, zone: _Zone) -> None:
         now = time.monotonic()
         refused = frozenset(zone.registered.refused)
-        if not zone.synced or now >= zone.reconcile_at:
+        removes = self._complete()
+        if not zone.synced or now >= zone.reconcile_at or (removes and not zone.removed):
             content, recent = self._ask_content(origin)
             with self._condition:
                 changes, self._inbox[origin] = self._inbox[origin], {}
             content |= changes
             began = time.monotonic()
-            zone.registered.reconcile(content, recent)
+            zone.registered.reconcile(content, recent, removes=removes)
+            zone.removed = removes
             zone.reconcile_took = time.monotonic() - began
             self._report(origin, zone.registered)
             self._reconcile_after(zone, zone.refused_pause if zone.registered.refused else RECONCILE_SECONDS)
@@ -365,7 +378,8 @@ class _Worker:
             with self._condition:
                 changes, self._inbox[origin] = self._inbox[origin], {}
             if changes:
-                zone.registered.apply(changes)
+                zone.registered.apply(changes, removes=removes)
+                zone.removed = zone.removed and removes
             elif now >= zone.check_at:
                 zone.registered.check()
             else:
@@ -380,13 +394,13 @@ class _Worker:
         pause = max(seconds, _REST * zone.reconcile_took) * random.uniform(0.9, 1.1)  # noqa: S311
         zone.reconcile_at = time.monotonic() + pause
 
-    def _report(self, origin: str, registered: RegisteredZone) -> None:
+    def _report(self, origin: str, registered: RemoteZone) -> None:
         for what, names in (("are somebody else's", registered.foreign), ("are not taken", registered.refused)):
             if names:
                 _log.warning("%d names in %s at %s %s, as %s", len(names), origin, self.label, what, min(names))
 
     def _forget(self, zone: _Zone) -> None:
-        """Another registers, and what it does is not known here."""
+        """Drop the state of a zone that another proxy registers."""
         zone.synced = zone.registered.claimed = False
         zone.registered.ours = {}
         zone.registered.foreign = set()
@@ -399,7 +413,7 @@ class _Worker:
             raise _StopError
 
     def _ask_content(self, origin: str) -> _Copy:
-        """From the loop, where the records change."""
+        """Return a copy of the wanted content, made on the event loop. Raises _StopError after a time limit."""
         assert self._loop is not None  # noqa: S101  # set by start, which starts the thread
         future: Future[_Copy] = Future()
         try:
@@ -416,7 +430,7 @@ class _Worker:
                     raise _StopError from None
 
     def _failed(self, zone: _Zone, error: Exception) -> bool:
-        """Whether the other zones need not be tried now."""
+        """Record a failure. Returns True if the other zones of the server need not be tried now."""
         reason = error.reason if isinstance(error, ExchangeError) else "internal"
         text = str(error) if isinstance(error, ExchangeError) else f"{type(error).__name__}: {error}"
         self.failures[self.label, reason] += 1
@@ -432,7 +446,7 @@ class _Worker:
         return min((zone.due_at() for zone in self._zones.values()), default=float("inf"))
 
     def _wait(self, at_least: float, at_most: float) -> None:
-        """Until something is to do, `at_most` seconds, but never less than `at_least`."""
+        """Wait until there is work or `at_most` seconds have passed, but at least `at_least` seconds."""
         deadline = time.monotonic() + at_least
         with self._condition:
             if not self._stopping and not self._woken:

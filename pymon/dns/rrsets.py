@@ -7,53 +7,60 @@ from itertools import islice, repeat
 from typing import NamedTuple
 
 from pymon.config import shown
-from pymon.dns.addresses import packed, shown_address
+from pymon.dns.addresses import shown_address
 from pymon.dns.entry import Entry
 from pymon.dns.view import Proxy
+from pymon.host_address import packed
 
 TTL_SECONDS = 30
+PROXY_TTL_SECONDS = 5
+"""The TTL of the addresses of proxies, so that clients soon leave one that ended."""
+
 NS_TTL_SECONDS = 3600
 REFRESH_SECONDS, RETRY_SECONDS, EXPIRE_SECONDS = 30, 60, 2_592_000
 
 MAX_RECORDS = 100
-"""Of one type for one name: BIND refuses zones with more (max-records-per-type), and no answer exceeds 64 KiB."""
+"""Limit per type and name. BIND refuses zones with more (max-records-per-type), and it keeps answers below 64 KiB."""
 
 NOWHERE = "invalid."
-"""The name server of a zone while none is known: it has to have one, and this is never anybody's (RFC 6761)."""
+"""The name server of a zone while none is known. A zone must have one, and this name never exists (RFC 6761)."""
 
 
 class Record(NamedTuple):
-    """A record of a name. data: as in a master file, names absolute. ttl: seconds. The serial of a SOA is 0 here."""
+    """A record of a name. data: in master file format, with absolute names. ttl: seconds. The serial of a SOA is 0."""
 
     type: str
     ttl: int
     data: str
 
 
-_new = tuple.__new__  # a tuple's own does not go through Python code
+_new = tuple.__new__  # faster than Record(), which runs Python code
 
 Content = Mapping[str, tuple[Record, ...]]
-"""What is in a zone, by absolute name in lower case."""
+"""The content of a zone: absolute name in lower case -> records."""
 
 
 def apex(zone: str, servers: tuple[str, ...]) -> tuple[Record, ...]:
-    """SOA and NS of a zone. zone: the forward zone."""
+    """Return the SOA and NS records of a zone. zone: the forward zone. servers: its name servers, at least one."""
     times = f"0 {REFRESH_SECONDS} {RETRY_SECONDS} {EXPIRE_SECONDS} {TTL_SECONDS}"
     soa = Record("SOA", TTL_SECONDS, f"{servers[0]} hostmaster.{zone} {times}")
     return (soa, *(Record("NS", NS_TTL_SECONDS, name) for name in servers))
 
 
 def instance(entry: Entry) -> tuple[Record, ...]:
-    """Addresses of an instance, and its UUID as text."""
+    """Return the address records of an instance, then a TXT record with its UUID."""
     text = _record("TXT", f'"{entry.uuid}"')
-    if len(entry.addresses) == 1:  # as nearly all have
+    if len(entry.addresses) == 1:  # the common case
         data = entry.addresses[0]
         return _record("AAAA" if ":" in data else "A", data), text
     return (*(_record("AAAA" if ":" in data else "A", data) for data in entry.addresses), text)
 
 
 def service(label: str, members: Sequence[Entry], inst: str) -> tuple[tuple[Record, ...], bool]:
-    """Addresses and locations of a service (RFC 2782), and whether these are all. inst: what follows the UUIDs."""
+    """Return the address and SRV records of a service (RFC 2782), and whether these are all records.
+
+    inst: the suffix after the UUID in the target of an SRV record.
+    """
     ipv4: dict[str, None] = {}
     ipv6: dict[str, None] = {}
     locations: list[str] = []
@@ -68,19 +75,19 @@ def service(label: str, members: Sequence[Entry], inst: str) -> tuple[tuple[Reco
 
 
 class Service(NamedTuple):
-    """What the records of a service are made of, at one moment."""
+    """A snapshot of a service, from which its records can be made later. inst: the suffix after a UUID."""
 
     label: str
     members: tuple[Entry, ...]
     inst: str
 
     def records(self) -> tuple[Record, ...]:
-        """Its records then."""
+        """Return the records that the service had at the time of the snapshot."""
         return service(self.label, self.members, self.inst)[0]
 
 
 def is_large(members: list[Entry]) -> bool:
-    """Whether a service of these may have more records of a type than are in DNS."""
+    """Return whether a service with these members may exceed `MAX_RECORDS` records of a type."""
     if len(members) > MAX_RECORDS:
         return True
     addresses = services = 0
@@ -91,7 +98,10 @@ def is_large(members: list[Entry]) -> bool:
 
 
 def proxies(alive: tuple[Proxy, ...]) -> tuple[tuple[Record, ...], list[str]]:
-    """Addresses of proxies, and why there are no more. Loopback is one where all runs on one machine."""
+    """Return the address records of proxies, and one line for each problem.
+
+    Loopback addresses are accepted for installations on one machine.
+    """
     found: set[bytes] = set()
     problems = []
     for proxy in alive:
@@ -105,7 +115,8 @@ def proxies(alive: tuple[Proxy, ...]) -> tuple[tuple[Record, ...], list[str]]:
     ipv4, ipv6 = ([text for text in ordered if (":" in text) is wanted] for wanted in (False, True))
     if max(len(ipv4), len(ipv6)) > MAX_RECORDS:
         problems.append(f"{len(ordered)} addresses of proxies, at most {MAX_RECORDS} of a type are in DNS")
-    return (*_made("A", ipv4), *_made("AAAA", ipv6)), problems
+    made = (*_made("A", ipv4), *_made("AAAA", ipv6))
+    return tuple(record._replace(ttl=PROXY_TTL_SECONDS) for record in made), problems
 
 
 def _record(type: str, data: str) -> Record:

@@ -1,7 +1,7 @@
-"""The embedded authoritative server: sockets, zones, and who is told of their changes.
+"""The embedded authoritative DNS server: sockets, zones, and NOTIFY.
 
-Queries over UDP are answered by a thread of native code. The loop of this process answers TCP, transfers, and what the
-thread hands over.
+A native thread answers queries over UDP. The event loop answers TCP, transfers, and the messages that the thread hands
+over.
 """
 
 from __future__ import annotations
@@ -31,13 +31,21 @@ from pymon.token_bucket import TokenBucket
 _log = logging.getLogger(__name__)
 
 EXCESS_BYTES_PER_SECOND = 1_000_000
-"""By which answers to one network may be longer than its queries: what a spoofed victim gets at most."""
+"""Limit on answer bytes minus query bytes over UDP for one network. It bounds an amplification attack on a victim."""
 
 SLIP = 2
-"""Every so many queries over the limit are told to come by TCP, so a spoofed network is not without DNS."""
+"""One in this many queries over the limit gets a truncated answer. So a network whose address is spoofed can still use
+TCP.
+"""
 
 HANDED_PER_SECOND = 300.0
-"""Messages over UDP that are no ordinary queries; others are dropped, and asked again."""
+"""Limit for UDP messages that are not ordinary queries (signed messages, transfers, updates), of all sources together.
+
+Messages over the limit are dropped, and clients repeat them.
+"""
+
+HANDED_OF_SOURCE_PER_SECOND = 30
+"""Limit for such messages of one source, with a burst of two seconds. One source cannot use up the total limit."""
 
 _TURN = 16
 _PROBLEMS_LOGGED = 10
@@ -46,7 +54,7 @@ Values = Mapping[tuple[str, ...], float]
 
 
 class Family(NamedTuple):
-    """A metric. kind: gauge or counter (its name without ``_total``). read: the values now, by labels."""
+    """A metric family. kind: gauge or counter. name: without ``_total``. read: returns label values -> value."""
 
     kind: str
     name: str
@@ -56,20 +64,25 @@ class Family(NamedTuple):
 
 
 class DnsServer:
-    """A server. `start` and `stop` belong to one loop; zones may be there before.
+    """The DNS server. `start` and `stop` must run on the same event loop. Zones may be published before `start`.
 
-    zones: by name. addresses: those it listens on, as bound.
+    zones: by name. addresses: the bound listen addresses.
     """
 
     def __init__(
         self, options: DnsOptions, *, clock: Callable[[], float] = time.time, limits: Limits | None = None
     ) -> None:
-        """clock: of serials and signatures, seconds since the epoch."""
+        """clock: returns seconds since the epoch, for serials and signatures."""
         self._options = options
         self._clock = clock
         self._natives = Zones()
         self.zones: dict[str, Zone] = {}
-        self.authority = Authority(self._natives, self.zones, transfer_policy(options), options.keys or {}, clock)
+        self.incomplete = False
+        """Whether the zones lack names that other servers may know, as `hold` has set it."""
+        policy = transfer_policy(options)
+        self.authority = Authority(
+            self._natives, self.zones, policy, options.keys or {}, clock, lambda: self.incomplete
+        )
         self.addresses: tuple[Address, ...] = ()
         self._limits = limits or Limits()
         self._close = contextlib.ExitStack()
@@ -87,7 +100,10 @@ class DnsServer:
     # The zones.
 
     def publish(self, records: Records) -> None:
-        """Make these the whole content of all zones, and tell of those that changed. Before `start` in any thread."""
+        """Replace the content of all zones, and send NOTIFY for those that changed.
+
+        May be called in any thread before `start`, and only on the event loop after it.
+        """
         for origin in set(self.zones) - set(records.origins):
             self.zones.pop(origin).close()
         for origin in records.origins:
@@ -97,7 +113,7 @@ class DnsServer:
             self._changing(zone, lambda zone=zone, origin=origin: zone.replace(records.content(origin)))  # type: ignore[misc]
 
     def update(self, records: Records, names: Iterable[str]) -> None:
-        """Take over the records of names that changed (see `Records.update`), and tell of the zones they are in."""
+        """Publish the records of changed names, and send NOTIFY for their zones. names: as `Records.update` returns."""
         changes: dict[str, dict[str, tuple[Record, ...]]] = {}
         for name in names:
             origin = records.origin(name)
@@ -107,6 +123,17 @@ class DnsServer:
             zone = self.zones[origin]
             self._changing(zone, lambda zone=zone, changed=changed: zone.update(changed))  # type: ignore[misc]
 
+    def hold(self, *, incomplete: bool) -> None:
+        """Allow no transfer and send no NOTIFY while zones are incomplete, so that secondaries keep what they have."""
+        before, self.incomplete = self.incomplete, incomplete
+        if before and not incomplete:
+            self._notify_all()
+
+    def _notify_all(self) -> None:
+        for zone in self.zones.values():
+            if zone.serial and self._notifier is not None and not self.incomplete:
+                self._notifier.changed(zone)
+
     def _changing(self, zone: Zone, change: Callable[[], list[str]]) -> None:
         before = zone.serial
         problems = change()
@@ -114,13 +141,13 @@ class DnsServer:
             _log.warning("not in DNS: %s", problem)
         if len(problems) > _PROBLEMS_LOGGED:
             _log.warning("not in DNS: %d more names of %s", len(problems) - _PROBLEMS_LOGGED, zone.origin)
-        if zone.serial != before and self._notifier is not None:
+        if zone.serial != before and self._notifier is not None and not self.incomplete:
             self._notifier.changed(zone)
 
     # Serving.
 
     async def start(self) -> None:
-        """Listen on all addresses and tell the secondaries of all zones. OSError names what cannot be had."""
+        """Listen on all addresses and send NOTIFY for all zones. Raises OSError whose text names the address."""
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as close:
             pairs = []
@@ -134,6 +161,7 @@ class DnsServer:
                 [pair.udp for pair in pairs],
                 responses_per_second=rate,
                 excess_bytes_per_second=EXCESS_BYTES_PER_SECOND if rate else 0,
+                handed_per_second=HANDED_OF_SOURCE_PER_SECOND,
                 slip=SLIP,
             )
             close.callback(self._end_responder, self._responder)
@@ -146,12 +174,10 @@ class DnsServer:
             self._close = close.pop_all()
         own = [address.host for address in self.addresses if address.host not in {"", "0.0.0.0", "::"}]  # noqa: S104
         self._notifier = Notifier(self._options.secondaries, self._options.keys, self._notified, own)
-        for zone in self.zones.values():
-            if zone.serial:
-                self._notifier.changed(zone)
+        self._notify_all()
 
     async def stop(self) -> None:
-        """End all of it. The zones stay."""
+        """Close all sockets and connections, and wait for their tasks. The zones stay."""
         notifier, self._notifier = self._notifier, None
         if notifier is not None:
             await notifier.close()
@@ -170,7 +196,7 @@ class DnsServer:
         responder.close()
 
     def _take(self) -> None:
-        """Answer what the native part handed over, some of it before others have their turn."""
+        """Answer messages that the native thread handed over, at most `_TURN`, so as not to block the event loop."""
         responder = self._responder
         now = asyncio.get_running_loop().time()
         for _ in range(_TURN):
@@ -190,21 +216,21 @@ class DnsServer:
             except OSError:
                 self._dropped["unsent"] += 1
 
-    # What it says of itself.
+    # Metrics.
 
     def families(self) -> tuple[Family, ...]:
-        """The metrics."""
+        """Return the metric families of the server."""
         return (
             Family("counter", "pymon_dns_queries", "Messages received, by transport.", ("transport",), self._queries),
             Family("counter", "pymon_dns_responses", "Answers, by transport and RCODE.", ("transport", "rcode"),
                    self._responses),
             Family("counter", "pymon_dns_dropped", "Messages over UDP without an answer, by reason.", ("reason",),
                    self._drops),
-            Family("counter", "pymon_dns_truncated", "Answers over UDP that say to come by TCP, by reason.",
+            Family("counter", "pymon_dns_truncated", "Truncated answers over UDP, by reason.",
                    ("reason",), self._truncations),
             Family("counter", "pymon_dns_refused", "Transfers, notifications and updates refused, by kind.", ("kind",),
                    lambda: _labelled(self.authority.refused)),
-            Family("counter", "pymon_dns_bad_signatures", "Messages with a TSIG that does not hold, by error.",
+            Family("counter", "pymon_dns_bad_signatures", "Messages with an invalid TSIG signature, by error.",
                    ("error",), lambda: _labelled(self.authority.signatures)),
             Family("counter", "pymon_dns_transfers_started", "Zone transfers begun, by kind.", ("kind",),
                    lambda: _labelled(self.authority.transfers)),
@@ -218,7 +244,7 @@ class DnsServer:
                    lambda: {(): self.tcp.accepted} if self.tcp else {}),
             Family("counter", "pymon_dns_tcp_closed", "TCP connections that the server ended, by reason.", ("reason",),
                    lambda: _labelled(self.tcp.closed) if self.tcp else {}),
-            Family("counter", "pymon_dns_notifies", "What secondaries were told (NOTIFY), by outcome.", ("outcome",),
+            Family("counter", "pymon_dns_notifies", "NOTIFY messages to secondaries, by outcome.", ("outcome",),
                    lambda: _labelled(self._notified)),
             Family("gauge", "pymon_dns_zone_serial", "Serial of each zone.", ("zone",),
                    lambda: {(origin,): zone.serial for origin, zone in tuple(self.zones.items())}),

@@ -1,4 +1,4 @@
-"""Zone transfers as messages: AXFR (RFC 5936) and IXFR (RFC 1995). No I/O."""
+"""The messages of zone transfers: AXFR (RFC 5936) and IXFR (RFC 1995). Does no I/O."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from pymon.dns.tsig import Signing
 from pymon.dns.zone import Difference, Zone, serial_after
 
 MESSAGE_BYTES = 16384
-"""Of the records of one message: no more of a zone is copied at a time."""
+"""Size of the records in one message. No more of a zone than this is copied at a time."""
 
 _PART_BYTES = MESSAGE_BYTES - 1024
 _POINTER = 0xC0
 _HEAD = 12
 
 Records: TypeAlias = Generator[tuple[int, bytes], None, None]
-"""Numbers of records, and their wire form."""
+"""Yields (number of records, their wire form)."""
 
 
 def kind(request: Request, zone: Zone) -> str:
-    """What answers a request for a transfer: ``axfr``, ``ixfr``, or ``current`` where there is nothing to transfer."""
+    """Return the kind of answer to a transfer request.
+
+    ``axfr``, ``ixfr``, or ``current`` if the client's serial is not older than the zone's.
+    """
     if request.type != dns.rdatatype.IXFR or request.serial is None:
         return "axfr"
     if request.serial == zone.serial or serial_after(request.serial, zone.serial):
@@ -36,9 +39,9 @@ def kind(request: Request, zone: Zone) -> str:
 def messages(
     request: Request, zone: Zone, signing: Signing | None, clock: Callable[[], float], count: Callable[[str], None]
 ) -> Generator[bytes, None, None]:
-    """The messages, made as they are taken, of the zone as it is when the first one is. To be closed.
+    """Yield the messages of a transfer. The content is that of the zone at the first message. To be closed.
 
-    count: is told the kind of transfer when it begins.
+    count: called with the kind of the transfer when it starts.
     """
     found = kind(request, zone)
     count(found)
@@ -57,12 +60,12 @@ def messages(
 
 
 def current(request: Request, zone: Zone) -> bytes:
-    """The answer over UDP, whatever there is to transfer: the serial, to come by TCP for if it is not known."""
+    """Return the answer to IXFR over UDP: the SOA record alone. A client with another serial then uses TCP."""
     return frame(request, dns.rcode.NOERROR, 1, zone.soa, edns=request.version is not None)
 
 
 def whole(zone: Zone) -> Records:
-    """All records, between two copies of SOA."""
+    """Yield all records of a zone, with the SOA at the start and at the end (AXFR)."""
     soa = zone.soa
     with contextlib.closing(zone.transfer(_PART_BYTES)) as parts:
         yield 1, soa
@@ -72,8 +75,10 @@ def whole(zone: Zone) -> Records:
 
 
 def incremental(soa: bytes, differences: Iterable[Difference] | None) -> Records:
-    """The changes, oldest first: each what it took, after the SOA before it, and what it brought, after its own. None:
-    SOA alone, which says that there are none.
+    """Yield the records of an IXFR, oldest change first.
+
+    Each change is the old SOA, the removed records, the new SOA, the added records. differences: None for an answer of
+    the current SOA alone, which means that nothing has changed.
     """
     yield 1, soa
     if differences is None:
@@ -87,7 +92,7 @@ def incremental(soa: bytes, differences: Iterable[Difference] | None) -> Records
 
 
 def _differences(zone: Zone, serial: int) -> list[Difference] | None:
-    """The changes since a serial; None when they are not known, or are more than the zone itself."""
+    """Return the changes since a serial, None if they are unknown or have more records than the zone."""
     found = zone.differences(serial)
     if found is not None and sum(one.removed_count + one.added_count for one in found) > len(zone):
         return None
@@ -95,7 +100,7 @@ def _differences(zone: Zone, serial: int) -> list[Difference] | None:
 
 
 def _cut(wire: bytes) -> Records:
-    """Records in parts that fit a message. Owner names end in a pointer."""
+    """Split records in wire form into parts that fit a message. Owner names must end in a compression pointer."""
     start = at = count = 0
     while at < len(wire):
         begin = at
@@ -111,7 +116,7 @@ def _cut(wire: bytes) -> Records:
 
 
 def _packed(records: Records) -> Records:
-    """Parts put together as far as they fit a message."""
+    """Join parts as long as they fit one message."""
     count = size = 0
     gathered: list[bytes] = []
     with contextlib.closing(records):

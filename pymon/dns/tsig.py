@@ -1,4 +1,4 @@
-"""TSIG (RFC 8945): keys as BIND writes them, signatures of requests, and of the messages that answer them."""
+"""TSIG (RFC 8945): key files in BIND's format, checking of signed requests, and signing of their answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -19,7 +19,7 @@ import dns.rdatatype
 import dns.tsig
 from dns.rdtypes.ANY.TSIG import TSIG
 
-from pymon.config import MAX_FILE_BYTES, ConfigError, shown
+from pymon.config import ConfigError, read_file, shown
 
 Keys: TypeAlias = Mapping[dns.name.Name, dns.tsig.Key]
 
@@ -37,7 +37,7 @@ _RECORD = struct.Struct("!HHIH")
 
 
 def key_name(text: str) -> dns.name.Name:
-    """The name of a key. ValueError when it is no domain name."""
+    """Parse the name of a key. Raises ValueError if it is not a domain name."""
     try:
         name = dns.name.from_text(text)
     except (dns.exception.DNSException, UnicodeError, ValueError):
@@ -47,22 +47,44 @@ def key_name(text: str) -> dns.name.Name:
     return name
 
 
+class LiveKeys(dict[dns.name.Name, dns.tsig.Key]):
+    """The keys of a file, which `refresh` reads again.
+
+    Whoever holds one of its keys uses the new secret after that. path: of the file. check: yields an error for keys
+    that do not fit the options. The constructor raises ConfigError if the file cannot be used.
+    """
+
+    def __init__(self, path: Path, check: Callable[[Keys], Iterator[str]]) -> None:
+        self.path = path
+        self._check = check
+        super().__init__(load_keys(path))
+
+    def refresh(self) -> bool:
+        """Read the file. Return whether it has other keys. Raises ConfigError, and the keys stay what they were."""
+        found = load_keys(self.path)
+        for error in self._check(found):
+            raise ConfigError(f"{self.path}: {error}")
+        if found == self:
+            return False
+        for name, key in found.items():
+            mine = self.setdefault(name, key)
+            mine.secret, mine.algorithm = key.secret, key.algorithm
+        for name in self.keys() - found.keys():
+            del self[name]
+        return True
+
+
 def load_keys(path: Path) -> dict[dns.name.Name, dns.tsig.Key]:
-    """The keys of a file, at least one. ConfigError names the file and the line; secrets are never shown."""
+    """Read the keys of a file, at least one. Raises ConfigError with file and line; it never shows a secret."""
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_FILE_BYTES + 1).decode()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        text = read_file(path).decode()
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: expected text in UTF-8") from None
-    if len(text) > MAX_FILE_BYTES:
-        raise ConfigError(f"{path}: expected at most {MAX_FILE_BYTES} bytes")
     return parse_keys(text, str(path))
 
 
 def parse_keys(text: str, where: str) -> dict[dns.name.Name, dns.tsig.Key]:
-    """The same of a text. where: its name for errors."""
+    """Parse the text of a key file, with at least one key. where: the name for errors. Raises ConfigError."""
     words = _Words(text, where)
     keys: dict[dns.name.Name, dns.tsig.Key] = {}
     while not words.at_end():
@@ -81,7 +103,7 @@ def parse_keys(text: str, where: str) -> dict[dns.name.Name, dns.tsig.Key]:
 
 
 def _key(name: dns.name.Name, words: _Words, line: int) -> dns.tsig.Key:
-    """The rest of a clause: ``{ algorithm ...; secret ...; };``."""
+    """Parse the rest of a key clause: ``{ algorithm ...; secret ...; };``."""
     algorithm: dns.name.Name | None = None
     secret: bytes | None = None
     words.expect("{")
@@ -107,7 +129,7 @@ def _key(name: dns.name.Name, words: _Words, line: int) -> dns.tsig.Key:
 
 
 class _Words:
-    """The words of a configuration as BIND writes them, without its comments."""
+    """Tokenizer of BIND's configuration syntax. It skips comments."""
 
     def __init__(self, text: str, where: str) -> None:
         self.where = where
@@ -149,7 +171,7 @@ class _Words:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """The TSIG record of a message. start: where it begins."""
+    """The TSIG record of a message. start: its offset in the message."""
 
     name: dns.name.Name
     data: TSIG
@@ -157,9 +179,10 @@ class Signature:
 
 
 class Signing:
-    """Signs what answers a signed request. error: of its signature; the answer says so, and may not be signed.
+    """Signs the answers to one signed request.
 
-    Several messages may answer one request; each is signed with those before it.
+    error: TSIG error of the request, 0 for none; the answer carries it. key: None if the answer cannot be signed. If
+    several messages answer the request, each signature covers the previous ones.
     """
 
     def __init__(self, signature: Signature, key: dns.tsig.Key | None, error: dns.rcode.Rcode) -> None:
@@ -170,17 +193,17 @@ class Signing:
 
     @property
     def size(self) -> int:
-        """Octets of a signature."""
+        """The number of octets that a signature adds to a message."""
         request = self._request
         mac = dns.tsig.mac_sizes[self.key.algorithm] if self.key else 0
         return len(request.name.to_digestable()) + _RECORD.size + len(request.data.algorithm.to_digestable()) + 22 + mac
 
     def sign(self, message: bytes, now: float, *, more: bool = False) -> bytes:
-        """The message with a signature. more: it is one of several."""
+        """Return the message with a TSIG record. now: seconds since the epoch. more: one of several messages."""
         seconds = int(now)
         asked = self._request.data
         other = b""
-        if self.error == dns.rcode.BADTIME:  # the request's time signed, and ours beside it (RFC 8945 §5.2.3)
+        if self.error == dns.rcode.BADTIME:  # signed with the request's time; our time is in other data (§5.2.3)
             other = seconds.to_bytes(6, "big")
         if self.error:
             seconds = asked.time_signed
@@ -201,7 +224,11 @@ class Signing:
 
 
 def check(message: bytes, signature: Signature, keys: Keys, now: float) -> Signing:
-    """Check the signature of a request (RFC 8945 §5.2). dns.exception.FormError: not one that a request has."""
+    """Check the signature of a request (RFC 8945 §5.2). now: seconds since the epoch.
+
+    Returns a `Signing`, whose error is set if the signature is not valid. Raises dns.exception.FormError if the record
+    is an error response and not a signature.
+    """
     key = keys.get(signature.name)
     if key is None or key.algorithm != signature.data.algorithm:
         return Signing(signature, None, dns.rcode.BADKEY)

@@ -1,4 +1,4 @@
-"""What the records are made of. UUIDs are text in lower case; a name of a zone may be written as people do."""
+"""The input of the DNS records. UUIDs are text in lower case. Zone names need no final dot and no certain case."""
 
 from __future__ import annotations
 
@@ -6,40 +6,33 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
+from pymon.inventory_document import Container
+
 
 class Instance(NamedTuple):
-    """A container.
+    """A container as its node reports it, and its owner.
 
-    alias: the name its runtime has for it. account: UUID of the owner, None without one. down: marked as not to be
-    used. addresses: in any order; those it had last when it does not run. services: its ``triton.cns.services`` label.
-    hidden: it has no name but the one in ``.cmon``. reverse_ptr: the host name in its PTR records, where that is none
-    of its own.
+    account: UUID of the owner, None without one. account_name: "" if another account has its DNS label.
     """
 
-    uuid: str
-    alias: str
+    container: Container
     account: str | None
     account_name: str
-    running: bool
-    down: bool
-    addresses: tuple[str, ...]
-    services: str
-    hidden: bool = False
-    reverse_ptr: str = ""
 
 
 class Proxy(NamedTuple):
-    """A proxy that is alive, and the addresses at which others reach it."""
+    """A proxy that is alive. addresses: at which clients reach it."""
 
     name: str
     addresses: tuple[str, ...]
 
 
 class View(NamedTuple):
-    """All that is known. Of instances with one UUID the last counts.
+    """Everything from which the zones are made. If two instances have the same UUID, the last one counts.
 
-    zone: the forward zone. nodes: UUIDs. reverse: prefixes whose addresses get PTR records. name_servers: names of the
-    zones' servers where these are not the proxies themselves; they must be outside the zone.
+    zone: the forward zone. nodes: UUIDs. reverse: networks whose addresses get PTR records. reverse_ptr_allow: names
+    that the PTR records of any instance may point to, with all names below them. name_servers: names of the zones'
+    servers, outside the zone; empty for the proxies themselves.
     """
 
     zone: str
@@ -48,10 +41,11 @@ class View(NamedTuple):
     proxies: tuple[Proxy, ...] = ()
     reverse: tuple[IPv4Network | IPv6Network, ...] = ()
     name_servers: tuple[str, ...] = ()
+    reverse_ptr_allow: tuple[str, ...] = ()
 
 
 class Problem(NamedTuple):
-    """Something that is not in DNS as asked for. uuid: of the instance or the account; empty for the zone itself."""
+    """A request that DNS does not fulfil. uuid: of the instance or the account, "" for the zone. text: one line."""
 
     uuid: str
     text: str

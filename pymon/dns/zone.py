@@ -1,7 +1,7 @@
-"""One zone as it is served: its records in native memory, its serial, and its last changes for IXFR.
+"""A zone that is served: its records in native memory, its serial, and its latest changes for IXFR.
 
-The native part holds the records and answers queries. What it gives out in wire form are records whose owner names end
-in a pointer to octet 12, so they go as they are into any message whose question is the zone's name.
+The native part stores the records and answers queries. Owner names in the wire form that it returns end in a pointer to
+offset 12. So the records can be copied unchanged into any message whose question is the zone's name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pymon.dns.content import WHOLE, groups
 from pymon.dns.rrsets import Content, Record
 
 HISTORY_BYTES = 4 << 20
-"""Of changes kept for IXFR; a secondary that needs more transfers the whole zone."""
+"""Limit of the changes that are kept for IXFR. A secondary that needs older ones transfers the whole zone."""
 
 HISTORY_CHANGES = 1000
 
@@ -40,17 +40,22 @@ _PLAIN_TEXT = re.compile(rb"[A-Za-z0-9 :_.-]*")
 
 
 def serial_after(first: int, second: int) -> bool:
-    """Whether the first serial comes after the second (RFC 1982; neither way when they are half the circle apart)."""
+    """Return whether the first serial is greater than the second (RFC 1982).
+
+    If they differ by exactly half of the range, neither is greater.
+    """
     return 0 < (first - second) % _SERIALS < _SERIALS // 2
 
 
 def next_serial(serial: int, now: float) -> int:
-    """The serial that follows: the hundredth of a second it is, where that comes after this one, so serials go on after
-    a restart; else one more. Never 0, which stands for none.
+    """Return the serial after a given one. now: seconds since the epoch. The result is never 0, which means no serial.
 
-    In whole seconds a zone that changes more often would be ahead of the clock for as long as it runs, and who knows
-    its serial would take nothing after a restart until the clock is there. It is the same again after 497 days; half of
-    that is far longer than EXPIRE.
+    The serial is the time in hundredths of a second if that is greater, so that serials continue after a restart. Else
+    it is the previous one plus one.
+
+    With whole seconds, the serial of a zone that changes more than once a second would run ahead of the clock. After a
+    restart, secondaries would then ignore the zone until the clock has caught up. Hundredths of a second repeat after
+    497 days. Half of that is far longer than EXPIRE.
     """
     wanted = int(now * _SERIALS_PER_SECOND) % _SERIALS
     return wanted if wanted and (not serial or serial_after(wanted, serial)) else (serial + 1) % _SERIALS or 1
@@ -58,7 +63,7 @@ def next_serial(serial: int, now: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What one change took from a zone and brought: records in wire form, their numbers, and both SOA records."""
+    """One change of a zone: the removed and added records in wire form, their numbers, and both SOA records."""
 
     old_serial: int
     serial: int
@@ -71,9 +76,9 @@ class Difference:
 
 
 class Zone:
-    """Content of one zone. Not thread-safe; the responder may answer from it meanwhile.
+    """One zone. Not thread-safe, but the responder's thread may answer from it at any time.
 
-    origin: absolute name in lower case. serial: 0 until there is a SOA record.
+    origin: absolute name in lower case. serial: 0 until the zone has a SOA record. soa: that record in wire form.
     """
 
     def __init__(self, zones: Zones, origin: str, *, clock: Callable[[], float]) -> None:
@@ -88,33 +93,36 @@ class Zone:
         self._history_bytes = 0
 
     def close(self) -> None:
-        """Serve it no longer."""
+        """Stop serving the zone."""
         self._zones.remove(self._table)
 
     def __len__(self) -> int:
-        """How many records there are."""
+        """Return the number of records, with the SOA."""
         return self._table.record_count + bool(self.serial)
 
     def replace(self, content: Content) -> list[str]:
-        """Make this the whole content; the serial grows if that changes anything. One line for each name whose records
-        cannot be served: what it had before is gone. A content without SOA leaves the one there is.
+        """Replace the whole content. The serial increases if anything changes.
+
+        Returns one line for each name whose records cannot be served; such a name is removed. A content without SOA
+        keeps the current SOA.
         """
         return self._change(content, whole=True)
 
     def update(self, changes: Content) -> list[str]:
-        """Make these the records of these names, none removing it; the serial grows if that changes anything. One line
-        for each name whose records cannot be served: it stays as it was.
+        """Set the records of some names; () removes a name. The serial increases if anything changes.
+
+        Returns one line for each name whose records cannot be served; such a name is not changed.
         """
         return self._change(changes, whole=False)
 
     def get(self, name: str) -> tuple[Record, ...]:
-        """The records of a name, by type and data; SOA first. ValueError: no absolute name."""
+        """Return the records of a name, SOA first. Raises ValueError if the name is not absolute."""
         name = name.lower()
         soa = [Record("SOA", *self._soa_data())] if name == self.origin and self.serial else []
         return (*soa, *(_record(*found) for found in self._table.get(name)))
 
     def differences(self, serial: int) -> list[Difference] | None:
-        """The changes since a serial, oldest first; none when it is the current one; None when they are not known."""
+        """Return the changes since a serial, oldest first; [] if it is current, None if they are not known."""
         if serial == self.serial:
             return []
         wanted: list[Difference] = []
@@ -125,15 +133,15 @@ class Zone:
         return None
 
     def transfer(self, chunk_bytes: int) -> Generator[bytes, None, None]:
-        """The records of this moment without SOA, in wire form, in parts of so many octets at most (or of one record).
+        """Yield the current records without SOA in wire form, in parts of at most `chunk_bytes` or of one record.
 
-        To be closed where it is not read to its end: until then memory that the zone drops is kept.
+        A caller that stops early must close the generator. Until then, memory that the zone no longer uses is kept.
         """
         snapshot = self._table.snapshot()
         return _parts(snapshot.read, snapshot.close, chunk_bytes)
 
     def text(self) -> Iterator[str]:
-        """The zone as a master file, line by line, SOA first, the rest in no order."""
+        """Yield the lines of the zone as a master file, the SOA first and the rest in no certain order."""
         if not self.serial:
             return
         yield _line(self.origin, Record("SOA", *self._soa_data()))
@@ -166,7 +174,7 @@ class Zone:
         return problems
 
     def _advance(self, soa: Record) -> None:
-        """A new serial, and the change that led to it into the history."""
+        """Set a new serial, and add the change to the history."""
         _, rdata = encode("SOA", soa.data)
         old_serial, old_soa = self.serial, self.soa
         self.serial = next_serial(old_serial, self._clock())
@@ -193,7 +201,10 @@ class Zone:
 
 
 def encode(kind: str, data: str) -> tuple[int, bytes]:
-    """Type and wire form of record data as in a master file, its names in lower case. ValueError with one line."""
+    """Encode record data in master file format. Returns the type number and the wire form, names in lower case.
+
+    Raises ValueError with one line of text.
+    """
     try:
         number = dns.rdatatype.from_text(kind)
         parsed = dns.rdata.from_text(dns.rdataclass.IN, number, data, relativize=False)
@@ -204,7 +215,7 @@ def encode(kind: str, data: str) -> tuple[int, bytes]:
 
 
 def parse_records(wire: bytes, origin: str) -> Iterator[tuple[str, Record]]:
-    """Owner names and records of what `Zone.transfer` and differences give out."""
+    """Parse the wire form that `Zone.transfer` and `Difference` contain. Yields (owner name, record)."""
     at = 0
     while at < len(wire):
         labels = []
@@ -239,7 +250,7 @@ def _record(kind: int, ttl: int, rdata: bytes) -> Record:
 
 
 def _shown(kind: int, rdata: bytes) -> str:
-    """Record data as in a master file; what a zone of containers is full of without dnspython, which takes long."""
+    """Return record data in master file format. The frequent types are formatted here, since dnspython is slow."""
     if kind == dns.rdatatype.A:
         return socket.inet_ntoa(rdata)
     if kind in _NAMES and (name := _plain_name(rdata, 0)):
@@ -253,7 +264,7 @@ def _shown(kind: int, rdata: bytes) -> str:
 
 
 def _plain_name(rdata: bytes, at: int) -> str:
-    """A name that needs no escapes, from an octet on; empty for another."""
+    """Return the name at an offset, or "" if it has characters that need escapes."""
     labels = []
     while rdata[at]:
         label = rdata[at + 1 : at + 1 + rdata[at]]

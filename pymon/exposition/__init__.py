@@ -1,1 +1,1 @@
-"""How numbers are written: formats, negotiation, compression."""
+"""Exposition formats: writing and parsing them, content negotiation, compression."""

@@ -1,41 +1,36 @@
-"""A catalogue and the layout of tables, compiled once into a native renderer.
+"""Compiles a catalogue and the layout of tables into a native renderer.
 
-Sample lines are the same bytes in the text format 0.0.4 and in OpenMetrics 1.0.0: only the metadata differs. A family
-whose name breaks a rule of OpenMetrics is of type unknown there and keeps its name, so that a series is called the
-same in every format.
+Sample lines are the same bytes in the text format 0.0.4 and in OpenMetrics 1.0.0. Only the metadata differs. A family
+whose name breaks a rule of OpenMetrics keeps its name and has type unknown there, so that a series has the same name in
+every format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-from pymon._native.renderer import Renderer, escape
-from pymon.catalogue.model import Column, Kind, Metric, Sample, Unit
-
-if TYPE_CHECKING:
-    from pymon._native.renderer import Scale
-
-RESERVED_SUFFIXES = ("_total", "_created", "_bucket", "_count", "_sum", "_gcount", "_gsum", "_info")
-"""Suffixes that OpenMetrics 1.0.0 keeps for the samples of some types ("Suffixes", sections of each type)."""
+from pymon._native.renderer import FamilyLines, Renderer, SampleLine, escape
+from pymon.catalogue.model import Column, Kind, Metric, Sample
+from pymon.exposition.header import openmetrics_header, text_header
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A renderer, the tables it wants in order, and the families it knows in order."""
+    """A renderer, the names of its tables and of its families, each in the order that it expects."""
 
     renderer: Renderer
     tables: tuple[str, ...]
     families: tuple[str, ...]
 
     def select(self, names: frozenset[str]) -> bytes:
-        """A byte for each family: 1 where its name is in `names`."""
+        """Return one byte for each family: 1 if its name is in `names`, else 0."""
         return bytes(family in names for family in self.families)
 
 
 def compile_catalogue(metrics: Iterable[Metric], layout: Mapping[str, Sequence[str]]) -> Compiled:
-    """Compile the metrics for which `layout` (table name to columns) has the columns; the others are left out."""
+    """Compile metrics into a renderer. layout: table name -> column keys. Samples without columns are left out."""
     tables = tuple(layout)
     columns = {table: {key: i for i, key in enumerate(keys)} for table, keys in layout.items()}
     families = []
@@ -43,64 +38,59 @@ def compile_catalogue(metrics: Iterable[Metric], layout: Mapping[str, Sequence[s
     for metric in metrics:
         samples = []
         for sample in metric.samples:
-            column = _choose(sample.columns, columns)
-            if column is None:
+            chosen = choose(sample, columns)
+            if chosen is None:
                 continue
-            minus = _choose(sample.minus, columns, column.table)
-            plus = _choose(sample.plus, columns, column.table)
-            when = _choose(sample.when, columns, column.table)
-            if any(
-                wanted and found is None
-                for wanted, found in ((sample.minus, minus), (sample.plus, plus), (sample.when, when))
-            ):
-                continue
+            column, minus, plus, when = chosen
             index = columns[column.table]
             prefix, bare = _line_start(metric.name, sample)
             samples.append(
-                (
+                SampleLine(
                     tables.index(column.table),
                     index[column.key],
-                    None if minus is None else index[minus.key],
-                    None if plus is None else index[plus.key],
-                    None if when is None else index[when.key],
-                    scale(column.unit),
+                    column.unit,
                     prefix,
                     bare,
+                    minus=None if minus is None else index[minus.key],
+                    plus=None if plus is None else index[plus.key],
+                    when=None if when is None else index[when.key],
                 )
             )
         if samples:
-            families.append((text_header(metric), openmetrics_header(metric), samples))
+            described = (metric.name, metric.kind, metric.help)
+            families.append(
+                FamilyLines(
+                    text_header(*described),
+                    openmetrics_header(*described),
+                    samples,
+                    by_row=metric.kind is Kind.HISTOGRAM,
+                )
+            )
             names.append(metric.name)
     return Compiled(Renderer(families, len(tables)), tables, tuple(names))
 
 
-def scale(unit: Unit) -> Scale:
-    """The unit as the native renderer takes it."""
-    return (unit.subtract, unit.multiply, unit.divide, unit.add, unit.decimals, unit.signed)
+class Chosen(NamedTuple):
+    """The columns of a sample that a layout has: of its value, and those of minus, plus and when, None without one."""
+
+    column: Column
+    minus: Column | None
+    plus: Column | None
+    when: Column | None
 
 
-def text_header(metric: Metric) -> bytes:
-    """HELP and TYPE lines of the text format 0.0.4."""
-    kind = {Kind.UNKNOWN: "untyped", Kind.INFO: "gauge"}.get(metric.kind, metric.kind.value)
-    help = metric.help.replace("\\", "\\\\").replace("\n", "\\n")
-    return f"# HELP {metric.name} {help}\n# TYPE {metric.name} {kind}\n".encode()
-
-
-def openmetrics_header(metric: Metric) -> bytes:
-    """TYPE and HELP lines of OpenMetrics 1.0.0."""
-    name, kind = metric.name, metric.kind
-    if kind is Kind.COUNTER and name.endswith("_total"):
-        name = name.removesuffix("_total")
-    elif kind is Kind.INFO and name.endswith("_info"):
-        name = name.removesuffix("_info")
-    elif kind in (Kind.COUNTER, Kind.INFO) or name.endswith(RESERVED_SUFFIXES):
-        kind = Kind.UNKNOWN
-    help = metric.help.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-    return f"# TYPE {name} {kind.value}\n# HELP {name} {help}\n".encode()
+def choose(sample: Sample, columns: Mapping[str, Collection[str]]) -> Chosen | None:
+    """Return the columns of a sample, None if a column that it needs is missing. columns: keys by table."""
+    column = _choose(sample.columns, columns)
+    if column is None:
+        return None
+    found = Chosen(column, *(_choose(one, columns, column.table) for one in (sample.minus, sample.plus, sample.when)))
+    needed = ((sample.minus, found.minus), (sample.plus, found.plus), (sample.when, found.when))
+    return None if any(wanted and there is None for wanted, there in needed) else found
 
 
 def label_block(labels: Iterable[tuple[str, str]]) -> bytes:
-    """Labels as `name="value"` with commas between them, values escaped."""
+    """Return labels as `name="value"` separated by commas, with values escaped."""
     return b",".join(
         name.encode() + b'="' + escape(value.encode("utf-8", "surrogateescape")) + b'"' for name, value in labels
     )
@@ -108,13 +98,14 @@ def label_block(labels: Iterable[tuple[str, str]]) -> bytes:
 
 def _line_start(name: str, sample: Sample) -> tuple[bytes, bytes]:
     constant = label_block(sample.labels)
+    start = (name + sample.suffix).encode()
     if not constant:
-        return name.encode() + b"{", name.encode()
-    return name.encode() + b"{" + constant + b",", name.encode() + b"{" + constant + b"}"
+        return start + b"{", start
+    return start + b"{" + constant + b",", start + b"{" + constant + b"}"
 
 
 def _choose(
-    alternatives: Sequence[Column], columns: Mapping[str, Mapping[str, int]], table: str | None = None
+    alternatives: Sequence[Column], columns: Mapping[str, Collection[str]], table: str | None = None
 ) -> Column | None:
     for column in alternatives:
         if table in (None, column.table) and column.key in columns.get(column.table, ()):

@@ -1,10 +1,10 @@
-"""Which exposition format and content coding a client asked for (RFC 9110 §12.5). Pure.
+"""Negotiation of the exposition format and the content coding (RFC 9110 §12.5). Does no I/O.
 
-A served format takes the quality of the most specific range that matches it: type and version, type, ``type/*``,
-``*/*``. The highest quality wins, then the order in the header, then the order of `Format`. Versions are answered
-as client_golang does: OpenMetrics 0.0.1 when that is what was asked for best, never a version that was not asked
-for. An OpenMetrics range without a version takes 1.0.0. ``escaping`` is ignored: every name here is a legacy
-name, so all schemes give the same bytes, and Prometheus 3 takes an answer without the parameter.
+A format gets the quality of the most specific media range that matches it: type and version, type, ``type/*``, ``*/*``.
+The highest quality wins, then the order in the header, then the order of `Format`. Versions are chosen as client_golang
+does: OpenMetrics 0.0.1 if the client prefers it, and never a version that was not asked for. An OpenMetrics range
+without a version means 1.0.0. The parameter ``escaping`` is ignored: all names here are legacy names, so all escaping
+schemes give the same bytes, and Prometheus 3 accepts an answer without the parameter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Format(Enum):
-    """A text exposition format; the value is its Content-Type."""
+    """An exposition format. The value is its Content-Type."""
 
     TEXT_0_0_4 = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS_1_0_0 = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -32,7 +32,7 @@ class Format(Enum):
 
     @property
     def openmetrics(self) -> bool:
-        """Whether bodies follow the OpenMetrics grammar; its two versions share their bytes."""
+        """Whether the format is OpenMetrics. Bodies of its two versions are the same bytes."""
         return self is not Format.TEXT_0_0_4
 
 
@@ -54,7 +54,7 @@ class _Item(NamedTuple):
 
 
 def _items(header: str) -> Iterator[_Item]:
-    """The elements of an Accept-like header, lower case; an element with a malformed quality is left out."""
+    """Yield the elements of an Accept-like header in lower case. Elements with a malformed quality are skipped."""
     for element in _ITEM.findall(header):
         value, *rest = _PARAMETER.findall(element) or [""]
         parameters: dict[str, str] = {}
@@ -67,7 +67,7 @@ def _items(header: str) -> Iterator[_Item]:
 
 
 def _specificity(item: _Item, kind: str, subtype: str, version: str) -> int | None:
-    """How closely a media range names this type: 3 with version, 2 type, 1 ``type/*``, 0 ``*/*``, None not at all."""
+    """Return how specific a range matches: 3 type and version, 2 type, 1 ``type/*``, 0 ``*/*``, None no match."""
     if item.value == f"{kind}/{subtype}":
         asked = item.parameters.get("version")
         if asked is None:
@@ -80,7 +80,10 @@ def _specificity(item: _Item, kind: str, subtype: str, version: str) -> int | No
 
 @lru_cache(maxsize=64)
 def negotiate(accept: str | None) -> Format:
-    """The format to answer an Accept header with; text 0.0.4 when it is absent, garbage, or accepts nothing served."""
+    """Return the format for an Accept header.
+
+    It is text 0.0.4 if the header is None, malformed, or accepts none of the formats.
+    """
     items = list(_items(accept or ""))
     best = Format.TEXT_0_0_4
     best_rank = (0.0, 0)
@@ -100,7 +103,7 @@ def negotiate(accept: str | None) -> Format:
 
 @lru_cache(maxsize=64)
 def accepts_gzip(accept_encoding: str | None) -> bool:
-    """Whether to compress: gzip (or ``*``) has a quality above zero and no lower than a stated one of identity."""
+    """Return whether to compress: gzip (or ``*``) has a quality above 0 and not below that of identity, if given."""
     qualities: dict[str, float] = {}
     for item in _items(accept_encoding or ""):
         qualities.setdefault("gzip" if item.value == "x-gzip" else item.value, item.quality)

@@ -1,1 +1,1 @@
-"""Metrics of other programs: plugins of operators, and directories of text files."""
+"""Metrics of other programs: the operator's plugins, and directories of text files."""

@@ -1,4 +1,4 @@
-"""Which plugins a directory holds: its executable files, and what its plugin.json says of them."""
+"""Reads a directory of plugins: its executable files and their options in plugin.json."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import json
 import math
 import os
 import stat
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pymon.config import shown
-from pymon.exposition.families import valid_name
+from pymon.exposition.families import Labels, valid_name
+
+if TYPE_CHECKING:
+    from pymon.plugins.output import Output
+    from pymon.plugins.run import Ended
 
 CONFIG_NAME = "plugin.json"
 DEFAULT_TIMEOUT_SECONDS = 3.0
@@ -19,25 +24,55 @@ DEFAULT_TTL_SECONDS = 60.0
 MAX_CONFIG_BYTES = 1 << 20
 
 
+PLUGIN = "plugin"
+"""The collector of the operator's plugins."""
+
+
+class Target(NamedTuple):
+    """A container, or the node, for which plugins are run.
+
+    uuid: "" for the node. argument: argv[1] of the plugin: the zone's name, on Linux the UUID, "global" for the node.
+    labels: of the container, for expositions of several containers.
+    """
+
+    uuid: str
+    argument: str
+    labels: Labels
+
+
+class Measured(NamedTuple):
+    """A measurement: how it ended, and the families, or None and one line that says why there are none."""
+
+    ended: Ended
+    output: Output | None
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A program to run.
+    """A plugin: a program to run, or a function of pymon's own.
 
-    name: part of its metrics' names. uuids: the containers it is run for, None is all.
+    name: part of the names of its metrics. uuids: the containers that it is run for, None for all. prefix: of the names
+    of the gauges of its status. collector: that switches it on and off. measure: None for a program. Else it is called
+    on the loop with a target, and returns a function that measures in a thread. That function takes a descriptor which
+    becomes readable when it must end at once.
     """
 
     name: str
     path: Path
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     ttl_seconds: float = DEFAULT_TTL_SECONDS
-    uuids: frozenset[str] | None = None
+    uuids: Container[str] | None = None
+    prefix: str = ""
+    collector: str = PLUGIN
+    measure: Callable[[Target], Callable[[int], Measured]] | None = None
 
 
 class Refused(NamedTuple):
-    """A file, or with an empty name the directory, that is not used.
+    """A file or directory that is not used.
 
-    reason: one word to count by: "owner" (of another user, or open to others), "config", "name", "oserror".
-    text: one line that names the file and what was expected.
+    plugin: the file's name without extension, "" for the whole directory. reason: for a metric label: "owner" (owned by
+    another user or writable by others), "config", "name", "oserror". text: one line that names the file.
     """
 
     plugin: str
@@ -46,7 +81,7 @@ class Refused(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """What a directory holds."""
+    """The content of a plugin directory."""
 
     plugins: tuple[Plugin, ...]
     refused: tuple[Refused, ...]
@@ -59,10 +94,10 @@ class _RefusedError(Exception):
 
 
 def load_directory(directory: Path, owner_uid: int) -> Loaded:
-    """The plugins of a directory, by name. One that is not there holds none.
+    """Return the plugins of a directory, sorted by file name. A directory that does not exist has none.
 
-    The directory, and each file in it, belongs to `owner_uid` and is not writable by others: whoever could write it
-    would run as that user.
+    The directory and each file in it must belong to `owner_uid` and must not be writable by others, because whoever can
+    write them can run programs as that user. Errors are in the result; nothing is raised.
     """
     try:
         _check_owner(directory, directory.stat(), owner_uid)
@@ -91,7 +126,7 @@ def load_directory(directory: Path, owner_uid: int) -> Loaded:
 
 
 def _plugin(path: Path, options: Any, owner_uid: int) -> Plugin | None:
-    """The plugin that a file is; None when it is none."""
+    """Return the plugin of a file, None if it is not an executable regular file. Raises _RefusedError, OSError."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o111:
         return None
@@ -126,7 +161,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _read_config(path: Path, owner_uid: int) -> dict[str, Any]:
-    """What plugin.json says, by full file name. Nothing when there is none."""
+    """Return file name -> options from plugin.json, {} without the file. Raises _RefusedError, OSError."""
     try:
         _check_owner(path, status := path.stat(), owner_uid)
         if not stat.S_ISREG(status.st_mode):

@@ -1,17 +1,17 @@
-r"""What a plugin prints, in one of two forms. Pure.
+r"""Parser of the output of plugins. Does no I/O.
 
-Lines of fields with tabs between them, the help being optional:
+There are two forms. The first is lines of fields separated by tabs; the help is optional:
 
     requests{code="200"}<TAB>counter<TAB>17<TAB>Requests answered.
     ttl<TAB>option<TAB>30
 
-Or, when the plugin's path contains ``.prom``, the text format 0.0.4 with the options first:
+The second, if the plugin's path contains ``.prom``, is the text format 0.0.4 with the options first:
 
     # OPTION ttl 30
     # TYPE requests counter
     requests{code="200"} 17
 
-Every metric is called ``plugin_<plugin>_<name>``. One bad line costs the whole output.
+Every metric is named ``plugin_<plugin>_<name>``. If one line is malformed, the whole output is refused.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from pymon.exposition.families import (
     Family,
     Labels,
     Sample,
+    SeriesKey,
     parse_labels,
     parse_text,
     parse_value,
+    series_key,
     valid_name,
 )
 
@@ -35,18 +37,18 @@ _TEXT_KINDS = ("counter", "gauge", "histogram")
 _OPTION_LINE = re.compile(r"# OPTION(?: (\S+) (\S+))?[ \t]*")
 _TTL = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?")
 RESERVED = ("metrics_available_boolean", "metrics_cached_boolean", "metrics_timer_seconds")
-"""What pymon says itself about every plugin."""
+"""Names of the metrics that pymon itself adds for every plugin."""
 
 
 class Output(NamedTuple):
-    """Families with their whole names, and the TTL that the output asks for."""
+    """Families with their full names, and the TTL that the output sets, None without one."""
 
     families: tuple[Family, ...]
     ttl_seconds: float | None
 
 
 def parse_output(plugin: str, path: str, data: bytes) -> Output:
-    """The metrics that a plugin printed. ExpositionError, one line, on anything that is not of its form."""
+    """Parse what a plugin printed. Raises ExpositionError with one line of text."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -56,18 +58,13 @@ def parse_output(plugin: str, path: str, data: bytes) -> Output:
     for family in output.families:
         if family.name.removeprefix(prefix) in RESERVED:
             raise ExpositionError(f"{family.name}: expected another name, this one is pymon's")
-        seen = set()
-        for sample in family.samples:
-            series = (sample.suffix, frozenset(sample.labels))
-            if series in seen:
-                raise ExpositionError(f"{family.name}{sample.suffix}: the same labels twice")
-            seen.add(series)
     return output
 
 
 def _parse_tabs(prefix: str, text: str) -> Output:
     families: dict[str, Family] = {}
-    samples: dict[str, list[Sample]] = {}
+    samples: dict[str, dict[SeriesKey, Sample]] = {}
+    repeated = ""
     ttl_seconds = None
     for number, line in enumerate(text.split("\n"), 1):
         content = line.strip()
@@ -79,17 +76,21 @@ def _parse_tabs(prefix: str, text: str) -> Output:
                 ttl_seconds = _option(fields[0], fields[2])
                 continue
             family, sample = _tab_sample(prefix, fields, families)
-            samples.setdefault(family.name, []).append(sample)
+            if samples.setdefault(family.name, {}).setdefault(series_key(sample), sample) is not sample:
+                repeated = repeated or family.name
         except ExpositionError as error:
             raise ExpositionError(f"line {number}: {error}") from None
-    return Output(tuple(family._replace(samples=samples[name]) for name, family in families.items()), ttl_seconds)
+    if repeated:
+        raise ExpositionError(f"{repeated}: the same labels twice")
+    found = (family._replace(samples=list(samples[name].values())) for name, family in families.items())
+    return Output(tuple(found), ttl_seconds)
 
 
 def _tab_fields(line: str) -> list[str]:
     fields = line.split("\t")
     if len(fields) not in (3, 4):
         raise ExpositionError(f"expected name, type, value and perhaps a help, got {len(fields)} fields")
-    fields[2] = fields[2].strip(" ")  # wc of illumos aligns its numbers
+    fields[2] = fields[2].strip(" ")  # wc on illumos pads its numbers with blanks
     return fields
 
 
@@ -103,9 +104,9 @@ def _tab_sample(prefix: str, fields: list[str], families: dict[str, Family]) -> 
         raise ExpositionError(f"expected a name of letters, digits, _ and :, got {bare!a}")
     labels: Labels = ()
     if brace:
-        labels, end = parse_labels(head, len(bare) + 1)
-        if end != len(head):
-            raise ExpositionError(f"{bare}: expected nothing behind the closing brace, got {head[end:]!a}")
+        labels, rest = parse_labels(head[len(bare) + 1 :])
+        if rest:
+            raise ExpositionError(f"{bare}: expected nothing behind the closing brace, got {rest!a}")
     value = parse_value(number)
     if value == "NaN":
         raise ExpositionError(f"{bare}: expected a number, got {number!a}")
@@ -125,18 +126,27 @@ def _parse_text_format(prefix: str, text: str) -> Output:
             raise ExpositionError(f"expected # OPTION ttl N, got {line!a}")
         elif line:
             break
+    return Output(parse_families(prefix, text), ttl_seconds)
+
+
+def parse_families(prefix: str, text: str) -> tuple[Family, ...]:
+    """Parse the text format 0.0.4. Raises ExpositionError, also for types other than counter, gauge and histogram."""
     whole = text if text.endswith("\n") else text + "\n"
     families = []
-    for family in parse_text(whole.encode()):
+    repeated: list[tuple[str, Sample]] = []
+    found = parse_text(whole.encode(), repeated)
+    for name, sample in repeated:
+        raise ExpositionError(f"{prefix}{name}{sample.suffix}: the same labels twice")
+    for family in found:
         if family.kind not in _TEXT_KINDS:
             raise ExpositionError(f"{family.name}: expected a TYPE of {', '.join(_TEXT_KINDS)}, got {family.kind}")
         help = family.name if family.help is None else family.help
         families.append(family._replace(name=prefix + family.name, help=help))
-    return Output(tuple(families), ttl_seconds)
+    return tuple(families)
 
 
 def _option(name: str, value: str) -> float:
-    """Seconds of the one option there is."""
+    """Return the seconds of the option ttl, the only one. Raises ExpositionError."""
     if name != "ttl":
         raise ExpositionError(f"expected the option ttl, got {name!a}")
     if not _TTL.fullmatch(value):

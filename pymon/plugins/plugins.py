@@ -1,8 +1,8 @@
-"""Plugins of the node and of containers: run in the background, answered from what they last said.
+"""Plugins of the node and of containers. They run in the background, and scrapes get their last output.
 
-A scrape never waits for a plugin. It says which plugins of whom are wanted; what is wanted is run again before its
-value is older than its TTL, for as long as scrapes go on asking. A run that fails leaves the last good value, until
-its TTL is over; then there is none, and ``plugin_<name>_metrics_available_boolean`` is 0.
+A scrape never waits for a plugin. It only marks plugins as wanted for a target. A wanted plugin runs again before its
+output is older than its TTL, as long as scrapes continue to ask. If a run fails, the last good output is given until
+its TTL is over. Then there is none, and ``plugin_<name>_metrics_available_boolean`` is 0.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pymon.exposition.compile import label_block
 from pymon.exposition.families import ExpositionError, Family, Labels, Sample, Written, written
-from pymon.plugins.config import Loaded, Plugin, load_directory
-from pymon.plugins.output import Output, parse_output
-from pymon.plugins.run import Ended, run
+from pymon.plugins.config import Loaded, Measured, Plugin, Target, load_directory
+from pymon.plugins.output import parse_output
+from pymon.plugins.run import run
 
 if TYPE_CHECKING:
     import subprocess
@@ -34,34 +35,27 @@ _log = logging.getLogger(__name__)
 MAX_RUNNING = 100
 RELOAD_SECONDS = 60.0
 MIN_TTL_SECONDS = 5.0
-"""A plugin that asks for less, or for none, is run as if it had asked for this."""
+"""The lower limit for TTLs that plugins set."""
 LATELY_SECONDS = 300.0
-"""How long after it was last asked for a plugin is still run; longer where its TTL is."""
+"""How long a plugin is still run after the last scrape that asked for it, if twice its TTL is not longer."""
 RETRY_SECONDS = 10.0
 LATE_SECONDS = 1.0
-"""A run that started this late had to wait for others, and counts as a failure of its own reason."""
+"""If the limit of running plugins delays a run by more than this, it is counted as a problem ("concurrency")."""
 _STOP_SECONDS = 2.0
 _AT_ONCE = 256
-"""Containers that are looked after before others have their turn."""
+"""The number of containers that are handled in one iteration of the event loop."""
 
 
-class Target(NamedTuple):
-    """Whom plugins are run for.
+Collectors = Collection[str] | None
+"""Names of the collectors that a scrape asks for, None for all."""
 
-    argument: argv[1], the zone's name, on Linux the UUID; "global" for the node. labels: of the container, for
-    expositions of more than one.
-    """
-
-    uuid: str
-    argument: str
-    labels: Labels
-
+_Given = TypeVar("_Given", Family, Written)
 
 _NODE = Target("", "global", ())
 
 
-class _Said(NamedTuple):
-    """What a plugin last said of a container, written with the container's labels, which are also there as a block."""
+class _LabelledOutput(NamedTuple):
+    """The last output of a plugin for a container, with the container's labels. block: these labels as text."""
 
     labels: Labels
     block: bytes
@@ -73,11 +67,15 @@ _STATUS = (
     ("cached_boolean", "Whether {} metrics were given before."),
     ("timer_seconds", "Time that it took to get {} metrics, in seconds."),
 )
-"""Gauges of each plugin: the ends of their names, and what they tell."""
+"""Status gauges of each plugin: suffix of the name, and help."""
 
 
 class _Entry:
-    """A plugin for a target: when it has to run, and what it last said. Parked is what nobody asks for any more."""
+    """A plugin for a target: its schedule and its last output.
+
+    due: when it runs next. until: when the TTL of the output ends. given: a scrape has had this output. parked: not
+    scheduled, because no scrape asks for it any more.
+    """
 
     def __init__(self, target: Target, plugin: Plugin, now: float) -> None:
         self.key = (target.uuid, plugin.name)
@@ -93,17 +91,17 @@ class _Entry:
         self.families: tuple[Family, ...] = ()
         self.until = now
         self.given = False
-        self.said: _Said | None = None
+        self.labelled: _LabelledOutput | None = None
 
     def wanted(self, now: float) -> bool:
-        """Whether somebody asked for it lately."""
+        """Return whether a scrape has asked for it recently."""
         return now - self.asked <= max(LATELY_SECONDS, 2 * self.plugin.ttl_seconds)
 
 
 class Plugins:
-    """Runs plugins and remembers what they said. For the thread of its event loop.
+    """Runs plugins and stores their last output. To be used only on the thread of its event loop.
 
-    problems: how often what went wrong, by plugin (empty for a directory) and reason.
+    problems: (plugin name, reason) -> number of failures; the name is "" for a directory.
     """
 
     def __init__(
@@ -112,13 +110,18 @@ class Plugins:
         container_directory: Path | None,
         *,
         owner_uid: int = 0,
+        own: Iterable[Plugin] = (),
+        min_ttl_seconds: float = MIN_TTL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """own: plugins for containers that are not in a directory. min_ttl_seconds: lower limit of what plugins set."""
+        self._own = tuple(own)
+        self._min_ttl_seconds = min_ttl_seconds
         self.problems: Counter[tuple[str, str]] = Counter()
         self._directories = (node_directory, container_directory)
         self._owner_uid = owner_uid
         self._clock = clock
-        self._plugins: tuple[dict[str, Plugin], dict[str, Plugin]] = ({}, {})
+        self._plugins: tuple[dict[str, Plugin], dict[str, Plugin]] = ({}, {})  # of the node, of containers
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._queue: list[tuple[float, int, _Entry]] = []
         self._numbers = itertools.count()
@@ -134,13 +137,13 @@ class Plugins:
         self._stop_pipe: tuple[int, int] | None = None
 
     async def start(self) -> None:
-        """Read the directories, and begin to run what is asked for."""
+        """Read the directories, and start the scheduler."""
         self._stop_pipe = os.pipe()
         await self._load()
         self._scheduler = asyncio.create_task(self._schedule())
 
     async def stop(self) -> None:
-        """Kill what runs."""
+        """Stop the scheduler and kill all running plugins. Waits at most `_STOP_SECONDS` for them."""
         if self._stop_pipe is None:
             return
         if self._scheduler is not None:
@@ -158,8 +161,8 @@ class Plugins:
         self._stop_pipe = None
 
     async def prime(self, targets: Iterable[Target], timeout_seconds: float) -> None:
-        """Run the plugins of the node and of these containers now, and wait for them, up to the timeout."""
-        entries = [*self._asked(_NODE), *(entry for target in targets for entry in self._asked(target))]
+        """Run the plugins of the node and of these containers now, and wait for them up to the timeout."""
+        entries = [entry for target in (_NODE, *targets) for entry in self._asked(target, None)]
         before = {entry.key: entry.runs for entry in entries if entry.running or entry.due <= self._clock()}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
@@ -169,45 +172,46 @@ class Plugins:
 
     @property
     def of_containers(self) -> bool:
-        """Whether there are plugins to be run for containers."""
+        """Whether there are any plugins for containers."""
         return bool(self._plugins[1])
 
-    def node(self) -> list[Family]:
-        """What the node's plugins last said."""
-        return [family for entry in self._asked(_NODE) for family in self._given(entry, ())]
+    def node(self, collectors: Collectors = None) -> list[Family]:
+        """Return the last output of the node's plugins, with their status gauges."""
+        return list(self._distinct(_NODE, collectors, lambda entry: self._given(entry, ())))
 
-    def container(self, target: Target, *, labelled: bool) -> list[Family]:
-        """What the plugins last said of a container; labelled: with its labels before the plugin's own."""
+    def container(self, target: Target, collectors: Collectors = None, *, labelled: bool) -> list[Family]:
+        """Return the last output of the plugins for a container. labelled: add the container's labels in front."""
         labels = target.labels if labelled else ()
-        return [family for entry in self._asked(target) for family in self._given(entry, labels)]
+        return list(self._distinct(target, collectors, lambda entry: self._given(entry, labels)))
 
-    async def containers(self, targets: Iterable[Target]) -> list[Written]:
-        """What the plugins last said of many containers, with their labels: one family of each name and kind.
+    async def containers(self, targets: Iterable[Target], collectors: Collectors = None) -> list[Written]:
+        """Return the last output of the plugins for many containers, with the containers' labels.
 
-        Others have their turn on the loop in between.
+        There is one family for each name and kind. The event loop is released regularly.
         """
         heads: dict[tuple[str, str], Written] = {}
         lines: dict[tuple[str, str], tuple[list[bytes], list[bytes]]] = {}
         for number, target in enumerate(targets, 1):
-            for entry in self._asked(target):
-                for family in self._given_written(entry):
-                    key = (family.name, family.kind)
-                    if key not in heads:
-                        heads[key], lines[key] = family, ([], [])
-                    text, openmetrics = lines[key]
-                    text += family.text
-                    openmetrics += family.openmetrics
+            for family in self._distinct(target, collectors, self._given_written):
+                key = (family.name, family.kind)
+                if key not in heads:
+                    heads[key], lines[key] = family, ([], [])
+                text, openmetrics = lines[key]
+                text += family.text
+                openmetrics += family.openmetrics
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
         return [head._replace(text=lines[key][0], openmetrics=lines[key][1]) for key, head in heads.items()]
 
     def forget(self, uuid: str) -> None:
-        """Drop what is known of a container that has gone."""
+        """Drop the outputs for a container that no longer exists."""
         for name in self._plugins[1]:
             self._entries.pop((uuid, name), None)
 
     def self_families(self) -> list[Family]:
-        """What there is to say of the plugins themselves."""
+        """Return the metrics about the plugins themselves, none if no plugin can have been run."""
+        if not (any(self._directories) or self._entries or self.problems):
+            return []
         failures = tuple(
             Sample("", (("plugin", plugin), ("reason", reason)), str(count))
             for (plugin, reason), count in sorted(self.problems.items())
@@ -215,17 +219,19 @@ class Plugins:
         running = (Sample("", (), str(self._running)),)
         return [
             Family("pymon_plugin_failures_total", "counter", "Runs and files of plugins that failed.", failures),
-            Family("pymon_plugins_running", "gauge", "Runs of plugins that are under way.", running),
+            Family("pymon_plugins_running", "gauge", "Runs of plugins that have not ended.", running),
         ]
 
     # --- asking
 
-    def _asked(self, target: Target) -> list[_Entry]:
-        """The plugins of a target, wanted from now on; those that are due are started."""
+    def _asked(self, target: Target, collectors: Collectors) -> list[_Entry]:
+        """Mark the plugins of a target as wanted, start those that are due, and return their entries."""
         now = self._clock()
         entries = []
         for plugin in self._plugins[bool(target.uuid)].values():
             if plugin.uuids is not None and target.uuid and target.uuid not in plugin.uuids:
+                continue
+            if collectors is not None and plugin.collector not in collectors:
                 continue
             entry = self._entries.get((target.uuid, plugin.name))
             if entry is None:
@@ -239,8 +245,29 @@ class Plugins:
         self._start_due()
         return entries
 
+    def _distinct(
+        self, target: Target, collectors: Collectors, given: Callable[[_Entry], list[_Given]]
+    ) -> Iterator[_Given]:
+        """Yield the output of the plugins of a target. given: returns the families of an entry.
+
+        Two plugins can have families with the same name: plugin_a_b_c may be of a_b or of a. The first one counts.
+        Families with the same name and another kind are refused when they are written.
+        """
+        taken: set[tuple[str, str]] = set()
+        for entry in self._asked(target, collectors):
+            families = given(entry)
+            for family in families:
+                if (family.name, family.kind) not in taken:
+                    yield family
+                else:
+                    self.problems[entry.plugin.name, "duplicate"] += 1
+            taken.update((family.name, family.kind) for family in families)
+
     def _status(self, entry: _Entry) -> tuple[bool, tuple[str, ...]]:
-        """Whether its last good values may be given, which they are then, and the values of its gauges."""
+        """Return whether the last output is still valid, and the values of the status gauges.
+
+        If it is valid, it counts as given from now on.
+        """
         available = self._clock() < entry.until
         cached = available and entry.given
         entry.given = entry.given or available
@@ -249,7 +276,7 @@ class Plugins:
 
     def _given(self, entry: _Entry, labels: Labels) -> list[Family]:
         available, values = self._status(entry)
-        name = f"plugin_{entry.plugin.name}"
+        name = entry.plugin.prefix or f"plugin_{entry.plugin.name}"
         status = [
             Family(f"{name}_metrics_{end}", "gauge", help.format(name), (Sample("", labels, value),))
             for (end, help), value in zip(_STATUS, values, strict=False)
@@ -258,17 +285,17 @@ class Plugins:
         return [*status, *(_labelled(family, labels) for family in families)]
 
     def _given_written(self, entry: _Entry) -> list[Written]:
-        """The same with the container's labels, written."""
+        """Return the last output and the status gauges of an entry, written with the container's labels."""
         available, values = self._status(entry)
-        said = entry.said
-        if said is None or said.labels != entry.labels:
-            said = entry.said = _say(entry.families, entry.labels)
-        name = f"plugin_{entry.plugin.name}"
+        labelled = entry.labelled
+        if labelled is None or labelled.labels != entry.labels:
+            labelled = entry.labelled = _label_output(entry.families, entry.labels)
+        name = entry.plugin.prefix or f"plugin_{entry.plugin.name}"
         status = []
         for (end, help), value in zip(_STATUS, values, strict=False):
-            line = (f"{name}_metrics_{end}{{".encode() + said.block + f"}} {value}\n".encode(),)
+            line = (f"{name}_metrics_{end}{{".encode() + labelled.block + f"}} {value}\n".encode(),)
             status.append(Written(f"{name}_metrics_{end}", "gauge", help.format(name), line, line))
-        return [*status, *said.families] if available else status
+        return [*status, *labelled.families] if available else status
 
     # --- running
 
@@ -282,7 +309,7 @@ class Plugins:
             self._wake.set()
 
     def _start_due(self) -> None:
-        """Start what is due, the longest due first, as far as there is room."""
+        """Start entries that are due, the longest overdue first, up to `MAX_RUNNING`."""
         now = self._clock()
         while self._queue and self._queue[0][0] <= now and self._running < MAX_RUNNING and self._stop_pipe:
             due, _, entry = heapq.heappop(self._queue)
@@ -307,7 +334,8 @@ class Plugins:
         plugin = entry.plugin
         loop = asyncio.get_running_loop()
         target = Target(entry.key[0], entry.argument, entry.labels)
-        ended, output, said, text = await loop.run_in_executor(self._executor, _measure, plugin, target, stop)
+        measure = plugin.measure(target) if plugin.measure else partial(_run_program, plugin, target)
+        (ended, output, text), labelled = await loop.run_in_executor(self._executor, _measure, measure, target, stop)
         now = self._clock()
         entry.running = False
         entry.runs += 1
@@ -318,14 +346,14 @@ class Plugins:
             _log.debug("plugin %s %s: standard error: %a", plugin.path, entry.argument, ended.stderr)
         if output is not None:
             wished = plugin.ttl_seconds if output.ttl_seconds is None else output.ttl_seconds
-            ttl_seconds = max(wished, MIN_TTL_SECONDS)
+            ttl_seconds = max(wished, self._min_ttl_seconds)
             entry.families, entry.until = output.families, now + ttl_seconds
-            entry.given, entry.said = False, said
+            entry.given, entry.labelled = False, labelled
             delay = max(ttl_seconds - plugin.timeout_seconds - LATE_SECONDS, ttl_seconds / 2)
         else:
-            _log.debug("plugin %s %s: %s", plugin.path, entry.argument, text)
+            _log.debug("plugin %s %s: %.300s", plugin.path, entry.argument, text)
             self.problems[plugin.name, ended.reason or "parse"] += 1
-            delay = min(RETRY_SECONDS, max(plugin.ttl_seconds, MIN_TTL_SECONDS) / 2)
+            delay = min(RETRY_SECONDS, max(plugin.ttl_seconds, self._min_ttl_seconds) / 2)
         entry.due = now + delay
         self._enqueue(entry)
         self._ended.set()
@@ -347,7 +375,7 @@ class Plugins:
             self._wake.clear()
 
     async def _load(self) -> None:
-        """Read the directories anew; what is known of plugins that are still there is kept."""
+        """Read the directories again. The outputs of plugins that still exist are kept."""
         self._reload_at = self._clock() + RELOAD_SECONDS
         node, containers = await asyncio.to_thread(self._read_directories)
         warned = set()
@@ -359,7 +387,7 @@ class Plugins:
         self._warned = frozenset(warned)
         self._plugins = (
             {plugin.name: plugin for plugin in node.plugins},
-            {plugin.name: plugin for plugin in containers.plugins},
+            {plugin.name: plugin for plugin in (*containers.plugins, *self._own)},
         )
         for key, entry in list(self._entries.items()):
             plugin = self._plugins[bool(key[0])].get(key[1])
@@ -377,38 +405,49 @@ class Plugins:
         return node, containers
 
 
-def _measure(plugin: Plugin, target: Target, stop: int) -> tuple[Ended, Output | None, _Said | None, str]:
-    """Run a plugin and read what it printed, in a thread: how it ended, its metrics, also written when they are a
-    container's, and why there are none.
-    """
+def _measure(measure: Callable[[int], Measured], target: Target, stop: int) -> tuple[Measured, _LabelledOutput | None]:
+    """Measure, and write the output for a container with its labels. Called in a thread."""
+    measured = measure(stop)
+    if measured.output is None or not target.uuid:
+        return measured, None
+    return measured, _label_output(measured.output.families, target.labels)
+
+
+def _run_program(plugin: Plugin, target: Target, stop: int) -> Measured:
+    """Run a plugin's program and parse its output. Called in a thread."""
     ended = run((str(plugin.path), target.argument), plugin.timeout_seconds, stop)
     if ended.output is None:
-        return ended, None, None, ended.text
+        return Measured(ended, None, ended.text)
     try:
-        output = parse_output(plugin.name, str(plugin.path), ended.output)
+        return Measured(ended, parse_output(plugin.name, str(plugin.path), ended.output), "")
     except ExpositionError as error:
-        return ended, None, None, str(error)
-    return ended, output, _say(output.families, target.labels) if target.uuid else None, ""
+        return Measured(ended, None, str(error))
 
 
-def _say(families: Iterable[Family], labels: Labels) -> _Said:
-    return _Said(labels, label_block(labels), tuple(written(_labelled(family, labels)) for family in families))
+def _label_output(families: Iterable[Family], labels: Labels) -> _LabelledOutput:
+    return _LabelledOutput(
+        labels, label_block(labels), tuple(written(_labelled(family, labels)) for family in families)
+    )
 
 
 def _labelled(family: Family, labels: Labels) -> Family:
-    """The family with these labels before its own; one that is called the same becomes exported_<name>."""
+    """Return the family with labels in front of its own.
+
+    An own label with the same name is renamed to exported_<name>, or with more prefixes until the name is free.
+    """
     if not labels:
         return family
+    front = {name for name, _ in labels}
+    taken = front.union(name for sample in family.samples for name, _ in sample.labels)
+    renamed = {}
+    for name in front.intersection(name for sample in family.samples for name, _ in sample.labels):
+        free = f"exported_{name}"
+        while free in taken:
+            free = f"exported_{free}"
+        taken.add(free)
+        renamed[name] = free
     samples = []
     for sample in family.samples:
-        taken = {name for name, _ in (*labels, *sample.labels)}
-        own = []
-        for name, value in sample.labels:
-            free = name
-            if any(name == other for other, _ in labels):
-                while free in taken:
-                    free = f"exported_{free}"
-                taken.add(free)
-            own.append((free, value))
+        own = ((renamed.get(name, name), value) for name, value in sample.labels)
         samples.append(sample._replace(labels=(*labels, *own)))
     return family._replace(samples=tuple(samples))

@@ -1,1 +1,3 @@
-"""The front of a data centre: authenticates tenants, authorises, limits, routes each scrape, answers discovery."""
+"""The proxy of a data centre: authenticates tenants, authorizes and limits requests, relays scrapes to agents, and
+answers discovery.
+"""

@@ -1,375 +1,429 @@
-"""The expositions of many containers as one: every sample of all of them, or their sums.
+"""Combines the expositions of many containers into one: all of their samples, or sums of them. Pure.
 
-A part is what an agent writes for one container in the text format 0.0.4: families of TYPE and at least one sample,
-mostly with HELP, of any type, without time stamps. It is read strictly, because Prometheus refuses the whole of an
-exposition for one line that it does not like. Families come in the order in which they are first seen, with the HELP
-that is first seen; one that parts give different types is untyped. Histograms and summaries clash with families of
-another type that are called as they or their samples are: no TYPE is right for all of these. Pure.
+A part is an agent's exposition of one container in the text format 0.0.4: families with TYPE and at least one sample,
+mostly with HELP, of any type, without timestamps. It is parsed strictly, because Prometheus rejects a whole exposition
+for one bad line. Families are written in the order in which they first occur, with the first HELP. A family that has
+different types in different parts is untyped. A histogram or summary clashes with a family of another type that has its
+name or the name of its samples: no TYPE is right for all of these samples.
 
-A part costs some 100 µs for 4 KB: give parts to a `Merger` or an `Adder` as they come.
+A part of 4 KB costs about 100 µs. Add parts to a `Merger` or an `Adder` as they arrive. `adding` and `pieces` do the
+same as `add` and `body` in steps, for callers that must yield in between. `held_bytes` is the memory held meanwhile.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Iterator
 from decimal import Context, Decimal
-from typing import Literal, NamedTuple
+from itertools import islice
+from typing import Literal
 
-from pymon.config import shown
+import msgspec
+
+from pymon._native.exposition import split_labels
+from pymon.exposition.compression import pack, unpack
+from pymon.exposition.header import openmetrics_lines, openmetrics_name, text_lines
+from pymon.proxy.part import InvalidPartError, Part, PartFamily, Reading
 
 By = Literal["service", "group", "node"]
 
+STEP_ADDENDS = 1000
+"""Numbers added, or lines written, in one step."""
 
-class Part(NamedTuple):
-    """What an agent said of one container. node: the node's name; services, groups: what the container belongs to."""
+SERIES_BYTES = 384
+"""Estimated memory of a sum beside the text of its labels."""
 
-    uuid: str
-    node: str
-    body: bytes
-    services: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
+_FAMILY_BYTES, _PART_BYTES = 1024, 256
+"""Estimated memory of a family of the answer, and of a part beside its text."""
 
+_SAMPLES_BYTES = 48
+"""The same of the samples that one part has of a family, beside their text."""
 
-class InvalidPartError(ValueError):
-    """A part that would spoil the exposition. `uuid` is the container's, and the message has it."""
+_PACKED_AT_ONCE = 16
 
-    def __init__(self, uuid: str, problem: str) -> None:
-        super().__init__(f"container {uuid}: {problem}")
-        self.uuid = uuid
+PLAIN_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 18
+"""A `Merger` keeps so many bytes of samples as they are. Above, it compresses them, family by family; and those of a
+family that have this many bytes."""
 
-
-# A quantifier is possessive only where one character repeats: before CPython 3.11.5 groups that are lose matches.
-_NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*+"
-_HELP = rb"[^\\\n\0]*+(?:\\[\\n][^\\\n\0]*+)*"
-_VALUE = rb'"[^"\\\n\0]*+(?:\\[\\"n][^"\\\n\0]*+)*"'
-_LABEL = rb"(?!__)[a-zA-Z_][a-zA-Z0-9_]*+=" + _VALUE
-_BLOCK = rb"(?:\{(?:%b(?:,%b)*,?)?\})?" % (_LABEL, _LABEL)
-_EXACT_NUMBER = rb"-?[0-9]{1,40}+(?:\.[0-9]{1,40}+)?(?:e[+-][0-9]{2})?"
-_ANY_NUMBER = rb"(?:[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?|[+-]Inf|NaN)"
-
-_FAMILY = re.compile(
-    rb"# HELP (?P<name>%b) (?P<help>%b)\n"
-    rb"# TYPE (?P=name) (?P<kind>counter|gauge|untyped|(?P<histogram>histogram))(?P<samples>(?:\n(?P=name)"
-    rb'(?(histogram)(?:_bucket\{(?:%b,)*le="(?:%b|\+Inf)"\}|(?:_sum|_count)%b)|%b) %b)+)\n(?=#|\Z)'
-    % (_NAME, _HELP, _LABEL, _EXACT_NUMBER, _BLOCK, _BLOCK, _EXACT_NUMBER)
-)
-"""Nearly every family; each of its samples has its line end before it."""
-
-_ANY_FAMILY = re.compile(
-    rb"(?=(?:# HELP [^\n]*+\n)?# TYPE (?P<name>%b) )(?:# HELP (?P=name) (?P<help>%b)\n)?"
-    rb"# TYPE (?P=name) (?P<kind>counter|gauge|summary|untyped|(?P<histogram>histogram))(?P<samples>(?:\n(?P=name)"
-    rb"(?(histogram)(?:_bucket|_sum|_count)|(?:_sum|_count)?)%b %b)+)\n" % (_NAME, _HELP, _BLOCK, _ANY_NUMBER)
-)
-"""The others, with the same groups. Their samples have to be looked at one by one."""
+_KNOWN_BYTES = 1 << 20
+"""Limit of a part's cache of label blocks, which serves samples with equal labels."""
 
 _SUFFIXES = {b"histogram": (b"_bucket", b"_sum", b"_count"), b"summary": (b"", b"_sum", b"_count")}
-"""What may follow the family's name in the name of a sample, by type; otherwise nothing may."""
+"""Suffixes that a sample's name may add to the family's name, by type. Other types have none."""
 
-_BOUNDS = {(b"histogram", b"_bucket"): b"le", (b"summary", b""): b"quantile"}
-"""The label that is a number, by type and suffix."""
+_CREATED = b"_created"
+"""A suffix that OpenMetrics adds to these and to counters."""
 
-_NUMBER = re.compile(_ANY_NUMBER)
-_FEW_DIGITS = re.compile(_EXACT_NUMBER)
-_LABELS = re.compile(rb"\n[^#{\n][^{\n]*+\{(.*)\} ")
-_LABEL_NAMES = re.compile(rb"([^,=]++)=" + _VALUE)
-_SAMPLES = re.compile(rb"\n[^{ ]++(?:\{(.*)\})? (.*)")
-_NAMED_SAMPLES = re.compile(rb"\n([^{ ]++)(?:\{(.*)\})? (.*)")
-_SERIES = re.compile(rb"\n(([^{ ]++)\{.*\}) (.*)")
+_INTEGER_BOUND = re.compile(rb'([{,](?:le|quantile)="[0-9]+)"')
+"""OpenMetrics 1.0.0, "Canonical numbers": a bound is written as a float."""
+
+_FEW_DIGITS = re.compile(rb"-?[0-9]{1,40}+(?:\.[0-9]{1,40}+)?(?:e[+-][0-9]{2})?")
+_SERIES = re.compile(rb"\n(([^{ ]++)\{(.*)\}) (.*)")
 
 _PER_CONTAINER = re.compile(rb"id|image|name|container_label_.*")
-"""Labels that say which container it is."""
+"""Labels that identify a container."""
 
 _NOT_ADDITIVE = re.compile(
     rb".*_(?:info|boolean|timestamp|time_seconds|timer_seconds|last_seen|percent|percentage)|.*ratio"
     rb"|(?:.*_)?(?:limit|max|min|baseline)(?:_.*)?|.*_(?:quota|recordsize)"  # settings and peaks
-    rb"|zfs_available"  # of a pool that containers share
+    rb"|zfs_available"  # of a pool shared by containers
     rb"|container_(?:spec|ulimits)_.*"
     rb"|container_(?:health_state|memory_migrate)"
     rb"|time_of_day"
 )
-"""Gauges of which a sum says nothing."""
+"""Gauges whose sum has no meaning."""
 
-_SETTINGS_OF_TCP = frozenset(b'tcp_state="%b"' % name for name in (b"rtoalgorithm", b"rtomin", b"rtomax", b"maxconn"))
+_SETTINGS_OF_TCP = (b'"rtoalgorithm"', b'"rtomin"', b'"rtomax"', b'"maxconn"')
+"""Values of the label tcp_state that stand for settings, not for states."""
 
 _EXACT = Context(prec=700, traps=[])
-"""More digits than a sum of as many floats as there can be has. Infinities that cancel out are NaN."""
+"""Enough digits for an exact sum of all floats of an answer. The sum of +Inf and -Inf is NaN."""
 
 
-class _Family(NamedTuple):
-    """A family of a part. exact: every number is a decimal, of so few digits that sums can be exact."""
-
-    name: bytes
-    help: bytes | None
-    kind: bytes
-    samples: bytes
-    exact: bool
+def _nothing() -> None:
+    pass
 
 
-class _Merged:
-    """A family of the answer.
+class _Merged(msgspec.Struct, gc=False):
+    """A family of the answer. The garbage collector does not look through families, of which there may be thousands.
 
-    distributions: histograms and summaries by their labels, with the number for each suffix and bound.
+    kinds: the types that parts gave it. packed, plain: its samples, in this order: compressed chunks, then the rest.
+    sums: by label block. distributions: histograms and summaries by label block, each with its values by suffix and
+    bucket bound.
     """
 
-    __slots__ = ("distributions", "help", "kinds", "samples", "sums")
-
-    def __init__(self, family: _Family) -> None:
-        self.help = family.help
-        self.kinds = {family.kind}
-        self.samples: list[bytes] = []
-        self.sums: dict[bytes, Decimal] = {}
-        self.distributions: dict[bytes, dict[tuple[bytes, bytes], Decimal]] = {}
+    help: bytes | None
+    kinds: tuple[bytes, ...]
+    packed: list[bytes]
+    plain: list[bytes]
+    sums: dict[bytes, Decimal]
+    distributions: dict[bytes, dict[tuple[bytes, bytes], Decimal]]
 
     @property
     def kind(self) -> bytes:
-        return next(iter(self.kinds)) if len(self.kinds) == 1 else b"untyped"
+        return self.kinds[0] if len(self.kinds) == 1 else b"untyped"
 
 
 class _Exposition:
-    """What `Merger` and `Adder` have in common: parts read one by one, and the families of the answer."""
+    """The common base of `Merger` and `Adder`: reads parts and keeps the families of the answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, between: Callable[[], None] = _nothing, *, openmetrics: bool = False) -> None:
+        """Create an empty exposition.
+
+        between: called repeatedly while a part is parsed. An exception from it ends the parsing. openmetrics: write
+        OpenMetrics, without its last line; else the text format.
+        """
+        self._openmetrics = openmetrics
+        self._between = between
         self._uuids: set[str] = set()
         self._merged: dict[bytes, _Merged] = {}
+        self.held_bytes = 0
+        """Estimated memory held until the body is written."""
 
-    def _read(self, part: Part) -> list[_Family]:
-        """The families of a part that was not here before."""
+    def add(self, part: Part) -> None:
+        """Add a part. Raises InvalidPartError, and then changes nothing."""
+        for _ in self.adding(part):
+            pass
+
+    def adding(self, part: Part) -> Iterator[None]:
+        """Do `add` in steps. If they are not run to the end, the object must not be used any more."""
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        """Free everything. The object must not be used any more."""
+        self._merged.clear()
+
+    def body(self) -> bytes:
+        """Return the exposition of all parts added so far."""
+        return b"".join(self.pieces())
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield `body` in pieces, each made in one step."""
+        raise NotImplementedError
+
+    def _read(self, part: Part) -> Reading:
+        """Parse a part. Raises InvalidPartError when it is invalid or its container was added before."""
         if part.uuid in self._uuids:
             raise InvalidPartError(part.uuid, "is given twice")
-        families = _families(part)
+        reading = Reading(part, self._between)
         self._uuids.add(part.uuid)
-        return families
+        return reading
 
-    def _family(self, family: _Family) -> _Merged:
-        """The family of the answer that this one goes to."""
+    def _family(self, family: PartFamily) -> _Merged:
+        """Return the family of the answer for a family of a part, creating it when new."""
         found = self._merged.get(family.name)
         if found is None:
-            found = self._merged[family.name] = _Merged(family)
+            found = self._merged[family.name] = _Merged(family.help, (family.kind,), [], [], {}, {})
+            self.held_bytes += _FAMILY_BYTES + len(family.name) + len(family.help or b"")
         else:
-            found.kinds.add(family.kind)
+            if family.kind not in found.kinds:
+                found.kinds += (family.kind,)
             if found.help is None:
                 found.help = family.help
         return found
 
     def _clashing(self) -> set[bytes]:
-        """The names of the families of which one has samples that are called as those of another type."""
+        """Return the names of the families that clash, as the module's docstring defines it."""
         names: set[bytes] = set()
         for name, family in self._merged.items():
             suffixes = {suffix for kind in family.kinds for suffix in _SUFFIXES.get(kind, ())} - {b""}
+            if suffixes and self._openmetrics:
+                suffixes.add(_CREATED)
             clashing = [name + suffix for suffix in suffixes if name + suffix in self._merged]
             if clashing or (suffixes and len(family.kinds) > 1):
                 names.update((name, *clashing))
         return names
 
+    def _header(self, name: bytes, kind: bytes, help: bytes | None) -> bytes:
+        """Return the lines before the samples of a family, without the last line end."""
+        if not self._openmetrics:
+            return text_lines(name, kind, help)
+        bare = openmetrics_name(name, kind)
+        if bare != name and (bare in self._merged or bare + _CREATED in self._merged):
+            kind = b"untyped"  # another family has the name that this one would have
+        return openmetrics_lines(name, kind, help)
+
+    def _text(self, kind: bytes, samples: bytes) -> bytes:
+        """Return samples of a family as the format has them."""
+        if self._openmetrics and kind in _SUFFIXES:
+            return _INTEGER_BOUND.sub(rb'\1.0"', samples)
+        return samples
+
 
 class Merger(_Exposition):
-    """Every sample of every part, with the labels ``uuid`` and ``node`` in front.
+    """Combines all samples of all parts, and adds the labels ``uuid`` and ``node`` to each.
 
-    A label that a sample has under one of these names is called ``exported_...``, as Prometheus would call it.
-    The samples of families that clash come last, those of one name as an untyped family.
+    A sample's own label of one of these names is renamed to ``exported_...``, as in Prometheus. Samples of clashing
+    families are written last; samples of the same name form an untyped family.
     """
 
-    def add(self, part: Part) -> None:
-        """Take a part in. Raises InvalidPartError, and is then as it was before."""
-        front = b"uuid=%b,node=%b" % (_quoted(part.uuid), _quoted(part.node))
-        taken = [label for label in (b"uuid", b"node") if label + b'="' in part.body]
-        for family in self._read(part):
-            samples = family.samples
-            for label in taken:
-                samples = _renamed(samples, label)
-            for suffix in _SUFFIXES.get(family.kind, (b"",)):
-                name = family.name + suffix
-                if b"{} " in samples:
-                    samples = samples.replace(b"\n%b{} " % name, b"\n%b " % name)
-                samples = samples.replace(b"\n%b{" % name, b"\n%b{%b," % (name, front))
-                bare = b"\n%b " % name
-                if bare in samples:
-                    samples = samples.replace(bare, b"\n%b{%b} " % (name, front))
-            self._family(family).samples.append(samples)
+    def __init__(self, between: Callable[[], None] = _nothing, *, openmetrics: bool = False) -> None:
+        super().__init__(between, openmetrics=openmetrics)
+        self._plain_bytes = 0
 
-    def body(self) -> bytes:
-        """The exposition of the parts so far."""
-        out: list[bytes] = []
+    def adding(self, part: Part) -> Iterator[None]:
+        """Do `add` in steps. If they are not run to the end, the object must not be used any more."""
+        front = b"uuid=%b,node=%b" % (_quoted(part.uuid), _quoted(part.node))
+        reading = self._read(part)
+        yield
+        size = 0
+        for count, family in enumerate(reading.families):
+            samples = reading.labelled(family, front)
+            merged = self._family(family)
+            merged.plain.append(samples)
+            size += len(samples)
+            self._plain_bytes += len(samples)
+            self.held_bytes += len(samples) + _SAMPLES_BYTES
+            if len(samples) > _CHUNK_BYTES:
+                self._pack(merged)
+            if count % STEP_ADDENDS == STEP_ADDENDS - 1:
+                yield
+        self.held_bytes += _PART_BYTES
+        if self._plain_bytes > PLAIN_BYTES:
+            for count, merged in enumerate(self._merged.values()):
+                self._pack(merged)
+                if count % _PACKED_AT_ONCE == _PACKED_AT_ONCE - 1:
+                    yield
+
+    def _pack(self, family: _Merged) -> None:
+        """Compress the samples of a family that are kept as they are."""
+        text = b"".join(family.plain)
+        if text:
+            family.packed.append(pack(text))
+            self.held_bytes += len(family.packed[-1]) - len(text) - _SAMPLES_BYTES * (len(family.plain) - 1)
+            self._plain_bytes -= len(text)
+            family.plain.clear()
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield `body` in pieces, each made in one step."""
         clashing = self._clashing()
-        apart: dict[bytes, tuple[bytes | None, dict[bytes, bytes]]] = {}
+        apart: dict[bytes, tuple[bytes | None, dict[tuple[bytes, ...], bytes]]] = {}
         for name, family in self._merged.items():
             if name not in clashing:
-                out += (_header(name, family.help, family.kind), *family.samples, b"\n")
+                yield self._header(name, family.kind, family.help)
+                yield from (self._text(family.kind, samples) for samples in self._samples(family))
+                yield b"\n"
                 continue
-            for samples in family.samples:
-                for series, sample_name, number in _SERIES.findall(samples):
-                    apart.setdefault(sample_name, (family.help, {}))[1].setdefault(series, number)
-        for name, (help, numbers) in apart.items():
-            lines = (b"\n%b %b" % line for line in numbers.items())
-            out += (_header(name, help, b"untyped"), *lines, b"\n")
-        return b"".join(out)
+            for samples in self._samples(family):
+                for count, found in enumerate(_SERIES.finditer(samples)):
+                    lines = apart.setdefault(found[2], (family.help, {}))[1]
+                    lines.setdefault(_canonical(found[3]), found[0])
+                    self.held_bytes += 2 * len(found[0]) + SERIES_BYTES
+                    if count % STEP_ADDENDS == STEP_ADDENDS - 1:
+                        yield b""
+                yield b""
+        for name, (help, lines) in apart.items():
+            yield self._header(name, b"untyped", help)
+            yield from _joined(iter(lines.values()))
+            yield b"\n"
+
+    def _samples(self, family: _Merged) -> Iterator[bytes]:
+        """Yield the text of a family's samples."""
+        for packed in family.packed:
+            yield unpack(packed)
+        yield from family.plain
 
 
 class Adder(_Exposition):
-    """Sums over containers, by a label ``service``, ``group`` or ``node``.
+    """Sums samples over containers, by a label ``service``, ``group`` or ``node``.
 
-    Counters are added up, and gauges whose sum says something: not booleans, constants, times, ratios, peaks, limits
-    and other settings, nor anything untyped. Of histograms the buckets that all of them have are added up, with their
-    sums and counts; of summaries only these. Families that clash are left out. The labels that say which container it
-    is (id, name, image, container_label_*) are left out, the others stay and keep their sums apart. A container in
-    several services or groups counts in each, one in none counts under no label, as with ``sum by`` in PromQL. Sums
-    are exact; with an addend that is not finite they are not either.
+    Counters are summed, and gauges whose sum has a meaning: not booleans, constants, times, ratios, peaks, limits and
+    other settings, and nothing untyped. Histograms are summed over the buckets that all of them have, with their sums
+    and counts; summaries only by sums and counts. Clashing families are left out. Labels that identify a container (id,
+    name, image, container_label_*) are dropped; the other labels are kept, and each combination has its own sum. A
+    container in several services or groups counts in each of them. A container in none counts in a sum without the
+    label, as with ``sum by`` in PromQL. Sums are exact; a sum with an addend that is not finite is not finite.
     """
 
-    def __init__(self, by: By) -> None:
-        super().__init__()
+    def __init__(self, by: By, between: Callable[[], None] = _nothing, *, openmetrics: bool = False) -> None:
+        super().__init__(between, openmetrics=openmetrics)
         self._by = by
+        self.series = 0
+        """Number of sample lines so far."""
 
-    def add(self, part: Part) -> None:
-        """Take a part in. Raises InvalidPartError, and is then as it was before."""
+    @staticmethod
+    def keys_of(part: Part, by: By) -> list[str]:
+        """Return the values of the label `by` whose sums a part goes to; "" is the sum without the label."""
+        values = {"service": part.services, "group": part.groups, "node": (part.node,)}[by]
+        return [value for value in dict.fromkeys(values) if value] or [""]
+
+    def adding(self, part: Part) -> Iterator[None]:
+        """Do `add` in steps. If they are not run to the end, the object must not be used any more."""
         label = self._by.encode()
-        values = {"service": part.services, "group": part.groups, "node": (part.node,)}[self._by]
-        keys = [label + b"=" + _quoted(value) for value in dict.fromkeys(values) if value] or [b""]
+        keys = [label + b"=" + _quoted(value) if value else b"" for value in self.keys_of(part, self._by)]
+        reading = self._read(part)
+        yield
         known: dict[bytes, list[bytes]] = {}
-        for family in self._read(part):
+        known_bytes = addends = 0
+        for family in reading.families:
+            addends += 1
             if family.kind in _SUFFIXES:
-                self._add_distributions(family, keys)
+                yield from self._add_distributions(reading, family, keys)
                 continue
             if not _adds_up(family):
                 continue
             sums = self._family(family).sums
-            for labels, text in _SAMPLES.findall(family.samples):
+            for _, labels, text in reading.rows(family):
                 blocks = known.get(labels)
                 if blocks is None:
+                    if known_bytes > _KNOWN_BYTES:
+                        known.clear()
+                        known_bytes = 0
                     blocks = known[labels] = _blocks(labels, label, keys)
-                number = Decimal(text.decode()) if family.exact else _number(text)
+                    known_bytes += len(labels) + sum(map(len, blocks))
+                number = Decimal(text.decode()) if family.few_digits else _number(text)
                 for block in blocks:
-                    sums[block] = _EXACT.add(sums[block], number) if block in sums else number
+                    if block in sums:
+                        sums[block] = _EXACT.add(sums[block], number)
+                    else:
+                        sums[block] = number
+                        self._count(block)
+                addends += len(blocks)
+                if addends >= STEP_ADDENDS:
+                    addends = 0
+                    yield
 
-    def _add_distributions(self, family: _Family, keys: list[bytes]) -> None:
-        """Histograms or summaries. A sum has the lines that all of its addends have."""
+    def _add_distributions(self, reading: Reading, family: PartFamily, keys: list[bytes]) -> Iterator[None]:
+        """Add histograms or summaries in steps. A sum keeps only the lines that all of its addends have."""
         sums = self._family(family).distributions
-        for labels, numbers in _distributions(family).items():
+        addends = 0
+        for labels, numbers in _distributions(reading, family).items():
             for block in _blocks(labels, self._by.encode(), keys):
-                found = sums.setdefault(block, numbers)
-                if found is not numbers:
+                found = sums.get(block)
+                if found is None:
+                    sums[block] = numbers
+                    for _ in numbers:
+                        self._count(block)
+                else:
                     both = ((line, number) for line, number in found.items() if line in numbers)
                     sums[block] = {line: _EXACT.add(number, numbers[line]) for line, number in both}
+                addends += len(numbers)
+                if addends >= STEP_ADDENDS:
+                    addends = 0
+                    yield
 
-    def body(self) -> bytes:
-        """The exposition of the parts so far."""
-        out: list[bytes] = []
+    def _count(self, block: bytes) -> None:
+        """Count a new sum."""
+        self.series += 1
+        self.held_bytes += len(block) + SERIES_BYTES
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield `body` in pieces, each made in one step."""
         clashing = self._clashing()
         for name, family in self._merged.items():
-            lines = [b"\n%b%b %b" % (name, block, _decimal(number)) for block, number in family.sums.items()]
-            for block, numbers in family.distributions.items():
-                lines += (
-                    b"\n%b%b%b %b" % (name, suffix, _with_bound(block, bound), _decimal(number))
-                    for (suffix, bound), number in numbers.items()
-                )
-            if lines and name not in clashing:
-                out += (_header(name, family.help, family.kind), *lines, b"\n")
-        return b"".join(out)
+            if (family.sums or family.distributions) and name not in clashing:
+                yield self._header(name, family.kind, family.help)
+                yield from (self._text(family.kind, lines) for lines in _joined(_sum_lines(name, family)))
+                yield b"\n"
 
 
-def _families(part: Part) -> list[_Family]:
-    """The families of a part, which is found to be in order."""
-    body, at, families = part.body, 0, []
-    while found := _FAMILY.match(body, at) or _ANY_FAMILY.match(body, at):
-        name, help, kind, _, samples = found.groups()
-        family = _Family(name, help, kind, samples, found.re is _FAMILY)
-        if not family.exact:
-            _check(part.uuid, family)
-        families.append(family)
-        at = found.end()
-    if at < len(body):
-        line = body[at : at + 100].split(b"\n")[0]
-        raise InvalidPartError(part.uuid, f"expected a family at byte {at} of its exposition, got {shown(line)}")
-    if len({family.name for family in families}) < len(families):
-        raise InvalidPartError(part.uuid, "a family comes twice in its exposition")
-    for labels in set(_LABELS.findall(body)):
-        names = _LABEL_NAMES.findall(labels)
-        if len(set(names)) < len(names):
-            raise InvalidPartError(part.uuid, f"a label comes twice in {shown(labels)}")
-    if not body.isascii():
-        try:
-            body.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidPartError(part.uuid, f"its exposition is no UTF-8 at byte {error.start}") from None
-    return families
+def _sum_lines(name: bytes, family: _Merged) -> Iterator[bytes]:
+    for block, number in family.sums.items():
+        yield b"\n%b%b %b" % (name, block, _decimal(number))
+    for block, numbers in family.distributions.items():
+        for (suffix, bound), number in numbers.items():
+            yield b"\n%b%b%b %b" % (name, suffix, _with_bound(block, bound), _decimal(number))
 
 
-def _check(uuid: str, family: _Family) -> None:
-    """Find that the samples are called as the type wants it, and that their numbers are numbers."""
-    suffixes = _SUFFIXES.get(family.kind, (b"",))
-    numbers: set[bytes] = set()
-    for name, labels, number in _NAMED_SAMPLES.findall(family.samples):
-        suffix = name[len(family.name) :]
-        if suffix not in suffixes:
-            raise InvalidPartError(uuid, f"expected no sample {shown(name)} of a {family.kind.decode()}")
-        bound = _BOUNDS.get((family.kind, suffix))
-        numbers.update((number,) if bound is None else (number, _split(labels, bound)[1][len(bound) + 2 : -1]))
-    for number in numbers:
-        # Some readers refuse what is too large for a float.
-        if not _NUMBER.fullmatch(number) or (math.isinf(float(number)) and b"I" not in number):
-            raise InvalidPartError(uuid, f"expected numbers in {shown(family.name)}, got {shown(number)}")
+def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Join lines into pieces of up to `STEP_ADDENDS` lines."""
+    while some := list(islice(lines, STEP_ADDENDS)):
+        yield b"".join(some)
 
 
-def _split(labels: bytes, name: bytes) -> tuple[bytes, bytes]:
-    """The labels without the one of this name, and that one; nothing when it is not there."""
-    found = {label[1]: label[0] for label in _LABEL_NAMES.finditer(labels)}
-    one = found.pop(name, b"")
-    return b",".join(found.values()), one
+def _canonical(labels: bytes) -> tuple[bytes, ...]:
+    """Return the identity of a series among those of its name: its non-empty labels, sorted."""
+    return tuple(sorted(b"%b=%b" % label for label in split_labels(labels) if label[1] != b'""'))
 
 
-def _header(name: bytes, help: bytes | None, kind: bytes) -> bytes:
-    described = b"" if help is None else b"# HELP %b %b\n" % (name, help)
-    return b"%b# TYPE %b %b" % (described, name, kind)
+def _split(labels: bytes, name: bytes) -> tuple[tuple[bytes, ...], bytes]:
+    """Return the canonical labels without the label `name`, and that label as ``name=value`` or b""."""
+    found = _canonical(labels)
+    one = next((label for label in found if label.startswith(name + b"=")), b"") if name else b""
+    return tuple(label for label in found if label is not one), one
 
 
 def _quoted(text: str) -> bytes:
-    """As a label value."""
+    """Return a text as a quoted and escaped label value."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\0", "")
     return b'"%b"' % escaped.encode("utf-8", "backslashreplace")
 
 
-def _renamed(samples: bytes, label: bytes) -> bytes:
-    """The samples with another name for a label, one that none of them has."""
-    name = b"exported_" + label
-    while name + b'="' in samples:
-        name = b"exported_" + name
-    pattern = rb"(\n[^{ ]++\{(?:(?!%b=)%b,)*)%b=" % (label, _LABEL, label)
-    return re.sub(pattern, rb"\1%b=" % name, samples)
-
-
-def _adds_up(family: _Family) -> bool:
-    """Whether the sum of a family over containers says something."""
+def _adds_up(family: PartFamily) -> bool:
+    """Return whether the sum of a family over containers has a meaning."""
     if family.kind == b"counter":
         return family.name != b"time_of_day"
     return family.kind == b"gauge" and not _NOT_ADDITIVE.fullmatch(family.name)
 
 
-def _distributions(family: _Family) -> dict[bytes, dict[tuple[bytes, bytes], Decimal]]:
-    """The histograms or summaries of a family by their labels: numbers by suffix and bound, without quantiles."""
-    distributions: dict[bytes, dict[tuple[bytes, bytes], Decimal]] = {}
-    for name, labels, text in _NAMED_SAMPLES.findall(family.samples):
-        suffix = name[len(family.name) :]
+def _distributions(reading: Reading, family: PartFamily) -> dict[bytes, dict[tuple[bytes, bytes], Decimal]]:
+    """Return the histograms or summaries of a family by their labels, each as values by suffix and bucket bound.
+
+    Quantiles are left out.
+    """
+    distributions: dict[tuple[bytes, ...], dict[tuple[bytes, bytes], Decimal]] = {}
+    for suffix, labels, text in reading.rows(family):
         if suffix:
             rest, bound = _split(labels, b"le" if suffix == b"_bucket" else b"")
-            number = Decimal(text.decode()) if family.exact else _number(text)
-            distributions.setdefault(rest, {}).setdefault((suffix, bound), number)
-    return distributions
+            number = Decimal(text.decode()) if family.few_digits else _number(text)
+            distributions.setdefault(rest, {})[suffix, bound] = number
+    return {b",".join(labels): numbers for labels, numbers in distributions.items()}
 
 
 def _with_bound(block: bytes, bound: bytes) -> bytes:
-    """The label block of a bucket; of another sample when there is no bound."""
+    """Return a label block with the bound of a bucket added, or unchanged without a bound."""
     if not bound:
         return block
     return b"%b,%b}" % (block[:-1], bound) if block else b"{%b}" % bound
 
 
 def _blocks(labels: bytes, by: bytes, keys: list[bytes]) -> list[bytes]:
-    """The label blocks of the sums that a sample with these labels goes to, one for each key."""
+    """Return the label blocks of the sums that a sample goes to, one for each key; none for a setting of TCP."""
     kept: dict[bytes, bytes] = {}
-    for found in _LABEL_NAMES.finditer(labels):
-        name, _, value = found[0].partition(b"=")
-        if found[0] in _SETTINGS_OF_TCP:
+    for name, value in split_labels(labels):
+        if name == b"tcp_state" and value in _SETTINGS_OF_TCP:
             return []
         if value != b'""' and not _PER_CONTAINER.fullmatch(name):
             kept[name] = value
@@ -384,12 +438,12 @@ def _blocks(labels: bytes, by: bytes, keys: list[bytes]) -> list[bytes]:
 
 
 def _number(text: bytes) -> Decimal:
-    """Exactly what it says where that has few digits, the nearest float otherwise."""
+    """Return the exact value of a text with few digits, else the nearest float."""
     return Decimal(text.decode()) if _FEW_DIGITS.fullmatch(text) else Decimal(repr(float(text)))
 
 
 def _decimal(number: Decimal) -> bytes:
-    """A number as an agent writes it, as a float where that is too long. What is too large for a float is infinite."""
+    """Format a number as an agent does, or as a float when that is too long. Beyond a float's range it is infinite."""
     text = format(number, "f")
     if number.is_finite() and len(text) <= 100:  # noqa: PLR2004  # more than a sum of plain decimals has
         return (text.rstrip("0").rstrip(".") if "." in text else text).encode()

@@ -1,13 +1,14 @@
-"""Who asks: client certificates of three kinds, bearer tokens and passwords, judged by what the directory holds.
+"""Authenticates clients by three kinds of certificates, bearer tokens and passwords, checked against the directory.
 
-The subject's common name names the account. What else a certificate must be:
+The subject's common name of a certificate names the account. The kinds of certificates are:
 
-- registered: the directory has its fingerprint, for that account. If pymon's authority issued it, the signature is its.
-- Triton's for Container Monitor: extended key usage joyentCmon, signed by an SSH key of the account. Triton's tools
-  name it in the issuer's common name by its fingerprint; others do not. The certificate's own key is a throw-away one.
-- Triton's older: self-signed by an SSH key of the account, for clients as far as it says what for.
+- registered: the directory has its fingerprint for this account. If pymon's authority issued it, the authority's
+  signature is verified.
+- Triton's for Container Monitor: extended key usage joyentCmon, signed by an SSH key of the account. Triton's tools put
+  that key's fingerprint into the issuer's common name; other tools do not. The certificate's own key is ephemeral.
+- Triton's older: self-signed by an SSH key of the account. Its extended key usage, if present, allows clients.
 
-That the client holds the certificate's key was proven by TLS, here or in the terminator.
+TLS, here or in the terminator, has proven that the client holds the certificate's private key.
 """
 
 from __future__ import annotations
@@ -57,23 +58,25 @@ REASONS = (
     "wrong_eku",
     "wrong_password",
 )
-"""Why a credential is refused: the label of a metric."""
+"""Why a credential is refused; values of a metric's label."""
 
 MAX_REMEMBERED = 10_000
-"""Certificates, and as many Authorization headers, that are known to be good."""
+"""Limit of cached valid certificates, and of cached valid Authorization headers."""
 
 MAX_TRIED_KEYS = 32
-"""Of an account, where a certificate does not say which of them signed it."""
+"""SSH keys of an account that are tried when a certificate does not say which one signed it."""
+
+HASH_KEY_BYTES = 32
 
 _REMEMBERED_MAX_BYTES = 4_096
-"""Larger certificates are looked at each time."""
+"""Larger certificates are not cached."""
 
 _TOKEN = re.compile(r"pymon_([a-z0-9]{12})_([A-Za-z0-9_-]{43})")
 _NO_DIGEST = bytes(32)
 
 
 class AuthError(Exception):
-    """A credential that is not taken. `reason` is one of REASONS; the text is one line for the log."""
+    """A refused credential. reason: one of REASONS. The text is one line for the log."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -83,9 +86,10 @@ class AuthError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """An account that asks.
+    """An authenticated account.
 
-    method: certificate, ssh-certificate, token or password. expires_at: infinite where the credential has no end.
+    method: ``certificate``, ``ssh-certificate``, ``token`` or ``password``. expires_at: when the credential expires, in
+    seconds since the epoch; infinite when it does not.
     """
 
     account: UUID
@@ -97,41 +101,52 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """The SSH keys of an account, by their two fingerprints and by SubjectPublicKeyInfo."""
+    """The SSH keys of an account, by MD5 and SHA-256 fingerprint, and by SubjectPublicKeyInfo in DER."""
 
     by_fingerprint: dict[str, tuple[SSHKey, PublicKeyTypes]]
     by_der: dict[bytes, tuple[SSHKey, PublicKeyTypes]]
 
 
 class Authenticator:
-    """Judges credentials. What it found good is remembered until the snapshot is another one or the validity ends.
+    """Authenticates credentials. Valid ones are cached until the snapshot changes or they expire.
 
-    Not thread-safe. `clock` gives seconds since the epoch. With `allow_expired_self_signed` Triton's older
-    certificates have no end.
+    snapshot: returns the current directory. clock: returns seconds since the epoch. allow_expired_self_signed: ignore
+    the expiry of Triton's older certificates. hash_key: of the digests of credentials; workers of a proxy have the same
+    one. found_good: called with the digest of each credential that is found valid for the first time. Not thread-safe.
     """
 
     def __init__(
-        self, snapshot: Callable[[], Snapshot], *, clock: Callable[[], float], allow_expired_self_signed: bool = False
+        self,
+        snapshot: Callable[[], Snapshot],
+        *,
+        clock: Callable[[], float],
+        allow_expired_self_signed: bool = False,
+        hash_key: bytes = b"",
+        found_good: Callable[[bytes], None] | None = None,
     ) -> None:
         self._snapshot = snapshot
         self._clock = clock
         self._lenient = allow_expired_self_signed
         self._passwords = Passwords()
-        self._hash_key = secrets.token_bytes(32)
+        self._hash_key = hash_key or secrets.token_bytes(HASH_KEY_BYTES)
+        self._found_good = found_good
         self._certificates: OrderedDict[bytes, Principal] = OrderedDict()
         self._headers: OrderedDict[bytes, Principal] = OrderedDict()
+        self._good_before: OrderedDict[bytes, None] = OrderedDict()
         self._keys: dict[UUID, _Keys] = {}
         self._authority: tuple[ClientCertificate, PublicKeyTypes] | None = None
         self._costliest: dict[str, bytes] = {}
         self._forget(snapshot())
 
     def close(self) -> None:
-        """Let the thread of the passwords go."""
+        """Stop the thread that hashes passwords."""
         self._passwords.close()
 
     def _forget(self, snapshot: Snapshot) -> None:
-        """Begin again with what the directory holds now."""
+        """Clear the caches for a new snapshot. Remember digests of the credentials that were valid."""
         self._seen = snapshot
+        for name in (*map(self._digest, self._certificates), *self._headers):
+            _remember(self._good_before, name, None, 2 * MAX_REMEMBERED)
         self._certificates.clear()
         self._headers.clear()
         self._keys.clear()
@@ -157,17 +172,38 @@ class Authenticator:
     # --- certificates ---
 
     def known(self, der: bytes) -> Principal | None:
-        """Who shows this certificate, if that is known already."""
+        """Return the cached principal of a certificate in DER, or None."""
         return self._recall(self._certificates, der)
 
+    def was_good(self, credential: bytes | str) -> bool:
+        """Return whether a certificate or an Authorization header was valid, here before the directory changed or at
+        another worker.
+
+        Such a credential is no guess, so it is checked again even when its source address is blocked.
+        """
+        self._current()
+        name = self._digest(credential) if isinstance(credential, bytes) else self._header_name(credential)
+        return name in self._good_before
+
+    def learn_good(self, digest: bytes) -> None:
+        """Take over that a credential was valid, from another worker: see `was_good`."""
+        _remember(self._good_before, digest, None, 2 * MAX_REMEMBERED)
+
+    def _announce(self, digest: bytes, found_good: Callable[[bytes], None]) -> None:
+        if digest not in self._good_before:
+            self.learn_good(digest)
+            found_good(digest)
+
     def certificate(self, der: bytes) -> Principal:
-        """Who shows this certificate. Raises AuthError."""
+        """Return the principal of a certificate in DER. Raises AuthError."""
         snapshot = self._current()
         principal = self.known(der)
         if principal is not None:
             return principal
         principal = self._judge(der, snapshot)
         _remember(self._certificates, der, principal, MAX_REMEMBERED)
+        if self._found_good is not None:
+            self._announce(self._digest(der), self._found_good)
         return principal
 
     def _judge(self, der: bytes, snapshot: Snapshot) -> Principal:
@@ -193,7 +229,10 @@ class Authenticator:
         return Principal(account.uuid, account.name, account.operator, method, ends)
 
     def _kind(self, certificate: ClientCertificate, account: Account, snapshot: Snapshot) -> tuple[str, float]:
-        """The method and the end of validity of a certificate that is right in everything else."""
+        """Return the method and the expiry of a certificate, after checks of revocation, usage and signature.
+
+        Raises AuthError.
+        """
         usages = certificate.usages
         old = certificate.self_issued and (usages is None or CMON not in usages)
         ends = math.inf if old and self._lenient else certificate.not_after
@@ -216,7 +255,7 @@ class Authenticator:
         return "ssh-certificate", ends
 
     def _authority_ends(self, certificate: ClientCertificate) -> float:
-        """The end of validity of a certificate that pymon's authority has issued."""
+        """Return the expiry of a certificate issued by pymon's authority. Raises AuthError for a wrong signature."""
         if self._authority is None:
             raise AuthError("bad_signature", "the directory has no authority")
         authority, public_key = self._authority
@@ -225,7 +264,7 @@ class Authenticator:
         return min(certificate.not_after, authority.not_after)
 
     def _keys_of(self, account: Account, snapshot: Snapshot) -> _Keys:
-        """The keys of an account, loaded once for each snapshot."""
+        """Return the keys of an account, which are loaded once for each snapshot."""
         keys = self._keys.get(account.uuid)
         if keys is None:
             keys = self._keys[account.uuid] = _load_keys(snapshot.keys.get(account.uuid, ()))
@@ -234,14 +273,18 @@ class Authenticator:
     # --- Authorization headers ---
 
     def _header_name(self, header: str) -> bytes:
-        return hashlib.blake2b(header.encode("utf-8", "surrogatepass"), digest_size=16, key=self._hash_key).digest()
+        return self._digest(header.encode("utf-8", "surrogatepass"))
+
+    def _digest(self, credential: bytes) -> bytes:
+        """Return a keyed digest of a credential, so that the caches do not hold the credential itself."""
+        return hashlib.blake2b(credential, digest_size=16, key=self._hash_key).digest()
 
     def known_authorization(self, header: str) -> Principal | None:
-        """Who sends this Authorization header, if that is known already."""
+        """Return the cached principal of an Authorization header, or None."""
         return self._recall(self._headers, self._header_name(header))
 
     async def authorization(self, header: str) -> Principal:
-        """Who sends this Authorization header. Raises AuthError."""
+        """Return the principal of an Authorization header. Raises AuthError."""
         snapshot = self._current()
         name = self._header_name(header)
         principal = self._recall(self._headers, name)
@@ -259,6 +302,8 @@ class Authenticator:
             principal = await self._password(header.strip(), basic[0], snapshot)
         if self._snapshot() is self._seen is snapshot:
             _remember(self._headers, name, principal, MAX_REMEMBERED)
+            if self._found_good is not None:
+                self._announce(name, self._found_good)
         return principal
 
     def _token(self, text: str, snapshot: Snapshot, *, user: str | None = None) -> Principal:
@@ -273,7 +318,7 @@ class Authenticator:
         account = snapshot.accounts.get(token.account)
         if account is None or (user is not None and user != account.name):
             raise AuthError(
-                "unknown_account", f"token {token.id}" + (f" for {shown(user)}" if user is not None else "")
+                "unknown_account", f"token {token.id}" + (f" for {_named(user)}" if user is not None else "")
             )
         if token.revoked_at is not None:
             raise AuthError("revoked", f"token {token.id} of {account.name}")
@@ -286,12 +331,12 @@ class Authenticator:
         account = snapshot.accounts_by_name.get(user)
         hashed = snapshot.passwords.get(account.uuid) if account is not None else None
         try:
-            # Nobody's password takes as long as somebody's: `check` hashes for unknown users what the others cost.
+            # For an unknown user `check` hashes at the highest cost in use, so that its time does not reveal users.
             right = await self._passwords.check(header, {user: hashed} if hashed is not None else self._costliest)
         except BusyError:
             raise AuthError("busy", "too many passwords wait to be checked") from None
         if account is None:
-            raise AuthError("unknown_account", f"password of {shown(user)}")
+            raise AuthError("unknown_account", f"password of {_named(user)}")
         if not right or hashed is None:
             raise AuthError("wrong_password", account.name)
         now = self._current()
@@ -299,6 +344,11 @@ class Authenticator:
         if account is None or now.passwords.get(account.uuid) != hashed:
             raise AuthError("wrong_password", f"{user}: it changed meanwhile")
         return Principal(account.uuid, account.name, account.operator, "password", math.inf)
+
+
+def _named(user: str) -> str:
+    """Return a user name for the log, but nothing that may be a token in the place of one."""
+    return "a name that looks like a token" if "pymon_" in user else shown(user)
 
 
 _Value = TypeVar("_Value")
@@ -313,7 +363,11 @@ def _remember(memory: OrderedDict[bytes, _Value], name: bytes, value: _Value, bo
 
 
 def _signing_key(certificate: ClientCertificate, keys: _Keys) -> tuple[SSHKey, PublicKeyTypes]:
-    """The key that a certificate for Container Monitor alone is said, or if nothing is said found, to be signed by."""
+    """Return the SSH key that signed a certificate: the one that its issuer names, else the one that verifies.
+
+    Only a certificate for Container Monitor may be signed by a key other than its own. Raises AuthError. The caller
+    must still verify the signature.
+    """
     name = ssh_fingerprint(certificate.issuer)
     if certificate.usages is None or CMON not in certificate.usages:
         if name is not None:
@@ -333,7 +387,7 @@ def _signing_key(certificate: ClientCertificate, keys: _Keys) -> tuple[SSHKey, P
 
 def _load_keys(keys: Iterable[SSHKey]) -> _Keys:
     loaded = _Keys({}, {})
-    for key in sorted(keys, key=lambda key: key.revoked_at is None):  # one that is in force wins over a revoked one
+    for key in sorted(keys, key=lambda key: key.revoked_at is None):  # a valid key overwrites an equal revoked one
         try:
             public_key = parse_public_key(key.public_key).load()
         except ValueError:

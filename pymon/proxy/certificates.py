@@ -1,9 +1,9 @@
-"""X.509 certificates as far as authentication asks: DER in, what it says out. Pure.
+"""Parses the parts of X.509 certificates that authentication needs, from DER. Pure.
 
-A reader of its own, because what clients show need not please a strict parser of everything: node-sshpk, which makes
-Triton's certificates, writes ``BOOLEAN FALSE`` where DER wants nothing, and a broken extension that nobody asks about
-is nobody's business. The frame is strict (definite, shortest lengths; nothing before, between or after), so there is
-one way to read it, and an attacker's public key is never loaded: keys that verify come from the directory.
+This is a parser of its own because clients' certificates are not always strict DER: node-sshpk, which makes Triton's
+certificates, writes ``BOOLEAN FALSE`` where DER omits the default, and a malformed extension that is not used must not
+matter. The structure is parsed strictly (definite and shortest lengths, no extra bytes), so a certificate has one
+interpretation. The client's public key is never loaded: the keys that verify signatures come from the directory.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.hashes import HashAlgorithm
 
 MAX_BYTES = 8_192
-"""Five times what clients have, and what a header of a terminator can hold."""
+"""Limit of a certificate in DER: five times the usual size, and what fits into a terminator's header."""
 
 RSA_MIN_BITS = 2048
 
 _MAX_ELEMENTS = 64
-"""In one SEQUENCE or SET; real ones have ten extensions at most."""
+"""Limit of the elements in one SEQUENCE or SET. Real certificates have at most ten extensions."""
 
 _INTEGER, _BIT_STRING, _OCTET_STRING, _OID = 0x02, 0x03, 0x04, 0x06
 _BOOLEAN, _SEQUENCE, _SET = 0x01, 0x30, 0x31
@@ -39,7 +39,7 @@ _VERSION, _ISSUER_ID, _SUBJECT_ID, _EXTENSIONS = 0xA0, 0x81, 0x82, 0xA3
 
 
 def _oid(dotted: str) -> bytes:
-    """The content octets of an OBJECT IDENTIFIER."""
+    """Return the content octets of an OBJECT IDENTIFIER in dotted form."""
     first, second, *rest = map(int, dotted.split("."))
     octets = bytearray()
     for number in (40 * first + second, *rest):
@@ -59,7 +59,7 @@ _EDWARDS = frozenset({_oid("1.3.101.112"), _oid("1.3.101.113")})
 CLIENT_AUTH = _oid("1.3.6.1.5.5.7.3.2")
 ANY_USAGE = _oid("2.5.29.37.0")
 CMON = _oid("1.3.6.1.4.1.38678.1.4.2")
-"""Triton's joyentCmon: a key for Container Monitor alone."""
+"""Triton's joyentCmon: a key for Container Monitor only."""
 
 _SIGNATURES: dict[bytes, tuple[type[PublicKeyTypes], type[HashAlgorithm]]] = {
     _oid("1.2.840.113549.1.1.11"): (rsa.RSAPublicKey, SHA256),
@@ -70,7 +70,7 @@ _SIGNATURES: dict[bytes, tuple[type[PublicKeyTypes], type[HashAlgorithm]]] = {
     _oid("1.2.840.10045.4.3.4"): (ec.EllipticCurvePublicKey, SHA512),
     _oid("1.3.101.112"): (ed25519.Ed25519PublicKey, SHA512),
 }
-"""Signature algorithms taken, with the key that makes them; not SHA-1, MD5 and RSASSA-PSS."""
+"""Accepted signature algorithms by OID, with key type and hash. SHA-1, MD5 and RSASSA-PSS are not accepted."""
 
 _TEXTS = {0x0C: "utf-8", 0x13: "ascii", 0x16: "ascii", 0x14: "latin-1", 0x1E: "utf-16-be"}
 """UTF8String, PrintableString, IA5String, T61String, BMPString."""
@@ -80,10 +80,10 @@ _TIMES = {_UTC_TIME: re.compile(rb"\d{12}Z"), _GENERALIZED_TIME: re.compile(rb"\
 
 @dataclass(frozen=True, slots=True)
 class ClientCertificate:
-    """What a certificate says. Times are seconds since the epoch; what is called DER is encoded as it was signed."""
+    """The fields of a certificate. Times are seconds since the epoch. Fields named ``_der`` hold the original bytes."""
 
     fingerprint: str
-    """SHA-256 of the whole, 64 lower-case hexadecimal digits."""
+    """SHA-256 of the whole certificate, as 64 lower-case hexadecimal digits."""
     subject: str | None
     """The common name; None unless there is exactly one."""
     issuer: str | None
@@ -94,26 +94,26 @@ class ClientCertificate:
     public_key_der: bytes
     """SubjectPublicKeyInfo."""
     weak: bool
-    """A public key that is not RSA from `RSA_MIN_BITS`, EC from 256 bits, Ed25519 or Ed448."""
+    """Whether the public key is none of RSA with at least `RSA_MIN_BITS`, EC with at least 256 bits, Ed25519, Ed448."""
     usages: frozenset[bytes] | None
-    """OIDs of extended key usage; None when it says nothing of it."""
+    """OIDs of the extended key usage; None without that extension."""
     signed: bytes
-    """What the signature is over."""
+    """The signed bytes (TBSCertificate)."""
     algorithm: bytes
     signature: bytes
 
     @property
     def self_issued(self) -> bool:
-        """Whether subject and issuer are the same name."""
+        """Whether subject and issuer are equal."""
         return self.subject_der == self.issuer_der
 
     @property
     def for_clients(self) -> bool:
-        """Whether its extended key usage, if there is one, lets a client show it."""
+        """Whether the extended key usage, if present, allows client authentication."""
         return self.usages is None or bool(self.usages & {CMON, CLIENT_AUTH, ANY_USAGE})
 
     def signed_by(self, key: PublicKeyTypes) -> bool:
-        """Whether this key made the signature, by an algorithm that is still safe."""
+        """Return whether this key made the signature with an accepted algorithm."""
         wanted, digest = _SIGNATURES.get(self.algorithm, (None, None))
         if wanted is None or digest is None or not isinstance(key, wanted):
             return False
@@ -129,12 +129,12 @@ class ClientCertificate:
         return True
 
 
-# A DER element: its tag, where it begins, where its content begins and where that ends.
+# A DER element: its tag, and the offsets of its start, of its content, and of its end.
 _Element = tuple[int, int, int, int]
 
 
 def _element(data: bytes, at: int, end: int) -> _Element:
-    """The element at `at`, all of it before `end`."""
+    """Return the element at offset `at`, which must end at or before `end`. Raises ValueError."""
     if end - at < 2:  # noqa: PLR2004
         raise ValueError("an element is cut short")
     tag, length, start = data[at], data[at + 1], at + 2
@@ -152,7 +152,7 @@ def _element(data: bytes, at: int, end: int) -> _Element:
 
 
 def _elements(data: bytes, parent: _Element) -> list[_Element]:
-    """The elements inside a constructed one."""
+    """Return the elements inside a constructed element. Raises ValueError."""
     _, _, at, end = parent
     found: list[_Element] = []
     while at < end:
@@ -180,7 +180,7 @@ def _whole(data: bytes, element: _Element) -> bytes:
 
 
 def _bits(data: bytes, element: _Element) -> bytes:
-    """The octets of a BIT STRING without unused bits."""
+    """Return the octets of a BIT STRING. Raises ValueError when it has unused bits."""
     content = _content(data, element, _BIT_STRING)
     if content[:1] != b"\0":
         raise ValueError("a BIT STRING is not of whole octets")
@@ -201,7 +201,7 @@ def _common_name(data: bytes, name: _Element) -> str | None:
 
 
 def _time(data: bytes, element: _Element) -> float:
-    """A time in one of the two forms of RFC 5280 §4.1.2.5."""
+    """Return a time of RFC 5280 §4.1.2.5 in seconds since the epoch. Raises ValueError."""
     tag, _, start, end = element
     text = data[start:end]
     if tag not in _TIMES or not _TIMES[tag].fullmatch(text):
@@ -225,7 +225,7 @@ def _is_weak(data: bytes, info: _Element) -> bool:
 
 
 def _usages(data: bytes, extensions: _Element) -> frozenset[bytes] | None:
-    """Extended key usage; what another extension says inside is not looked at."""
+    """Return the OIDs of the extended key usage, None without it. The content of other extensions is not parsed."""
     found: frozenset[bytes] | None = None
     (inner,) = _elements(data, extensions)
     for extension in _elements(data, _expect(inner, _SEQUENCE)):
@@ -245,7 +245,7 @@ def _usages(data: bytes, extensions: _Element) -> frozenset[bytes] | None:
 
 
 def parse_certificate(der: bytes) -> ClientCertificate:
-    """Read a certificate (RFC 5280 §4.1). ValueError for one that is none."""
+    """Parse a certificate in DER (RFC 5280 §4.1). Raises ValueError when it is malformed."""
     if len(der) > MAX_BYTES:
         raise ValueError(f"expected at most {MAX_BYTES} bytes, got {len(der)}")
     certificate = _expect(_element(der, 0, len(der)), _SEQUENCE)
@@ -291,7 +291,7 @@ _DIGEST_BYTES = {"MD5": 16, "SHA256": 32}
 
 
 def ssh_fingerprint(text: str | None) -> str | None:
-    """A fingerprint of an SSH key as the directory writes it, None when it is none.
+    """Return an SSH key's fingerprint in the directory's form, or None when the text is not a fingerprint.
 
     ``MD5:<base64>`` (node-sshpk), ``MD5:<hex>`` and ``<hex>`` with or without colons become 32 hexadecimal digits,
     ``SHA256:<base64>`` loses its padding.

@@ -1,7 +1,7 @@
-"""Bodies of service discovery, and the queries that ask for them.
+"""Bodies of service discovery, and their queries.
 
-The order is that of the UUIDs, and nothing in a body tells when it was made, so equal knowledge makes equal bytes, in
-every proxy, and an ETag holds.
+Entries are sorted by UUID and a body contains no creation time. Equal inventories therefore give equal bytes in every
+proxy, and an ETag stays valid.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from zlib import crc32
 import msgspec
 
 from pymon.config import nearest, shown
-from pymon.proxy.fleet import NodeView
-from pymon.services import parse
+from pymon.host_address import is_host_address
+from pymon.proxy.places import NodeView
+from pymon.service_labels import parse
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from pymon.proxy.fleet import Place
+    from pymon.proxy.places import Place
 
 Role = Literal["container", "node", "app"]
 Via = Literal["name", "path"]
 
 PARAMETERS = frozenset(("groups", "shard", "shards", "role", "stopped", "via"))
-"""All that a query may have, where the endpoint knows it."""
+"""All query parameters. Each endpoint accepts a subset."""
 
 MAX_SHARDS = 1000
 
@@ -40,7 +41,7 @@ _ADDRESS = re.compile(r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-
 
 
 class QueryError(ValueError):
-    """A query that cannot be answered; the text is one line that names the parameter."""
+    """An invalid query. The text is one line that names the parameter."""
 
     def __init__(self, name: str, expected: str) -> None:
         super().__init__(f'invalid "{name}": {expected}')
@@ -48,7 +49,11 @@ class QueryError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked for. groups: in any of them; none is all. shard: of `shards`, from 0."""
+    """A parsed query.
+
+    groups: containers in any of these, all containers when empty. shard: index of the wanted shard of `shards`, from 0.
+    role: kind of targets. stopped: include stopped containers. via: address targets by name or by path on the proxy.
+    """
 
     groups: frozenset[str] = frozenset()
     shard: int = 0
@@ -59,7 +64,7 @@ class Query:
 
 
 def parse_query(query: str, allowed: Collection[str] = PARAMETERS) -> Query:
-    """A query as it stands in the URL, with these parameters at most. Raises QueryError."""
+    """Parse the query of a URL. allowed: the accepted parameters. Raises QueryError."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
@@ -92,7 +97,10 @@ def parse_query(query: str, allowed: Collection[str] = PARAMETERS) -> Query:
 
 
 def _groups(text: str) -> frozenset[str]:
-    """As a `triton.cmon.groups` tag, whose rules Triton's proxy applies to this parameter."""
+    """Parse a list of groups by the rules of the tag `triton.cmon.groups`, as Triton's proxy does.
+
+    Raises QueryError.
+    """
     words = text.split(",")
     if len(words) > _MAX_GROUPS:
         raise QueryError("groups", f"expected at most {_MAX_GROUPS} groups, got {len(words)}")
@@ -137,7 +145,10 @@ class _FoundNode(msgspec.Struct, gc=False):
 
 
 def discover(places: Iterable[Place], *, groups: Collection[str] = ()) -> bytes:
-    """The JSON of ``/v1/discover``. cached_date is when the container started, in milliseconds."""
+    """Return the JSON of ``/v1/discover``. groups: containers in any of these, all containers when empty.
+
+    The field cached_date is the start of the container, in milliseconds since the epoch.
+    """
     owners = _Owners()
     wanted = frozenset(groups)
     found = []
@@ -163,7 +174,7 @@ def discover(places: Iterable[Place], *, groups: Collection[str] = ()) -> bytes:
 
 
 def discover_nodes(nodes: Iterable[NodeView]) -> bytes:
-    """The JSON of ``/v1/gz/discover``."""
+    """Return the JSON of ``/v1/gz/discover``."""
     found = sorted(nodes, key=lambda node: node.uuid)
     return msgspec.json.encode({"cns": [_FoundNode(node.uuid, node.hostname) for node in found]})
 
@@ -207,9 +218,10 @@ class _Target(msgspec.Struct, gc=False):
 def http_sd(
     things: Iterable[Place] | Iterable[NodeView], query: Query, *, zone: str, port: int, proxy: str = ""
 ) -> bytes:
-    """The JSON of ``/v1/sd``: places, or nodes when that is the query's role, with the labels of `triton_sd_configs`.
+    """Return the JSON of ``/v1/sd``, with the labels of `triton_sd_configs`.
 
-    Places also have their owner and state. port: the proxy's. proxy: its HOST:PORT, for targets by path.
+    things: places, or nodes when the query's role is ``node``. Places also have labels for their owner and state.
+    port: of the proxy. proxy: its HOST:PORT, for targets by path.
     """
     owners = _Owners()
     suffix = f".cmon.{zone}:{port}"
@@ -235,22 +247,25 @@ def http_sd(
 
 
 def http_sd_apps(places: Iterable[Place], query: Query) -> bytes:
-    """The JSON of ``/v1/sd?role=app``: what runs in the containers, for whoever is in their network.
+    """Return the JSON of ``/v1/sd?role=app``: the services in the containers, for clients in the containers' network.
 
-    A target for each service with a port that `triton.cns.services` names, at the container's first address, with the
-    labels of the container and the service's name.
+    There is one target for each service with a port in `triton.cns.services`. Its address is the first host address of
+    the container. Its labels are those of the container and the service's name.
     """
     owners = _Owners()
     targets = []
     for place in places:
         container = place.container
-        if not container.addresses or container.state != "running":
+        if container.state != "running":
             continue
         if query.groups and query.groups.isdisjoint(container.groups):
             continue
         if query.shards > 1 and shard_of(container.uuid, query.shards) != query.shard:
             continue
-        address = container.addresses[0]
+        # Other machines connect to this address, so loopback and the like cannot be used.
+        address = next(filter(is_host_address, container.addresses), None)
+        if address is None:
+            continue
         host = f"[{address}]" if ":" in address else address
         for service in parse(container.services).services:
             if service.port is not None:
@@ -262,7 +277,7 @@ def http_sd_apps(places: Iterable[Place], query: Query) -> bytes:
 
 
 def is_address(text: str) -> bool:
-    """Whether a Host can stand in a target: a name or an address, and a port if any (RFC 9110 §7.2)."""
+    """Return whether a Host may be used as a target: a name or an address, with an optional port (RFC 9110 §7.2)."""
     return _ADDRESS.fullmatch(text) is not None
 
 
@@ -282,12 +297,12 @@ def _place_labels(place: Place, owners: _Owners) -> _Labels:
 
 
 def shard_of(uuid: str, shards: int) -> int:
-    """The shard of a UUID: CRC-32 of its text, modulo the number of shards."""
+    """Return the shard of a UUID: CRC-32 of its text, modulo the number of shards."""
     return crc32(uuid.encode()) % shards
 
 
 class _Owners(dict["UUID | None", str]):
-    """Text of the UUIDs of accounts; there are few, and Python is slow to write them."""
+    """Cache of account UUIDs as text, "" for None. There are few accounts, and `str` of a UUID is slow."""
 
     def __missing__(self, owner: UUID | None) -> str:
         text = self[owner] = "" if owner is None else str(owner)

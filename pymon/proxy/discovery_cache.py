@@ -1,41 +1,39 @@
-"""Discovery bodies, kept until the inventory or the accounts change, with their entity tags and compressed forms."""
+"""Cache of discovery bodies with their entity tags and compressed forms, valid until inventory or accounts change."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import hashlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import hdrs
-
 from pymon.config import shown
+from pymon.exposition.compression import gzip
 from pymon.exposition.negotiation import accepts_gzip
 from pymon.proxy import discovery
-from pymon.proxy.authz import Decision, Kind, Resource, decide
+from pymon.proxy.authz import owners_visible_to
 from pymon.service.answer import Refusal, Reply
-from pymon.service.headers import entity_tags, joined
+from pymon.service.headers import entity_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable
     from uuid import UUID
 
-    from aiohttp import web
-
     from pymon.proxy.authn import Principal
-    from pymon.proxy.fleet import Fleet, Place
+    from pymon.proxy.places import Place, Places
     from pymon.proxy.turns import Turns
+    from pymon.service.server import Request
 
 MAX_BODIES = 512
 MAX_BYTES = 64 << 20
-"""Kept at a time; the one that was used longest ago goes first."""
+"""Limits of the cache. The least recently used body is dropped first."""
 
 TURN_SECONDS = 10.0
-"""A large body waits so long to be made."""
+"""How long the creation of a large body may wait for the worker thread."""
 
 _AT_ONCE = 500
-"""Things that are named at once, in a millisecond or two; more take a turn."""
+"""A body of up to this many entries is created on the event loop, in one or two milliseconds; a larger one in the
+worker thread."""
 
 _COMPRESS_MIN_BYTES = 512
 _JSON = b"Content-Type: application/json; charset=utf-8\r\nVary: Accept-Encoding\r\n"
@@ -43,7 +41,7 @@ _GZIP = b"Content-Encoding: gzip\r\n"
 
 
 class _Entry:
-    """One body. version: the fleet's, of which it was made. counted: bytes that the cache counted for it."""
+    """One cached body. version: of the fleet at its creation. counted: bytes that the cache's total includes for it."""
 
     __slots__ = ("body", "compressed", "counted", "tag", "version")
 
@@ -55,22 +53,25 @@ class _Entry:
         self.counted = 0
 
     def compress(self) -> None:
-        """Make the compressed form, if it is not there."""
-        self.compressed = self.compressed or gzip.compress(self.body, 1, mtime=0)
+        """Create the compressed form if it is missing."""
+        self.compressed = self.compressed or gzip(self.body)
 
     @property
     def size(self) -> int:
-        """Bytes of both forms."""
+        """Total bytes of both forms."""
         return len(self.body) + len(self.compressed or b"")
 
 
 class DiscoveryCache:
-    """Answers of the three discovery endpoints from a fleet. Raises Refusal for a query that is wrong.
+    """Answers the three discovery endpoints from a fleet. Invalid queries raise Refusal 400.
 
-    port: of the proxy, for the targets. stopped: stopped containers are named whether asked for or not.
+    port: returns the port of the proxy, for targets. stopped: always include stopped containers. parts: processes that
+    have the memory limit in common; each has its part.
     """
 
-    def __init__(self, fleet: Fleet, turns: Turns, *, zone: str, port: Callable[[], int], stopped: bool) -> None:
+    def __init__(
+        self, fleet: Places, turns: Turns, *, zone: str, port: Callable[[], int], stopped: bool, parts: int = 1
+    ) -> None:
         self._fleet = fleet
         self._turns = turns
         self._zone = zone
@@ -78,10 +79,11 @@ class DiscoveryCache:
         self._stopped = stopped
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._bytes = 0
+        self._parts = parts
 
-    async def containers(self, principal: Principal, query: str, request: web.BaseRequest) -> Reply:
-        """``/v1/discover``: the containers of who asks, as triton_sd reads them."""
-        asked = _parsed(query, ("groups", "stopped"))
+    async def containers(self, principal: Principal, request: Request) -> Reply:
+        """Answer ``/v1/discover``: the containers visible to the principal, in the format of triton_sd."""
+        asked = parsed(request.query, ("groups", "stopped"))
         return await self._reply(
             ("discover", principal.account, principal.operator, asked),
             principal.account,
@@ -90,16 +92,16 @@ class DiscoveryCache:
             request,
         )
 
-    async def nodes(self, principal: Principal, query: str, request: web.BaseRequest) -> Reply:
-        """``/v1/gz/discover``: the nodes. triton_sd sends groups here too; nodes have none."""
-        _parsed(query, ("groups",))
+    async def nodes(self, principal: Principal, request: Request) -> Reply:
+        """Answer ``/v1/gz/discover``: the nodes. The parameter groups is ignored; triton_sd sends it here too."""
+        parsed(request.query, ("groups",))
         return await self._reply(("nodes",), principal.account, self._fleet.nodes, discovery.discover_nodes, request)
 
-    async def http_sd(self, principal: Principal, query: str, request: web.BaseRequest) -> Reply:
-        """``/v1/sd``: containers, what runs in them, or nodes for operators, as http_sd reads them."""
-        asked = _parsed(query, discovery.PARAMETERS)
-        if asked.role == "node" and decide(principal, Resource(Kind.SD_NODE), "GET") is not Decision.ALLOW:
-            raise Refusal(404, "not found")
+    async def http_sd(self, principal: Principal, asked: discovery.Query, request: Request) -> Reply:
+        """Answer ``/v1/sd``: containers, their services, or nodes, in the format of http_sd.
+
+        asked: the query. The caller must have checked that the principal may use its role.
+        """
         proxy = _own_address(request) if asked.via == "path" else ""
 
         def find() -> list[Any]:
@@ -114,12 +116,9 @@ class DiscoveryCache:
         return await self._reply(key, principal.account, find, make, request)
 
     def _places(self, principal: Principal, *, stopped: bool) -> list[Place]:
-        """What `decide` lets the principal see."""
-        places = [*self._fleet.owned(principal.account), *(self._fleet.unowned() if principal.operator else ())]
-        if stopped or self._stopped:
-            places += self._fleet.stopped(principal.account)
-            places += self._fleet.stopped(None) if principal.operator else ()
-        return places
+        """Return the places visible to the principal."""
+        owners = owners_visible_to(principal)
+        return self._fleet.owned(*owners) + (self._fleet.stopped(*owners) if stopped or self._stopped else [])
 
     async def _reply(
         self,
@@ -127,9 +126,9 @@ class DiscoveryCache:
         account: UUID,
         find: Callable[[], list[Any]],
         make: Callable[[list[Any]], bytes],
-        request: web.BaseRequest,
+        request: Request,
     ) -> Reply:
-        compress = accepts_gzip(joined(request, hdrs.ACCEPT_ENCODING))
+        compress = accepts_gzip(request.headers.get("accept-encoding"))
         entry = self._entries.get(key)
         if entry is not None and entry.version == self._fleet.version and (entry.compressed or not compress):
             self._entries.move_to_end(key)
@@ -138,7 +137,7 @@ class DiscoveryCache:
         compressed = entry.compressed if compress and len(entry.body) >= _COMPRESS_MIN_BYTES else None
         tag = entry.tag if compressed is None else f"{entry.tag}-gzip"
         headers = _JSON + f'ETag: "{tag}"\r\n'.encode("ascii")
-        condition = joined(request, hdrs.IF_NONE_MATCH)
+        condition = request.headers.get("if-none-match")
         if condition and (condition.strip() == "*" or {entry.tag, f"{entry.tag}-gzip"} & entity_tags(condition)):
             return Reply(304, headers, b"")
         if compressed is None:
@@ -154,7 +153,7 @@ class DiscoveryCache:
         *,
         compress: bool,
     ) -> _Entry:
-        """The entry of what is there now, or of what another request has found since."""
+        """Create the entry for `things`, or take a cached one that is at least as new."""
         version = self._fleet.version
 
         def work() -> _Entry:
@@ -170,7 +169,7 @@ class DiscoveryCache:
         return await self._turns.run(account, asyncio.get_running_loop().time() + TURN_SECONDS, work)
 
     def _keep(self, key: Hashable, entry: _Entry) -> _Entry:
-        """Keep an entry in place of what was there, and drop old ones until there are no more than may be."""
+        """Store an entry and drop the least recently used ones above the limits. Return the entry."""
         entries = self._entries
         before = entries.pop(key, None)
         if before is not None:
@@ -178,21 +177,22 @@ class DiscoveryCache:
         entries[key] = entry
         entry.counted = entry.size
         self._bytes += entry.counted
-        while entries and (len(entries) > MAX_BODIES or self._bytes > MAX_BYTES):
+        while entries and (len(entries) > MAX_BODIES or self._bytes > MAX_BYTES // self._parts):
             self._bytes -= entries.popitem(last=False)[1].counted
         return entry
 
 
-def _parsed(query: str, allowed: Collection[str]) -> discovery.Query:
+def parsed(query: str, allowed: Collection[str]) -> discovery.Query:
+    """Parse the query of a URL. allowed: the accepted parameters. Raises Refusal 400."""
     try:
         return discovery.parse_query(query, allowed)
     except discovery.QueryError as error:
         raise Refusal(400, str(error)) from None
 
 
-def _own_address(request: web.BaseRequest) -> str:
-    """The name under which the client reached the proxy, for targets that it can reach the same way."""
-    host = request.headers.get(hdrs.HOST, "")
+def _own_address(request: Request) -> str:
+    """Return the Host by which the client reached the proxy, for targets by path. Raises Refusal 400."""
+    host = request.host
     if not discovery.is_address(host):
         raise Refusal(400, f'invalid "via": expected a Host of the form NAME or NAME:PORT, got {shown(host)}')
     return host

@@ -1,9 +1,9 @@
-"""Slots that accounts share: a slot that comes free goes to the waiting account that has the fewest.
+"""A semaphore that is fair between accounts: a free slot goes to the waiting account that holds the fewest slots.
 
-Among accounts that have equally few, the one that came to have so few first goes first, and within an account who
-asked first. So an account that waits is never passed over for one that has more, however much that one asks for, and
-a slot stays empty only when nobody waits. Nobody is interrupted: who has more than its share gives it back request by
-request. For one event loop.
+On a tie, the account that reached this number of slots first is served first. Within an account, requests are served
+in order of arrival. An account with more slots therefore never overtakes a waiting account with fewer, however many
+requests it sends, and a slot stays free only when no request waits. There is no preemption: an account above its
+share shrinks as its requests end. Use one object for one event loop.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 MAX_WAITING = 1000
-"""Requests of one account that may wait."""
+"""Maximum number of waiting requests of one account."""
 
 
-class Overloaded(Exception):  # noqa: N818  # the state of a gate, not an error of who asks
-    """More requests of the account wait than may."""
+class Overloaded(Exception):  # noqa: N818  # a state of the gate, not a caller's error
+    """`MAX_WAITING` requests of the account already wait."""
 
 
 _Queue = OrderedDict[asyncio.Future[None], None]
 
 
 class FairGate:
-    """`slots` slots, at least one."""
+    """A gate of `slots` slots. ValueError when `slots` is less than one."""
 
     def __init__(self, slots: int) -> None:
         if slots < 1:
             raise ValueError(f"a gate needs a slot, got {slots}")
         self._free = slots
-        # Accounts by the number of their UUID, which is hashed in C. One that has nothing is in neither.
+        # Keys are the integers of account UUIDs, which are hashed in C. There are no empty entries.
         self._held: dict[int, int] = {}
         self._queues: dict[int, _Queue] = {}
-        # The waiting accounts by how many slots they have. At most sqrt(2 * slots) different numbers can be there.
+        # Waiting accounts by the number of slots they hold. At most about sqrt(2 * slots) such numbers can coexist.
         self._levels: dict[int, OrderedDict[int, None]] = {}
         self.waiting = 0
-        """Requests that wait."""
+        """Number of waiting requests."""
 
     @property
     def in_use(self) -> int:
-        """Slots that are taken."""
+        """Number of slots in use."""
         return sum(self._held.values())
 
     async def acquire(self, account: UUID, deadline: float | None = None) -> None:
-        """Take a slot, to be given back with `release`.
+        """Wait for a slot and take it. The caller must call `release` afterwards.
 
-        deadline: the loop's time; TimeoutError when there is no slot by then. Overloaded when too many wait already.
+        deadline: in the loop's time; None waits without limit. Raises TimeoutError when no slot is free by then, and
+        Overloaded when `MAX_WAITING` requests of the account already wait.
         """
         key = account.int
-        if self._free:
-            self._free -= 1
+        if not self.waiting and self._take():
             self._held[key] = self._held.get(key, 0) + 1
             return
         queue = self._queues.get(key)
@@ -65,6 +65,7 @@ class FairGate:
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue[granted] = None
         self.waiting += 1
+        self._waits()
         try:
             async with asyncio.timeout_at(deadline):
                 await granted
@@ -76,30 +77,30 @@ class FairGate:
             raise
 
     def release(self, account: UUID) -> None:
-        """Give a slot back that this account took. KeyError when it has none."""
+        """Return a slot that this account holds. Raises KeyError when it holds none."""
         key = account.int
         held = self._held[key] - 1
         if held:
             self._held[key] = held
         else:
             del self._held[key]
-        if not self.waiting:
-            self._free += 1
-            return
         if key in self._queues:
             self._unrank(key, held + 1)
             self._rank(key)
-        self._grant()
+        if self.waiting and self._passes_on():
+            self._grant()
+        else:
+            self._give()
 
     def _grant(self) -> None:
-        """Give the slot that came free to the request whose turn it is."""
+        """Give a freed slot to the next waiting request, or mark it free when none waits."""
         while self._levels:
             held = min(self._levels)
             key = next(iter(self._levels[held]))
             queue = self._queues[key]
             granted = next(iter(queue))
             self._drop(key, queue, granted)
-            if granted.done():  # cancelled, which its acquire has not heard yet
+            if granted.done():  # cancelled, but its `acquire` has not run yet
                 continue
             self._held[key] = held + 1
             if queue:
@@ -107,18 +108,39 @@ class FairGate:
                 self._rank(key)
             granted.set_result(None)
             return
+        self._give()
+
+    # Overridden by a gate whose slots several processes share.
+
+    def _take(self) -> bool:
+        """Take a slot. Return False when none is free."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    def _give(self) -> None:
+        """Return a slot."""
         self._free += 1
 
+    def _passes_on(self) -> bool:
+        """Return whether a freed slot goes to a request that waits here."""
+        return True
+
+    def _waits(self) -> None:
+        """Do what is necessary after the number of waiting requests has changed."""
+
     def _drop(self, key: int, queue: _Queue, granted: asyncio.Future[None]) -> None:
-        """A request does not wait any more."""
+        """Remove a request from its account's queue."""
         del queue[granted]
         self.waiting -= 1
+        self._waits()
         if not queue:
             del self._queues[key]
             self._unrank(key, self._held.get(key, 0))
 
     def _rank(self, key: int) -> None:
-        """Put a waiting account behind those that have as many slots."""
+        """Queue a waiting account behind the accounts that hold the same number of slots."""
         self._levels.setdefault(self._held.get(key, 0), OrderedDict())[key] = None
 
     def _unrank(self, key: int, held: int) -> None:

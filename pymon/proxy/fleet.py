@@ -1,335 +1,384 @@
-"""What runs where and whose it is, from the last inventory of each node. No I/O; the clock comes as an argument.
+"""Which containers run on which nodes and who owns them, from the last inventory of each node.
 
-UUIDs of containers and nodes are text in lower case. A container that two nodes claim is where it started last; when
-both say the same time it stays where it was. One that is no longer in its node's inventory is remembered as stopped.
+No I/O; the clock comes as an argument. UUIDs of containers and nodes are text in lower case. `pymon.proxy.claims`
+decides which node holds a container UUID. A container that disappears from its node's inventory is remembered as
+stopped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 
-from pymon.proxy.agent_document import Container, Inventory, checked, share
+from pymon.inventory_document import Container, checked
+from pymon.proxy.agent_document import Difference, Inventory, share, text_bytes
+from pymon.proxy.claims import CONFLICTS, Claims
+from pymon.proxy.places import NodeView, Place, Places
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
     from pymon.directory.model import Snapshot
+    from pymon.proxy.claims import Row
 
 STOPPED_SECONDS = 86400.0
-"""A container that stopped is remembered so long."""
+"""How long a stopped container is remembered."""
 
 MAX_STOPPED = 1000
-"""Stopped containers remembered for each node; the oldest goes first."""
+MAX_STOPPED_BYTES = 4 << 20
+"""Limits of the remembered stopped containers of one node: their number, and the memory of their texts. The oldest is
+dropped first."""
+
+QUICK_AT_ONCE = 10
+"""New containers that nobody else claims, which are added in one step."""
 
 
-class NodeView(msgspec.Struct, frozen=True, gc=False):
-    """A node: its name in the directory, and what its agent says of it."""
-
-    name: str
-    uuid: str
-    hostname: str
-
-
-class Place(msgspec.Struct, frozen=True, gc=False):
-    """A container, where it is and whose. owner: None without one and for accounts that are not there."""
-
-    container: Container
-    node: NodeView
-    owner: UUID | None
-
-
-class Conflict(NamedTuple):
-    """A container that one node began to claim while another had it; winner and loser are names of nodes."""
-
-    uuid: str
-    winner: str
-    loser: str
-
-
-class Changes(NamedTuple):
-    """What an inventory changed."""
-
-    changed: bool
-    conflicts: list[Conflict]
-
-
-class _Index:
-    """Places by UUID and by owner. journal: takes the UUIDs of what changes."""
-
-    __slots__ = ("by_owner", "by_uuid", "journal")
-
-    def __init__(self) -> None:
-        self.journal: set[str] | None = None
-        self.by_uuid: dict[str, Place] = {}
-        self.by_owner: dict[UUID | None, dict[str, Place]] = {}
-
-    def put(self, place: Place) -> None:
-        uuid = place.container.uuid
-        before = self.by_uuid.get(uuid)
-        if before is not None and before.owner != place.owner:
-            self.drop(uuid)
-        self.by_uuid[uuid] = place
-        self.by_owner.setdefault(place.owner, {})[uuid] = place
-        if self.journal is not None:
-            self.journal.add(uuid)
-
-    def drop(self, uuid: str) -> None:
-        owner = self.by_uuid.pop(uuid).owner
-        owned = self.by_owner[owner]
-        del owned[uuid]
-        if not owned:
-            del self.by_owner[owner]
-        if self.journal is not None:
-            self.journal.add(uuid)
-
-    def of(self, owner: UUID | None) -> list[Place]:
-        return list(self.by_owner.get(owner, {}).values())
+class IdentityError(Exception):
+    """A node reports a UUID that it cannot have. The text is one line."""
 
 
 class _Node:
-    """stopped: when, by UUID; the oldest first."""
+    """The state of one node.
 
-    __slots__ = ("containers", "stopped", "view")
+    containers: all claimed containers by UUID; `Claims` shares this dictionary. stopped: stop time by UUID, oldest
+    first. stopped_bytes: memory of the stopped containers' texts.
+    """
 
-    def __init__(self, view: NodeView) -> None:
+    __slots__ = ("containers", "stopped", "stopped_bytes", "view")
+
+    def __init__(self, view: NodeView, containers: dict[str, Container]) -> None:
         self.view = view
-        self.containers: dict[str, Container] = {}
+        self.containers = containers
         self.stopped: dict[str, float] = {}
+        self.stopped_bytes = 0
 
 
-class Fleet:
-    """All nodes. version grows with every change that anybody could see; conflicts counts what two nodes claimed."""
+class Fleet(Places):
+    """All nodes and their containers, as the inventories tell of them."""
 
-    def __init__(self) -> None:
-        self.version = 0
-        self.conflicts = 0
+    def __init__(self, claims: Claims | None = None) -> None:
+        super().__init__()
+        self.claims = claims or Claims()
+        self.claims.stopped_at = self._stopped_at
         self._nodes: dict[str, _Node] = {}
-        self._running = _Index()
-        self._stopped = _Index()
-        self._places = self._running.by_uuid
-        self._rivals: dict[str, list[str]] = {}  # nodes that claim a container, where there are several
-        self._views: dict[str, NodeView] = {}
         self._accounts: Snapshot | None = None
-        self._names: dict[str, UUID] = {}
+        self._now = 0.0
 
-    def __len__(self) -> int:
-        return len(self._places)
+    @property
+    def conflicts(self) -> int:
+        """Number of claims refused because another node has the container."""
+        return sum(count for (_, reason), count in self.claims.counts.items() if reason in CONFLICTS)
 
-    # What others ask. Lists are theirs to keep.
-
-    def find(self, uuid: str) -> Place | None:
-        """Where a container runs."""
-        return self._places.get(uuid)
-
-    def last(self, uuid: str) -> Place | None:
-        """Where a container runs, or ran when it stopped lately."""
-        return self._places.get(uuid) or self._stopped.by_uuid.get(uuid)
-
-    def all(self) -> list[Place]:
-        """All that runs and, where they do not run elsewhere, those that stopped lately."""
-        return list({**self._running.by_uuid, **self._stopped.by_uuid, **self._running.by_uuid}.values())
-
-    def follow(self) -> set[str]:
-        """A set that takes the UUIDs of the containers that change from now on; who asked empties it. For one only."""
-        self._running.journal = self._stopped.journal = journal = set(self._places) | set(self._stopped.by_uuid)
-        return journal
-
-    def node(self, uuid: str) -> NodeView | None:
-        """The node with this UUID; the one that had it first where several say that they have."""
-        return self._views.get(uuid)
-
-    def owned(self, account: UUID) -> list[Place]:
-        """What an account has running."""
-        return self._running.of(account)
-
-    def unowned(self) -> list[Place]:
-        """What runs and is nobody's: the operators' own."""
-        return self._running.of(None)
-
-    def stopped(self, account: UUID | None) -> list[Place]:
-        """What an account had, or nobody: containers with the state ``stopped``."""
-        return self._stopped.of(account)
-
-    def nodes(self) -> list[NodeView]:
-        """One node for each UUID."""
-        return list(self._views.values())
+    # Queries.
 
     def view(self, name: str) -> NodeView | None:
-        """The node with this name in the directory."""
+        """Return the node with this name in the directory, or None when its UUID is unknown."""
         node = self._nodes.get(name)
         return node.view if node is not None else None
 
     def stops(self, name: str) -> list[tuple[Container, float]]:
-        """The stopped containers of a node and when they stopped."""
+        """Return a node's stopped containers, each with its stop time in seconds since the epoch."""
         node = self._nodes.get(name)
         stopped = node.stopped if node is not None else {}
         return [(self._stopped.by_uuid[uuid].container, since) for uuid, since in stopped.items()]
 
-    # What changes it.
+    # Changes.
 
     def expect(self, name: str, uuid: UUID) -> None:
-        """A node of the directory, which is there even if its agent never answered."""
+        """Add a node of the directory by its UUID, even if its agent has never answered."""
         if name not in self._nodes:
-            self._nodes[name] = _Node(NodeView(name, str(uuid), name))
+            self.pin(name, str(uuid))
+            self._begin(NodeView(name, str(uuid), name))
+
+    def containers(self, name: str) -> Mapping[str, Container]:
+        """Return all containers that a node claims, granted or not, by UUID."""
+        node = self._nodes.get(name)
+        return node.containers if node is not None else {}
+
+    def replace(self, name: str, inventory: Inventory, accounts: Snapshot, now: float, *, copy: bool = False) -> bool:
+        """Replace the inventory of a node. Return whether it changed. Raises IdentityError.
+
+        copy: the inventory comes from disk, and the node has not answered.
+        """
+        steps = self.replacing(name, inventory, accounts, now, copy=copy)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return bool(end.value)
+
+    def replacing(
+        self, name: str, inventory: Inventory, accounts: Snapshot, now: float, *, copy: bool = False
+    ) -> Generator[None, None, bool]:
+        """Do `replace` in short steps. The fleet is consistent after each step.
+
+        The cost is one comparison per container, and more for each changed one.
+        """
+        node, different = self._answering(name, inventory, accounts, now)
+        if not copy:
+            self.claims.answers(name)
+        containers, after = node.containers, inventory.containers
+        gone = sorted(containers.keys() - after.keys())
+        different |= yield from self._change(node, gone, after, now)
+        if not copy:
+            self.heard(name)
+        return different
+
+    def changing(
+        self, name: str, difference: Difference, accounts: Snapshot, now: float
+    ) -> Generator[None, None, bool]:
+        """Apply a difference to the inventory of a known node with the same UUID, in short steps.
+
+        Return whether anything changed. Raises IdentityError.
+        """
+        node, different = self._answering(name, difference, accounts, now)
+        self.claims.answers(name)
+        gone = sorted(difference.removed & node.containers.keys())
+        different |= yield from self._change(node, gone, difference.changed, now)
+        self.heard(name)
+        return different
+
+    def is_named(self, name: str, uuid: str) -> bool:
+        """Return whether a node may keep the UUID that it has in the fleet."""
+        identity = self.claims.identity(name, uuid)
+        return not identity.problem and (identity.pinned or not self.claims.durable)
+
+    def pin(self, name: str, uuid: str) -> None:
+        """Assign a UUID to a node of the directory."""
+        self._decide_all(self.claims.pin(name, uuid))
+
+    def heard(self, name: str) -> None:
+        """Record that a node answered and that its answer was applied."""
+        self._decide_all(self.claims.heard(name))
+
+    def learn(self, rows: Mapping[str, Row], released: Iterable[str], now: float) -> None:
+        """Take over changed rows of holders from the directory. now: seconds since the epoch."""
+        self._now = now
+        self._decide_all(self.claims.learn(rows, released))
+
+    def settle(self, now: float, at: float, count: int) -> None:
+        """Update the claims' clock, and decide up to `count` claims again that are not granted.
+
+        now: seconds since the epoch. at: seconds of a monotonic clock.
+        """
+        self._now = now
+        self.claims.tick(at)
+        self._decide_all(self.claims.again(count))
+
+    def deciding(self, uuids: Iterable[str]) -> Generator[None, None, None]:
+        """Decide again which nodes hold these containers, in short steps."""
+        for uuid in uuids:
+            self._decide(uuid)
+            yield
+
+    def forget(self, *names: str) -> None:
+        """Remove nodes, with their running and stopped containers."""
+        known = False
+        for name in names:
+            node = self._nodes.pop(name, None)
+            self._decide_all(self.claims.forget(name))
+            if node is not None:
+                known = True
+                for uuid in node.stopped:
+                    self._stopped.drop(uuid)
+        if known:
             self._renew_views()
             self.version += 1
 
-    def replace(self, name: str, inventory: Inventory, accounts: Snapshot, now: float) -> Changes:
-        """The inventory of a node. Costs a comparison for each of its containers, and more for those that changed."""
-        self.resolve_owners(accounts)
-        view = NodeView(name, inventory.uuid, inventory.hostname or name)
-        node = self._nodes.get(name)
-        renewed = node is None or node.view != view
-        if node is None:
-            node = self._nodes[name] = _Node(view)
-        before, after = node.containers, dict(inventory.containers)
-        changed: list[str] = []
-        for uuid, container in after.items():
-            known = before.get(uuid)
-            if known == container:
-                after[uuid] = known  # so that the other one's memory is free again
-            else:
-                share(container)
-                changed.append(uuid)
-        gone = before.keys() - after.keys()
-        node.containers = after
-        if renewed:
-            self._renew(node, view)
-        conflicts: list[Conflict] = []
-        for uuid in changed:
-            self._claim(uuid, node, conflicts)
-        for uuid in sorted(gone):
-            self._release(uuid, name)
-            if uuid not in self._places:
-                self._remember(node, before[uuid], now)
-        different = bool(renewed or changed or gone)
-        self.version += different
-        self.conflicts += len(conflicts)
-        return Changes(different, conflicts)
-
-    def forget(self, name: str) -> None:
-        """A node that is no longer in the directory, with all that it had."""
-        node = self._nodes.pop(name, None)
-        if node is None:
-            return
-        for uuid in node.containers:
-            self._release(uuid, name)
-        for uuid in node.stopped:
-            self._stopped.drop(uuid)
-        self._renew_views()
-        self.version += 1
-
     def rename(self, name: str, to: str) -> None:
-        """Another name for a node, which keeps all that it has."""
+        """Rename a node, which keeps its containers. Raises KeyError for an unknown node or a name in use."""
         node = self._nodes.pop(name, None)
         if node is None or to in self._nodes:
             raise KeyError(name if node is None else to)
         self._nodes[to] = node
-        for uuid in node.containers.keys() & self._rivals.keys():
-            self._rivals[uuid] = [to if rival == name else rival for rival in self._rivals[uuid]]
+        self.claims.rename(name, to)
         hostname = to if node.view.hostname == name else node.view.hostname
         self._renew(node, NodeView(to, node.view.uuid, hostname))
+        self._decide_all(node.containers)
         self.version += 1
 
     def resolve_owners(self, accounts: Snapshot) -> None:
-        """The accounts of the directory. Costs nothing for the same snapshot, and no scan for the same names."""
+        """Take over a snapshot of the directory, and decide owners again where it changed.
+
+        Returns at once when the snapshot is the current one.
+        """
         if accounts is self._accounts:
             return
         self._accounts = accounts
-        names = {account.name.lower(): account.uuid for account in accounts.accounts.values()}
-        names |= {str(uuid): uuid for uuid in accounts.accounts}
-        before, self._names = self._names, names
-        if names == before:
-            return
-        changed = {name for name in names.keys() | before.keys() if names.get(name) != before.get(name)}
-        for index in (self._running, self._stopped):
-            for place in tuple(index.by_uuid.values()):
-                if place.container.owner in changed:
-                    index.put(self._place(place.container, place.node))
-                    self.version += 1
+        version = self.claims.owners_version
+        self._decide_all(self.claims.set_directory(accounts))
+        if self.claims.owners_version != version:
+            self._resolve_stopped()
+        self.wake()
+
+    def _resolve_stopped(self) -> None:
+        for place in tuple(self._stopped.by_uuid.values()):
+            owner = self.claims.owner(place.container)
+            if not self.claims.allowed(place.node.name, owner):
+                self._unstop(place.container.uuid)
+            elif owner != place.owner:
+                self._stopped.put(Place(place.container, place.node, owner))
+                self.version += 1
 
     def restore_stopped(self, name: str, stops: Iterable[tuple[Container, float]], now: float) -> None:
-        """The stopped containers of a node as `stops` once told them."""
+        """Restore the stopped containers of a node from a saved result of `stops`."""
         node = self._nodes[name]
         for container, since in stops:
             found = checked(container)
-            if found is not None and found.uuid not in self._places and found.uuid not in self._stopped.by_uuid:
+            if (
+                found is not None
+                and found.uuid not in self._places
+                and found.uuid not in self._stopped.by_uuid
+                and self.claims.allowed(name, self.claims.owner(found))
+            ):
                 self._remember(node, found, since)
-        self.expire(now)
+        self._expire(node, now)
         self.version += 1
 
     def expire(self, now: float) -> None:
-        """Let go of what stopped long ago."""
+        """Forget containers that stopped more than `STOPPED_SECONDS` ago. now: seconds since the epoch."""
         for node in self._nodes.values():
-            for uuid, since in tuple(node.stopped.items()):
-                if since > now:  # the clock was set back: count from now on
-                    node.stopped[uuid] = now
-                elif not now - since < STOPPED_SECONDS:
-                    del node.stopped[uuid]
-                    self._stopped.drop(uuid)
-                    self.version += 1
+            self._expire(node, now)
 
-    # The parts of that.
+    # Internals.
+
+    def _expire(self, node: _Node, now: float) -> None:
+        for uuid, since in tuple(node.stopped.items()):
+            if since > now:  # the clock was set back: count from now on
+                node.stopped[uuid] = now
+            elif not now - since < STOPPED_SECONDS:
+                self._unstop(uuid)
 
     def _place(self, container: Container, view: NodeView) -> Place:
-        owner = container.owner
-        return Place(container, view, self._names.get(owner) if owner is not None else None)
+        return Place(container, view, self.claims.owner(container))
 
-    def _claim(self, uuid: str, node: _Node, conflicts: list[Conflict]) -> None:
-        """A container of a node that is new or has changed."""
-        name = node.view.name
-        holder = self._places.get(uuid)
-        rivals = self._rivals.get(uuid)
+    def _answering(self, name: str, said: Inventory | Difference, accounts: Snapshot, now: float) -> tuple[_Node, bool]:
+        """Return the node of an answer, and whether its view changed. Raises IdentityError."""
+        self._now = now
+        self.resolve_owners(accounts)
+        self._identify(name, said.uuid)
+        view = NodeView(name, said.uuid, said.hostname or name)
+        node = self._nodes.get(name)
+        if node is None:
+            return self._begin(view), True
+        if node.view == view:
+            return node, False
+        self._renew(node, view)
+        self.version += 1
+        return node, True
+
+    def _change(
+        self, node: _Node, gone: Iterable[str], changed: Mapping[str, Container], now: float
+    ) -> Generator[None, None, bool]:
+        """Remove the claims `gone`, and add or update the claims `changed`, in steps. Return whether any changed."""
+        different, quick = False, 0
+        name, containers, claims = node.view.name, node.containers, self.claims
+        for uuid in gone:
+            self._end(node, uuid, now)
+            different = True
+            yield
+        for uuid, container in changed.items():
+            known = containers.get(uuid)
+            if known != container:
+                share(container)
+                containers[uuid] = container
+                if known is None and claims.first(name, container):
+                    self._unstop(uuid)
+                    self._running.put(self._place(container, node.view))
+                    self.version += 1
+                    different = True
+                    quick += 1
+                    if quick % QUICK_AT_ONCE:
+                        continue
+                else:
+                    if known is None:
+                        claims.claim(name, uuid)
+                    self._decide(uuid)
+                different = True
+            yield
+        return different
+
+    def _identify(self, name: str, uuid: str) -> None:
+        """Check the UUID that a node reports. Raises IdentityError when it is refused.
+
+        A node with another UUID than before loses its containers. A new UUID is pinned.
+        """
+        identity = self.claims.identity(name, uuid)
+        if identity.problem or (self.claims.durable and not identity.pinned):
+            raise IdentityError(identity.problem or f"the node {uuid} is not in the directory")
+        node = self._nodes.get(name)
+        if node is not None and node.view.uuid != uuid:
+            self.forget(name)
+        if not identity.pinned:
+            self.pin(name, uuid)
+
+    def _begin(self, view: NodeView) -> _Node:
+        node = self._nodes[view.name] = _Node(view, self.claims.node(view.name, view.uuid))
+        # Not `_renew_views`, whose cost is that of all nodes: every node of the directory comes by here at the start.
+        if self._views.setdefault(view.uuid, view) is view:
+            self.nodes_version += 1
+            self.wake()
+        self.version += 1
+        return node
+
+    def _decide_all(self, uuids: Iterable[str]) -> None:
+        for uuid in uuids:
+            self._decide(uuid)
+
+    def _decide(self, uuid: str) -> None:
+        """Update the place of a container by the decision of the claims."""
+        holder = self.claims.decide(uuid, self._now)
+        place = self._places.get(uuid)
         if holder is None:
-            self._unstop(uuid)
-            self._running.put(self._place(node.containers[uuid], node.view))
-        elif holder.node.name == name and rivals is None:
-            self._running.put(self._place(node.containers[uuid], node.view))
-        else:
-            rivals = self._rivals.setdefault(uuid, [holder.node.name])
-            new = name not in rivals
-            if new:
-                rivals.append(name)
-            winner = self._settle(uuid, rivals, holder.node.name)
-            if new and holder.node.uuid != node.view.uuid:
-                conflicts.append(Conflict(uuid, winner, name if winner != name else holder.node.name))
-
-    def _release(self, uuid: str, name: str) -> None:
-        """A node no longer claims a container."""
-        rivals = self._rivals.get(uuid)
-        if rivals is None:
-            self._running.drop(uuid)
+            if place is not None:
+                self._running.drop(uuid)
+                self.version += 1
             return
-        rivals.remove(name)
-        self._settle(uuid, rivals, self._places[uuid].node.name)
-        if len(rivals) == 1:
-            del self._rivals[uuid]
+        node = self._nodes[holder]
+        found = self._place(node.containers[uuid], node.view)
+        if place is not None and place.container is found.container and place == found:
+            return
+        self._unstop(uuid)
+        self._running.put(found)
+        self.version += 1
 
-    def _settle(self, uuid: str, rivals: list[str], holder: str) -> str:
-        """Let the newest claim have a container; the holder when it is as new, else the first by name."""
-        winner = max(sorted(rivals), key=lambda name: (self._nodes[name].containers[uuid].start, name == holder))
-        node = self._nodes[winner]
-        self._running.put(self._place(node.containers[uuid], node.view))
-        return winner
+    def _end(self, node: _Node, uuid: str, now: float) -> None:
+        """Remove a claim. If the container ran on this node, remember it as stopped."""
+        before = self._places.get(uuid)
+        container = node.containers.pop(uuid)
+        self.claims.drop(node.view.name, uuid)
+        if before is not None and before.node.name == node.view.name:
+            self._remember(node, container, now)  # before `_decide`: no other node may take it only because it stopped
+        self._decide(uuid)
+
+    def _stopped_at(self, uuid: str) -> str | None:
+        """Return the name of the node where a container with a verified UUID stopped recently, or None."""
+        place = self._stopped.by_uuid.get(uuid)
+        return place.node.name if place is not None and place.container.uuid_name is not None else None
 
     def _remember(self, node: _Node, container: Container, since: float) -> None:
-        if len(node.stopped) >= MAX_STOPPED:
-            oldest = next(iter(node.stopped))
-            del node.stopped[oldest]
-            self._stopped.drop(oldest)
+        container = msgspec.structs.replace(container, state="stopped")
+        size = text_bytes(container)
+        while node.stopped and (len(node.stopped) >= MAX_STOPPED or node.stopped_bytes + size > MAX_STOPPED_BYTES):
+            self._unstop(next(iter(node.stopped)))
         node.stopped[container.uuid] = since
-        self._stopped.put(self._place(msgspec.structs.replace(container, state="stopped"), node.view))
+        node.stopped_bytes += size
+        self._stopped.put(self._place(container, node.view))
 
     def _unstop(self, uuid: str) -> None:
         place = self._stopped.by_uuid.get(uuid)
         if place is not None:
-            del self._nodes[place.node.name].stopped[uuid]
+            node = self._nodes[place.node.name]
+            del node.stopped[uuid]
+            node.stopped_bytes -= text_bytes(place.container)
             self._stopped.drop(uuid)
+            self.version += 1
 
     def _renew(self, node: _Node, view: NodeView) -> None:
-        """Let every place of a node show another view of it."""
+        """Replace the view of a node in all its places."""
         before, node.view = node.view, view
         for index, uuids in ((self._running, node.containers), (self._stopped, node.stopped)):
             for uuid in uuids:
@@ -337,11 +386,15 @@ class Fleet:
                 if place is not None and place.node.name == before.name:
                     index.put(Place(place.container, view, place.owner))
         if before.uuid == view.uuid and self._views.get(view.uuid) == before:
+            # Not `_renew_views`, whose cost is that of all nodes: every node may tell another host name at the start.
             self._views[view.uuid] = view
-        self._renew_views()
+            self.nodes_version += 1
+            self.wake()
+        else:
+            self._renew_views()
 
     def _renew_views(self) -> None:
-        """Who has a UUID keeps it for as long as it says so."""
+        """Rebuild the nodes by UUID. A node keeps a UUID for as long as it reports it."""
         views = {}
         for uuid, view in self._views.items():
             node = self._nodes.get(view.name)
@@ -349,4 +402,4 @@ class Fleet:
                 views[uuid] = node.view
         for node in self._nodes.values():
             views.setdefault(node.view.uuid, node.view)
-        self._views = views
+        self._set_views(views)

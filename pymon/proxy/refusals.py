@@ -1,7 +1,7 @@
-"""Credentials that were refused, so that one which is sent again and again costs nothing and counts once.
+"""A cache of refused credentials, so that a repeated one costs little and counts as one failed authentication.
 
-A client with a revoked credential sends it at every scrape. If each of these counted against its address, clients with
-good credentials behind the same address would be held up with it. Pure.
+A client with a revoked credential sends it with every scrape. If each failure counted against its source address,
+clients with valid credentials at the same address would be blocked too. Pure.
 """
 
 from __future__ import annotations
@@ -9,40 +9,48 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
+from typing import NamedTuple
 
 MAX_REFUSALS = 4096
 
 _PASSING = frozenset(("busy", "not_yet_valid"))
-"""Reasons that may be none a moment later, though the directory is the same."""
+"""Reasons that may pass without a change of the directory; these are not cached."""
+
+
+class Refused(NamedTuple):
+    """Why a credential was refused, as in `AuthError`."""
+
+    reason: str
+    detail: str
 
 
 class Refusals:
-    """Reasons of refusals by credential, kept as digests, as long as the directory stays the same."""
+    """Refusals by credential, for one generation of the directory. Credentials are stored as digests."""
 
     def __init__(self, bound: int = MAX_REFUSALS) -> None:
         self._bound = bound
         self._key = secrets.token_bytes(32)
-        self._reasons: OrderedDict[bytes, str] = OrderedDict()
+        self._reasons: OrderedDict[bytes, Refused] = OrderedDict()
         self._generation = -1
 
-    def find(self, credential: str | bytes, generation: int) -> str | None:
-        """Why a credential was refused by this generation of the directory; None when it was not."""
+    def find(self, credential: str | bytes, generation: int) -> Refused | None:
+        """Return why a credential was refused in this generation of the directory, or None when unknown."""
         if generation != self._generation:
             return None
         return self._reasons.get(self._digest(credential))
 
-    def add(self, credential: str | bytes, generation: int, reason: str) -> None:
-        """Remember a refusal, which this generation of the directory led to."""
-        if reason in _PASSING:
+    def add(self, credential: str | bytes, generation: int, refused: Refused) -> None:
+        """Remember a refusal in this generation of the directory. Refusals of older generations are dropped."""
+        if refused.reason in _PASSING:
             return
         if generation != self._generation:
             self._generation = generation
             self._reasons.clear()
-        self._reasons[self._digest(credential)] = reason
+        self._reasons[self._digest(credential)] = refused
         if len(self._reasons) > self._bound:
             self._reasons.popitem(last=False)
 
     def _digest(self, credential: str | bytes) -> bytes:
-        """A certificate in DER and the text of an Authorization header are never the same bytes."""
+        """Return a keyed digest. Certificates in DER and Authorization headers are never the same bytes."""
         data = credential.encode("utf-8", "surrogatepass") if isinstance(credential, str) else credential
         return hashlib.blake2b(data, digest_size=16, key=self._key).digest()

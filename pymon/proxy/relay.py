@@ -1,46 +1,89 @@
-"""A scrape on its way to an agent: its place in the queue, its deadline, and an answer shared by those who ask alike.
+"""Relays scrapes to agents, with a queue per agent, a deadline per scrape, and one response for identical scrapes.
 
-Scrapes of the same thing by the same account that come while one is under way wait for its answer. The first of them
-makes the request; when its client goes away before the answer, or its deadline passes, the next one that still has
-time makes it anew.
+A scrape that is identical to one in flight, by the same account, waits for that response. The first of them sends the
+request. If its client disconnects or its deadline passes before the response, the next waiter with enough time left
+sends the request again.
+
+While an agent is out of reach, a scrape goes through another proxy that reaches it. That proxy asks the agent itself,
+so a scrape never takes more than one such hop.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+from urllib.parse import parse_qsl, urlencode
 
-from pymon.proxy.fair import FairGate, Overloaded
-from pymon.proxy.upstream import UpstreamError
+from pymon.proxy.fair import Overloaded
+from pymon.proxy.reach import LOST
+from pymon.proxy.upstream import SMALL_BYTES, UpstreamError
+from pymon.service.answer import Refusal, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
     from pymon.exposition.negotiation import Format
-    from pymon.proxy.upstream import Response, Upstream
+    from pymon.proxy.fair import FairGate
+    from pymon.proxy.reach import Reach
+    from pymon.proxy.room import Room
+    from pymon.proxy.upstream import Upstream
+    from pymon.service.http1 import Response
 
 ANEW_SECONDS = 0.1
-"""Who has less time left when the request of another is given up does not make it anew."""
+"""A waiter with less time than this left does not repeat a request that was given up."""
 
 _DEADLINE = ("timeout", "queue")
-"""Reasons that speak of the deadline of who made the request, which is not that of all who wait."""
+"""Reasons that depend on the deadline of the scrape that sent the request. They do not apply to its waiters."""
 
-_TYPES = ("text/plain", "application/openmetrics-text")
+
+EXPOSITIONS = ("text/plain", "application/openmetrics-text")
+
+
+DIRECT, PEER = "direct", "peer"
+"""The routes of a scrape: to the agent, or through another proxy."""
+
+_NARROW = frozenset(("collect[]", "exclude[]", "name[]"))
+_NARROW_MAX_CHARACTERS = 4096
+
+_VARY = b"Vary: Accept, Accept-Encoding\r\n"
+_GZIP = b"Content-Encoding: gzip\r\n"
 
 
 class Ask(NamedTuple):
-    """What makes two scrapes the same. path: that of the agent, with its query."""
+    """A scrape. Equal values are identical scrapes.
+
+    path: on the agent, with the query. types: of the answer. direct: never through another proxy.
+    """
 
     account: UUID
     node: str
     path: str
     format: Format
     gzip: bool
+    types: tuple[str, ...] = EXPOSITIONS
+    direct: bool = False
+
+
+class Others(Protocol):
+    """The other proxies; the interface of `pymon.proxy.peers.Peers`."""
+
+    def that_reach(self, node: str) -> bool:
+        """Return whether another proxy says that it reaches a node."""
+        ...
+
+    async def asked(self) -> None:
+        """Wait, not long, until they have said what they reach since the last agent was lost."""
+        ...
+
+    async def scrape(self, ask: Ask, deadline: float) -> Response:
+        """Return the agent's response through another proxy. Raises UpstreamError."""
+        ...
 
 
 class _Flight:
-    """A request under way, and who waits for its answer besides the one who makes it."""
+    """A request in flight. waiters: futures of the other scrapes; their result is None if the request is given up."""
 
     __slots__ = ("waiters",)
 
@@ -49,28 +92,40 @@ class _Flight:
 
 
 class Node:
-    """Requests to one agent: at most `slots` at a time, and accounts take turns when there are more."""
+    """An agent and its gate, which limits the requests at a time and shares them fairly between accounts."""
 
-    def __init__(self, upstream: Upstream, slots: int) -> None:
+    def __init__(self, upstream: Upstream, gate: FairGate) -> None:
         self.upstream = upstream
-        self.gate = FairGate(slots)
+        self.gate = gate
 
 
 class Relay:
-    """Scrapes through the nodes of `find`, which is given a node's name and raises KeyError.
+    """Relays scrapes to the agents of nodes.
 
-    observe: told seconds and outcome ("ok" or the reason of an UpstreamError) of each request to an agent.
+    find: returns the node of a name, or raises KeyError. observe: called with the seconds and the outcome of each
+    request to an agent: "ok", "cancelled", or the reason of an UpstreamError. reach: which agents are reached. others:
+    other proxies. Without these two, every scrape is direct.
     """
 
-    def __init__(self, find: Callable[[str], Node], observe: Callable[[float, str], None]) -> None:
+    def __init__(
+        self,
+        find: Callable[[str], Node],
+        observe: Callable[[float, str], None],
+        reach: Reach | None = None,
+        others: Others | None = None,
+    ) -> None:
         self._find = find
         self._observe = observe
+        self._reach = reach
+        self._others = others
+        self.routes: Counter[str] = Counter({DIRECT: 0, PEER: 0})
+        """Number of scrapes sent, by route."""
         self._flights: dict[Ask, _Flight] = {}
         self.shared = 0
-        """Scrapes that were answered by the request of another."""
+        """Number of scrapes answered by the request of another scrape."""
 
     async def scrape(self, ask: Ask, deadline: float) -> Response:
-        """The agent's answer, before `deadline` (the loop's time). Raises UpstreamError."""
+        """Return the agent's response. deadline: in the loop's time. Raises UpstreamError."""
         while (flight := self._flights.get(ask)) is not None:
             response = await self._join(flight, deadline)
             if response is not None:
@@ -98,7 +153,7 @@ class Relay:
 
     @staticmethod
     async def _join(flight: _Flight, deadline: float) -> Response | None:
-        """The answer of a request under way; None when it was given up."""
+        """Wait for the response of a request in flight. Return None when the request was given up."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Response | None] = loop.create_future()
         flight.waiters.append(waiter)
@@ -124,21 +179,9 @@ class Relay:
             except TimeoutError:
                 raise UpstreamError(504, "queue", "its node had no time") from None
             try:
-                left = deadline - loop.time()
-                if left <= 0:
-                    raise UpstreamError(504, "queue", "its node had no time")
-                response = await node.upstream.get(
-                    ask.path,
-                    headers=(
-                        ("Accept", ask.format.content_type),
-                        ("Accept-Encoding", "gzip" if ask.gzip else "identity"),
-                        ("X-Prometheus-Scrape-Timeout-Seconds", f"{left:.3f}"),
-                    ),
-                    timeout_seconds=left,
-                )
+                response = await self._routed(node, ask, deadline)
             finally:
                 node.gate.release(ask.account)
-            check(response, gzip=ask.gzip)
             outcome = "ok"
         except UpstreamError as error:
             outcome = error.reason
@@ -147,9 +190,86 @@ class Relay:
             self._observe(loop.time() - begin, outcome)
         return response
 
+    async def _routed(self, node: Node, ask: Ask, deadline: float) -> Response:
+        """Ask the agent, or another proxy while the agent is out of reach."""
+        reach, others = self._reach, self._others
+        if reach is None or others is None or ask.direct:
+            return await self._direct(node, ask, deadline)
+        if ask.node in reach.lost and not others.that_reach(ask.node):
+            await others.asked()
+        if ask.node not in reach.lost or not others.that_reach(ask.node):
+            try:
+                return await self._direct(node, ask, deadline)
+            except UpstreamError as error:
+                left = deadline - asyncio.get_running_loop().time()
+                if error.reason not in LOST or left < ANEW_SECONDS or not others.that_reach(ask.node):
+                    raise
+        self.routes[PEER] += 1
+        response = await others.scrape(ask, deadline)
+        check(response, gzip=ask.gzip, types=ask.types)
+        return response
 
-def check(response: Response, *, gzip: bool) -> None:
-    """Raise UpstreamError unless it may be relayed: 400, 404, or 200 with an exposition in a coding asked for."""
+    async def _direct(self, node: Node, ask: Ask, deadline: float) -> Response:
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise UpstreamError(504, "queue", "its node had no time")
+        self.routes[DIRECT] += 1
+        outcome = ""
+        try:
+            response = await node.upstream.get(ask.path, headers=headers_of(ask, left), timeout_seconds=left)
+            check(response, gzip=ask.gzip, types=ask.types)
+            outcome = "ok"
+        except UpstreamError as error:
+            outcome = error.reason
+            raise
+        finally:
+            if self._reach is not None:
+                self._reach.tell(ask.node, outcome)
+        return response
+
+
+def headers_of(ask: Ask, left_seconds: float) -> tuple[tuple[str, str], ...]:
+    """Return the headers of a scrape with this much time left."""
+    return (
+        ("Accept", ask.format.content_type),
+        ("Accept-Encoding", "gzip" if ask.gzip else "identity"),
+        ("X-Prometheus-Scrape-Timeout-Seconds", f"{left_seconds:.3f}"),
+    )
+
+
+def narrowed(query: str) -> str:
+    """Return the part of a scrape's query that is sent to the agent, with its question mark, or "".
+
+    Raises Refusal 414 for a query that is too long.
+    """
+    if len(query) > _NARROW_MAX_CHARACTERS:
+        raise Refusal(414, f"query too long: expected at most {_NARROW_MAX_CHARACTERS} characters")
+    pairs = [(key, value) for key, value in parse_qsl(query, keep_blank_values=True) if key in _NARROW]
+    return "?" + urlencode(sorted(pairs)) if pairs else ""
+
+
+def relayed(response: Response, account: UUID, leaving: Room) -> Reply:
+    """Return the reply that relays a response. leaving: holds its bytes until the client has them. Raises Refusal."""
+    if response.status != 200:  # noqa: PLR2004
+        # 400: relay the agent's text about the query. 404: the container ended since the last inventory.
+        text = response.body[:500].decode("utf-8", "replace") if response.status == 400 else "not found"  # noqa: PLR2004
+        raise Refusal(response.status, text, why=f"its node answered {response.status}: {text}")
+    done = None
+    if len(response.body) > SMALL_BYTES:
+        hold = leaving.take_now(account, len(response.body))
+        if hold is None:
+            raise Refusal(503, "too many large answers are under way", b"Retry-After: 1\r\n")
+        done = hold.release
+    kind = response.headers["content-type"].encode("latin-1")
+    coding = _GZIP if response.headers.get("content-encoding") == "gzip" else b""
+    return Reply(200, b"Content-Type: " + kind + b"\r\n" + _VARY + coding, response.body, release=done)
+
+
+def check(response: Response, *, gzip: bool, types: tuple[str, ...] = EXPOSITIONS) -> None:
+    """Raise UpstreamError unless a response may be relayed.
+
+    It may be relayed with status 400 or 404, or with 200 and one of these types in an accepted content coding.
+    """
     status = response.status
     if status in {400, 404}:
         return
@@ -158,8 +278,9 @@ def check(response: Response, *, gzip: bool) -> None:
     if status != 200:  # noqa: PLR2004
         raise UpstreamError(502, "status", f"its node answered {status}")
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in _TYPES:
-        raise UpstreamError(502, "content_type", "its node answered with no exposition")
+    if kind not in types:
+        expected = "exposition" if types is EXPOSITIONS else types[0]
+        raise UpstreamError(502, "content_type", f"its node answered with no {expected}")
     coding = response.headers.get("content-encoding", "identity")
     if coding != "identity" and not (gzip and coding == "gzip"):
         raise UpstreamError(502, "content_encoding", "its node answered in a coding that was not asked for")

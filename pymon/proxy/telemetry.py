@@ -1,62 +1,88 @@
-"""The proxy's own metrics and health, on an address of their own and without authentication."""
+"""Serves the proxy's own metrics and health on a separate address, without authentication.
+
+There are few requests here, so this is an ordinary aiohttp application.
+"""
 
 from __future__ import annotations
 
-import gzip
 from typing import TYPE_CHECKING
 
-from aiohttp import hdrs
-from prometheus_client.exposition import generate_latest as text_latest
-from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_latest
+from aiohttp import hdrs, web
 
+from pymon.exposition.compression import gzip
 from pymon.exposition.negotiation import accepts_gzip, negotiate
-from pymon.service.answer import GONE, Reply, send, text_reply
-from pymon.service.headers import joined
+from pymon.service.listen import bound, listening
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import asyncio
+    from collections.abc import Awaitable, Callable
 
-    from aiohttp import web
-    from prometheus_client import CollectorRegistry
+    from pymon.config import Listen
+    from pymon.exposition.own_metrics import OwnMetrics
+
+_GRACE_SECONDS = 2.0
 
 
-class TelemetryWeb:
-    """Answers ``/metrics``, ``/-/healthy`` and ``/-/ready``. ready: None, or the reason why not yet."""
+async def serve_telemetry(
+    own: OwnMetrics,
+    ready: Callable[[], str | None],
+    address: Listen,
+    *,
+    stop: asyncio.Event,
+    started: Callable[[tuple[Listen, ...]], None],
+    collect: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Answer ``/metrics``, ``/-/healthy``, ``/_ping`` and ``/-/ready`` until `stop` is set.
 
-    def __init__(self, registry: CollectorRegistry, ready: Callable[[], str | None]) -> None:
-        self._registry = registry
-        self._ready = ready
-        self._keep = True
+    ready: returns None, or the reason why the proxy is not ready. started: called with the bound addresses. collect:
+    awaited before the metrics are read. Raises OSError when the address cannot be bound.
+    """
 
-    def stopping(self) -> None:
-        """Begin the end: connections close after their answer."""
-        self._keep = False
+    async def metrics(request: web.Request) -> web.Response:
+        if collect is not None:
+            await collect()
+        return _metrics(own, request)
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request."""
-        try:
-            return await send(request, self._answer(request), keep=self._keep)
-        except ConnectionError:
-            return GONE
+    async def healthy(_: web.Request) -> web.Response:
+        return web.Response(text="OK\n")
 
-    def _answer(self, request: web.BaseRequest) -> Reply:
-        if request.method not in {"GET", "HEAD"}:
-            return text_reply(405, "method not allowed: expected GET or HEAD", b"Allow: GET, HEAD\r\n")
-        match request.raw_path.partition("?")[0]:
-            case "/metrics":
-                return self._metrics(request)
-            case "/-/healthy" | "/_ping":
-                return text_reply(200, "OK")
-            case "/-/ready":
-                reason = self._ready()
-                return text_reply(200, "ready") if reason is None else text_reply(503, f"not ready: {reason}")
-            case _:
-                return text_reply(404, "not found")
+    async def is_ready(_: web.Request) -> web.Response:
+        reason = ready()
+        if reason is not None:
+            return web.Response(status=503, text=f"not ready: {reason}\n")
+        return web.Response(text="ready\n")
 
-    def _metrics(self, request: web.BaseRequest) -> Reply:
-        form = negotiate(joined(request, hdrs.ACCEPT))
-        body: bytes = (openmetrics_latest if form.openmetrics else text_latest)(self._registry)
-        headers = f"Content-Type: {form.content_type}\r\nVary: Accept, Accept-Encoding\r\n".encode()
-        if not accepts_gzip(joined(request, hdrs.ACCEPT_ENCODING)):
-            return Reply(200, headers, body)
-        return Reply(200, headers + b"Content-Encoding: gzip\r\n", gzip.compress(body, 1, mtime=0))
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/metrics", metrics),
+            web.get("/-/healthy", healthy),
+            web.get("/_ping", healthy),
+            web.get("/-/ready", is_ready),
+        ]
+    )
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_SECONDS)
+    await runner.setup()
+    try:
+        with listening(address) as sockets:
+            for listener in sockets:
+                await web.SockSite(runner, listener).start()
+            started(tuple(bound(listener, address) for listener in sockets))
+            await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+def _metrics(own: OwnMetrics, request: web.Request) -> web.Response:
+    form = negotiate(_joined(request, hdrs.ACCEPT))
+    body = own.render(openmetrics=form.openmetrics)
+    headers = {"Content-Type": form.content_type, "Vary": "Accept, Accept-Encoding"}
+    if accepts_gzip(_joined(request, hdrs.ACCEPT_ENCODING)):
+        headers["Content-Encoding"] = "gzip"
+        body = gzip(body)
+    return web.Response(body=body, headers=headers)
+
+
+def _joined(request: web.Request, name: str) -> str | None:
+    values = request.headers.getall(name, [])
+    return ", ".join(values) if values else None

@@ -1,6 +1,6 @@
-"""What a trusted TLS terminator says of the client: its certificate and its address. Pure.
+"""Reads the client's certificate and address from the headers of a trusted TLS terminator. Pure.
 
-The terminator must set these headers itself on every request; that it is one is for the caller to know.
+The terminator must set these headers itself on every request. The caller must check that the peer is a terminator.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ _PEM = re.compile(r"\s*-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CE
 
 
 def certificate_of(values: Sequence[str]) -> bytes | None:
-    """The client's certificate in DER by the values of the header that hands it over; None when there is none.
+    """Return the client's certificate in DER, or None when the header is absent or empty.
 
-    ``:base64 of DER:`` (RFC 9440), a percent-encoded PEM (nginx's ``$ssl_client_escaped_cert``) or the base64 of DER
-    alone (HAProxy's ``ssl_c_der,base64``). Raises AuthError for anything else, and for two headers.
+    values: of the header that carries the certificate. Accepted forms are ``:base64 of DER:`` (RFC 9440), a
+    percent-encoded PEM (nginx's ``$ssl_client_escaped_cert``), and the base64 of DER alone (HAProxy's
+    ``ssl_c_der,base64``). Raises AuthError for anything else, and for more than one header.
     """
     if len(values) > 1:
         raise AuthError("malformed", "two headers with a client certificate")
@@ -48,9 +49,9 @@ def certificate_of(values: Sequence[str]) -> bytes | None:
 
 
 def source_address(values: Sequence[str]) -> str | None:
-    """The client's address by the values of X-Forwarded-For: the last one, which the terminator added; None without.
+    """Return the client's address: the last one in X-Forwarded-For, which the terminator added. None without one.
 
-    Raises AuthError when that is no IP address.
+    values: of the header X-Forwarded-For. Raises AuthError when the last element is not an IP address.
     """
     text = values[-1].rpartition(",")[2].strip() if values else ""
     if not text:

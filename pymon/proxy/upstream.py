@@ -1,7 +1,8 @@
-"""HTTP/1.1 to one agent: kept connections, one exchange at a time on each, bodies with a bound, failure remembered.
+"""An HTTP/1.1 client for one agent, with keep-alive, body limits and a back-off after failed connections.
 
-aiohttp's client costs five times as much for each request, which would be most of what relaying a scrape costs. The
-parser is llhttp, through httptools.
+Each connection carries one exchange at a time. aiohttp's client costs five times as much per request, which would be
+most of the cost of relaying a scrape. `pymon.service.http1.ResponseReader` parses responses; this module handles
+connections, deadlines and pacing.
 """
 
 from __future__ import annotations
@@ -11,58 +12,53 @@ import hashlib
 import re
 import socket
 import ssl
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
+from time import thread_time
+from typing import TYPE_CHECKING, NoReturn, cast
 from urllib.parse import urlsplit
 
-import httptools
-
 from pymon.config import shown
+from pymon.proxy.pacing import Pacing
+from pymon.service.http1 import Response, ResponseError, ResponseReader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 IDLE_SECONDS = 120.0
-"""A kept connection is used for so long after its last answer: longer than a scrape interval of a minute, shorter than
-the 150 s after which the agent closes it."""
+"""How long an idle connection may be reused: longer than a scrape interval of a minute, and shorter than the 150 s
+after which the agent closes it."""
+
+SPARE_SECONDS = 10.0
+"""After this time without use, an idle connection beside another one is closed: it was for a burst of requests."""
 
 CONNECT_SECONDS = 2.0
 RETRY_SECONDS = 0.5
-"""After a failed connection the next ones fail at once, but for one try in this time."""
+"""After a failed connection, requests fail at once except for one new attempt in this time."""
 
 PROBE_SECONDS = 10
-"""A kept connection is probed after so long without a byte, so that one to a machine that lost its power ends."""
+"""TCP keep-alive: an idle connection is probed after this time, so that one to a dead machine is closed."""
 
 MAX_BODY_BYTES = 8 << 20
-"""Of a scrape. The node of a thousand disks stays below a tenth of it."""
+"""Default limit of a body. The scrape of a node with a thousand disks stays below a tenth of it."""
 
-_MAX_HEAD_BYTES = 65536
-"""Of what is no body: what comes before it, between its chunks, or after it."""
+MAX_ARRIVING_BYTES = 24 << 20
+SMALL_BYTES = 262144
+"""The bodies that arrive from one agent at the same time are limited to `MAX_ARRIVING_BYTES` in total. A body of up to
+`SMALL_BYTES` is always accepted."""
+
+AT_ONCE_BYTES = 65536
+"""Up to this size a response is read as soon as it arrives. `Pacing` decides when the rest of a larger one is read."""
+
+_COPY_SECONDS = 1e-9
+"""Estimated time to copy a byte from the kernel, which happens outside the measured time."""
 
 _is_target = re.compile(r"/[!-~]*").fullmatch
 
-_KEPT = {
-    name.encode(): name
-    for name in (
-        "content-type",
-        "content-encoding",
-        "etag",
-        "retry-after",
-        "transfer-encoding",
-        "x-content-type-options",
-    )
-}
-
-
-class Response(NamedTuple):
-    """An answer of an agent. headers: those that mean something to a proxy, names in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
 
 class UpstreamError(Exception):
-    """No usable answer. status: 502, 503 or 504 for the client; reason: a word for a metric; the text is one line."""
+    """There is no usable response. The text is one line.
+
+    status: 502, 503 or 504 for the client. reason: a value of a metric's label.
+    """
 
     def __init__(self, status: int, reason: str, text: str) -> None:
         super().__init__(" ".join(text.split()))
@@ -71,173 +67,150 @@ class UpstreamError(Exception):
 
 
 class _StaleError(Exception):
-    """The agent closed a connection before it answered anything."""
-
-
-class _AnswerError(Exception):
-    """An answer that is not taken, raised where the parser calls."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
+    """The agent closed a connection before it sent any byte of a response."""
 
 
 class _Connection(asyncio.Protocol):
-    """One connection. Between exchanges it is in its pool's list of idle ones."""
+    """One connection to an agent. Between exchanges it is in the idle list of its `Upstream`."""
 
     __slots__ = (
-        "_answer",
-        "_body",
-        "_bytes_left",
-        "_head_bytes",
-        "_headers",
-        "_heard",
-        "_parser",
-        "_pool",
-        "_status",
-        "idle_since",
-        "transport",
-    )
+        "_answer", "_arrived", "_bounded", "_paused", "_pool", "_reader", "context", "idle_since", "transport",
+    )  # fmt: skip
 
-    def __init__(self, pool: Upstream) -> None:
+    def __init__(self, pool: Upstream, context: ssl.SSLContext | None) -> None:
         self._pool = pool
+        self.context = context
         self.transport: asyncio.Transport | None = None
-        """None when it is closed."""
+        """None when closed."""
         self.idle_since = 0.0
+        self._reader = ResponseReader()
+        self._arrived = 0  # bytes of the current body that `pool.arriving_bytes` includes
+        self._bounded = True
+        self._paused = False
         self._answer: asyncio.Future[Response] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        # Bytes that are not acknowledged in time end it: a machine that is gone, not an agent that takes its time.
+        # Unacknowledged data closes the connection. This detects a dead machine, not a slow agent.
         connected = transport.get_extra_info("socket")
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(CONNECT_SECONDS * 1000))
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_SECONDS)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2)
 
-    def exchange(self, request: bytes, max_bytes: int) -> asyncio.Future[Response]:
-        """Send a request; a future of its answer."""
+    def exchange(self, request: bytes, max_bytes: int, *, bounded: bool = False) -> asyncio.Future[Response]:
+        """Send a request and return a future of the response.
+
+        bounded: whether the limits of arriving bytes and of reading time apply.
+        """
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         if self.transport is None:
             answer.set_exception(_StaleError())
             return answer
         self._answer = answer
-        # A parser made anew carries nothing over from an answer that went wrong; it costs less than a microsecond.
-        self._parser = httptools.HttpResponseParser(self)
-        self._heard = False
-        self._status = 0
-        self._headers: dict[str, str] = {}
-        self._body: bytes | bytearray = b""
-        self._bytes_left = max_bytes
-        self._head_bytes = 0
+        self._reader.begin(max_bytes)
+        self._bounded = bounded
         self.transport.write(request)
         return answer
 
-    # asyncio's calls
+    # called by asyncio
 
     def data_received(self, data: bytes) -> None:
         answer = self._answer
         if answer is None or answer.done():
-            # Nobody asked: whatever it is, the next answer could not be told from it.
+            # Unexpected data could be mistaken for the next response.
             self.close()
             return
-        self._heard = True
-        # Here and not by header: the parser keeps a header to itself until its end.
-        self._head_bytes += len(data)
+        begin = thread_time()
+        reader, pool = self._reader, self._pool
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            cause = error.__context__
-            if isinstance(cause, _AnswerError):
-                self._fail(UpstreamError(502, cause.reason, str(cause)))
-            else:
-                self._fail(UpstreamError(502, "malformed", "its answer is no HTTP"))
+            response = reader.receive(data)
+            if self._bounded:
+                more = reader.body_bytes - self._arrived
+                self._arrived += more
+                pool.arriving_bytes += more
+                if self._arrived > SMALL_BYTES and pool.arriving_bytes > MAX_ARRIVING_BYTES:
+                    raise ResponseError("too_large_together", "its bodies are too large together")  # noqa: TRY301
+        except ResponseError as error:
+            self._fail(UpstreamError(502, error.reason, str(error)))
         else:
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                self._fail(UpstreamError(502, "too_large", f"its headers have more than {_MAX_HEAD_BYTES} bytes"))
+            if response is None:
+                return
+            self._answer = None
+            self._uncount()
+            if reader.keep_alive:
+                pool.idle(self)
+            else:
+                self.close()
+            answer.set_result(response)
+        finally:
+            if self._bounded and reader.received_bytes > AT_ONCE_BYTES:
+                pool.pacing.charge(thread_time() - begin + len(data) * _COPY_SECONDS)
+                if not answer.done():
+                    pool.pacing.wait(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.transport = None
-        self._body = b""
+        self._uncount()
+        self._reader.end()
         self._pool.lost(self)
         if self._answer is not None and not self._answer.done():
-            if self._heard:
+            if self._reader.received_bytes:
                 self._answer.set_exception(UpstreamError(502, "truncated", "the connection ended in its answer"))
             else:
                 self._answer.set_exception(_StaleError())
 
-    # httptools' calls
+    # end of an exchange
 
-    def on_message_begin(self) -> None:
-        if self._answer is None:
-            # From here on answers could be taken for another's.
-            raise _AnswerError("malformed", "a second answer to one question")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        kept = _KEPT.get(name.lower())
-        if kept is None or self._status:  # after the body there are no headers
-            return
-        text = value.decode("latin-1").rstrip(" \t")
-        before = self._headers.get(kept)
-        self._headers[kept] = text if before is None else f"{before}, {text}"
-
-    def on_headers_complete(self) -> None:
-        self._status = self._parser.get_status_code()
-        if self._headers.pop("transfer-encoding", "chunked").lower() != "chunked":
-            raise _AnswerError("malformed", "its answer has a transfer coding that was not asked for")
-
-    def on_body(self, data: bytes) -> None:
-        self._bytes_left -= len(data)
-        if self._bytes_left < 0:
-            raise _AnswerError("too_large", "its body is too large")
-        self._head_bytes = 0
-        if not self._body:
-            self._body = data  # which mostly is all of it
-        elif isinstance(self._body, bytearray):
-            self._body += data
-        else:
-            self._body = bytearray(self._body) + data
-
-    def on_message_complete(self) -> None:
-        answer = self._answer
-        if answer is None or answer.done():
-            return
-        if self._status < 200:  # noqa: PLR2004  # 1xx come before the answer
-            self._status = 0
-            self._headers.clear()
-            return
-        self._answer = None
-        body = bytes(self._body)
-        self._body = b""
-        if self._parser.should_keep_alive():
-            self._pool.idle(self)
-        else:
-            self.close()
-        answer.set_result(Response(self._status, self._headers, body))
-
-    # the end
+    def _uncount(self) -> None:
+        """Stop counting the body as arriving, and pacing it: it was delivered or discarded."""
+        self._pool.pacing.leave(self)
+        if self._arrived:
+            self._pool.arriving_bytes -= self._arrived
+            self._arrived = 0
 
     def _fail(self, error: UpstreamError) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
         self.close()
 
+    def pause(self) -> None:
+        """Stop reading, so that data stays in the kernel."""
+        if not self._paused and self.transport is not None and not self.transport.is_closing():
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Start reading again."""
+        if self._paused and self.transport is not None and not self.transport.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
+
     def close(self) -> None:
-        """End it now; nothing is asked of it again."""
+        """Abort the connection. It is not used again."""
+        self._uncount()
+        self._reader.end()
         transport, self.transport = self.transport, None
         if transport is not None:
             transport.abort()
 
 
 class Upstream:
-    """The agent at `url`. Belongs to one loop.
+    """A client of the agent at `url`. Use one object for one event loop. ValueError for a bad URL.
 
-    context: for https; None is plain HTTP. fingerprint: SHA-256 in hex that the agent's certificate must have, or "".
-    server_name: name that the certificate is verified for, the host of the URL by default.
+    context: for https, None for the default context. server_name: the name that the certificate is verified for,
+    by default the host of the URL. fingerprint: SHA-256 in hexadecimal that the agent's certificate must have, or "".
+    spare_seconds: see `SPARE_SECONDS`.
     """
 
     def __init__(
-        self, url: str, context: ssl.SSLContext | None = None, *, server_name: str = "", fingerprint: str = ""
+        self,
+        url: str,
+        context: ssl.SSLContext | None = None,
+        *,
+        server_name: str = "",
+        fingerprint: str = "",
+        spare_seconds: float = SPARE_SECONDS,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -246,19 +219,27 @@ class Upstream:
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._prefix = parts.path.rstrip("/")
         host = f"[{self._host}]" if ":" in self._host else self._host
-        self._context = (context or ssl.create_default_context()) if parts.scheme == "https" else None
+        self.context = (context or ssl.create_default_context()) if parts.scheme == "https" else None
+        """TLS context of new connections; None without TLS."""
         self._server_name = server_name or self._host
         self._fingerprint = fingerprint
         self._fixed = f"Host: {host}:{self._port}\r\nUser-Agent: pymon-proxy\r\n"
-        self._idle: list[_Connection] = []
+        self._idle: list[_Connection] = []  # the one that was used last comes last
+        self._spare_seconds = spare_seconds
+        self._closing_spare: asyncio.TimerHandle | None = None
         self._connections: set[_Connection] = set()
         self._failed: UpstreamError | None = None
         self._try_at = 0.0
-        self._closed = False
+        self._closed = self._retired = False
+        loop = asyncio.get_running_loop()
+        self.pacing = Pacing(loop.time, loop.call_at)
+        """Which connection may read next."""
+        self.arriving_bytes = 0
+        """Bytes of incomplete bodies."""
 
     @property
     def connections(self) -> int:
-        """Open ones."""
+        """Number of open connections."""
         return len(self._connections)
 
     async def get(
@@ -270,10 +251,11 @@ class Upstream:
         max_bytes: int = MAX_BODY_BYTES,
         background: bool = False,
     ) -> Response:
-        """GET `path`, which is sent as it is. Raises UpstreamError.
+        """Send GET for `path`, unchanged, and return the response. Raises UpstreamError.
 
-        background: try to connect however lately that failed. Cancelling closes the connection, so the agent stops too.
-        headers: not from a client. ValueError where `path` would be more than the target of a request.
+        headers: must not come from a client; they are not checked. background: ignore the back-off after a failed
+        connection, and the limits of arriving bytes and reading time. Cancellation closes the connection, so the agent
+        stops working too. Raises ValueError when `path` is not a valid request target.
         """
         if not _is_target(path):
             raise ValueError(f"expected the path of a request, got {shown(path)}")
@@ -289,12 +271,12 @@ class Upstream:
             kept = connection is not None
             if connection is None:
                 connection = await self._connect(deadline, background=background)
-            answer = connection.exchange(request, max_bytes)
+            answer = connection.exchange(request, max_bytes, bounded=not background)
             timer = loop.call_at(deadline, _expire, answer)
             try:
                 return await answer
             except _StaleError:
-                # A kept one had closed while nobody looked. A GET may be sent again (RFC 9110 §9.2.2), once.
+                # The agent had closed an idle connection. GET is idempotent: retry once (RFC 9110 §9.2.2).
                 if not kept:
                     raise UpstreamError(502, "closed", "the connection ended before an answer") from None
             finally:
@@ -303,14 +285,31 @@ class Upstream:
                     connection.close()
             connection = None
 
+    def use(self, context: ssl.SSLContext) -> None:
+        """Use this context for new connections. Existing ones are closed, busy ones after their current response."""
+        if self.context is None:
+            return
+        self.context = context
+        for connection in tuple(self._idle):
+            connection.close()
+
+    def retire(self) -> None:
+        """Close idle connections now, and busy ones after their current response. Send no further requests here."""
+        self._retired = True
+        for connection in tuple(self._idle):
+            connection.close()
+
     def close(self) -> None:
-        """Abort every connection, and make no other."""
+        """Abort all connections. No new ones are made."""
         self._closed = True
+        self.pacing.close()
+        if self._closing_spare is not None:
+            self._closing_spare.cancel()
         for connection in tuple(self._connections):
             connection.close()
 
     def _kept(self, now: float) -> _Connection | None:
-        """The connection that was used last, if one is still good."""
+        """Return the most recently used idle connection that is still usable, or None. Close the stale ones."""
         while self._idle:
             connection = self._idle.pop()
             if now - connection.idle_since < IDLE_SECONDS and connection.transport is not None:
@@ -326,18 +325,19 @@ class Upstream:
                 raise UpstreamError(self._failed.status, self._failed.reason, str(self._failed))
             self._try_at = now + RETRY_SECONDS
         limit = now + CONNECT_SECONDS
+        context = self.context
         try:
             async with asyncio.timeout_at(min(deadline, limit)):
                 transport, connection = await loop.create_connection(
-                    lambda: _Connection(self),
+                    lambda: _Connection(self, context),
                     self._host,
                     self._port,
-                    ssl=self._context,
-                    server_hostname=self._server_name if self._context else None,
+                    ssl=context,
+                    server_hostname=self._server_name if context else None,
                 )
         except TimeoutError:
             if deadline < limit:
-                # Who has little time says nothing about the node to those who have more.
+                # The caller's deadline was short, so this says nothing about the node to other callers.
                 raise UpstreamError(504, "timeout", "no connection in time") from None
             self._remember(504, "connect_timeout", "no connection in time")
         except ssl.SSLError as failure:
@@ -356,26 +356,41 @@ class Upstream:
                 connection.close()
                 self._remember(502, "tls", "TLS: its certificate is not the registered one")
         self._failed = None
-        # Not where it is made: of one whose making is cancelled uvloop tells no end.
+        # Not in `connection_made`: uvloop does not call `connection_lost` when creation was cancelled.
         if connection.transport is not None:
             self._connections.add(connection)
         return connection
 
     def _remember(self, status: int, reason: str, text: str) -> NoReturn:
-        # One for the memory, which keeps no traceback, and one to raise.
+        # The stored error is a separate object, so that it keeps no traceback.
         self._failed = UpstreamError(status, reason, text)
         self._try_at = asyncio.get_running_loop().time() + RETRY_SECONDS
         raise UpstreamError(status, reason, text) from None
 
-    # connections' calls
+    # called by connections
 
     def idle(self, connection: _Connection) -> None:
-        """An exchange ended well."""
+        """Take back a connection after a complete exchange."""
+        if self._retired or connection.context is not self.context:
+            connection.close()
+            return
         connection.idle_since = asyncio.get_running_loop().time()
         self._idle.append(connection)
+        if len(self._idle) > 1 and self._closing_spare is None and not self._closed:
+            self._close_spare()
+
+    def _close_spare(self) -> None:
+        """Close idle connections that were not used for a while, but for the last used one. Repeat while some stay."""
+        self._closing_spare = None
+        loop = asyncio.get_running_loop()
+        before = loop.time() - self._spare_seconds
+        while len(self._idle) > 1 and self._idle[0].idle_since <= before:
+            self._idle.pop(0).close()
+        if len(self._idle) > 1:
+            self._closing_spare = loop.call_at(self._idle[0].idle_since + self._spare_seconds, self._close_spare)
 
     def lost(self, connection: _Connection) -> None:
-        """A connection is gone."""
+        """Remove a closed connection."""
         self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)

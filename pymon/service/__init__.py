@@ -1,1 +1,1 @@
-"""What the agent and the proxy share of serving HTTP: listening, the gate before it, answers, passwords."""
+"""The HTTP server of the agent and the proxy: listening, limits before the first request, replies, passwords."""

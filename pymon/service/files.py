@@ -1,4 +1,4 @@
-"""Whether files that are read once have changed since."""
+"""Detects changes of files that have been read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ Fingerprint = tuple[tuple[int, ...] | int, ...]
 
 
 def fingerprint(files: Iterable[Path]) -> Fingerprint:
-    """What changes when one of the files does: a stat for each. Take it before the files are read."""
+    """Return a value that changes when one of the files changes. It takes one stat() for each file.
+
+    Take it before the files are read, so that a change during the reading is noticed later.
+    """
     prints: list[tuple[int, ...] | int] = []
     for file in files:
         try:
-            stat = os.stat(file)  # noqa: PTH116  # on the path of each request
+            stat = os.stat(file)  # noqa: PTH116  # faster than Path.stat, and called for each request
         except OSError as error:
             prints.append(error.errno or 0)
         else:

@@ -1,8 +1,9 @@
-"""The gate before every handshake: who is let in, and who gives way.
+"""Limits on connections before their first request.
 
-A connection is pending from the moment it is accepted until its first request has come whole. Whoever opens connections
-and sends nothing, or sends slowly, fills the table of the pending ones and nothing else: when it is full the oldest
-gives way, so a newcomer who means it is through long before its turn to go comes.
+A connection is pending from accept() until its first request is complete. A client that opens connections and sends
+nothing, or sends slowly, can only fill the table of pending connections. When the table is full, the oldest pending
+connection is closed for each new one. An honest client completes its first request long before its connection is the
+oldest.
 """
 
 from __future__ import annotations
@@ -17,13 +18,21 @@ if TYPE_CHECKING:
 
 Handshake = Literal["done", "failed", "timeout"]
 Refused = Literal["rate", "crowded", "source_crowded", "silent", "slow_head", "large_head"]
-"""Why a connection was ended: too many handshakes of its source; it gave way to newcomers, of anybody or of its own
-source; it brought nothing, or no whole request, in time; its request head was too large."""
+"""Why a connection was closed before its first request.
+
+rate: its source started too many handshakes. crowded: the table of pending connections was full. source_crowded: its
+source had too many pending connections. silent: it sent nothing in time. slow_head: it sent no complete request head in
+time. large_head: its request head was too large.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class GateLimits:
-    """How many may be pending, and how often a source may begin a handshake. `sources` are remembered at most."""
+    """Limits of a gate.
+
+    pending, pending_of_source: the most pending connections, in total and of one source. handshakes_per_second,
+    handshakes_burst: the rate of TLS handshakes of one source. sources: the most sources for which a rate is kept.
+    """
 
     pending: int = 1024
     pending_of_source: int = 512
@@ -33,16 +42,19 @@ class GateLimits:
 
 
 class Pending(Protocol):
-    """A connection without a request yet."""
+    """A connection that has not yet sent a complete request. source: its address, as limits count."""
 
     source: str
 
     def give_way(self) -> None:
-        """End at once."""
+        """Close the connection at once."""
 
 
 class Gate:
-    """Bounds what strangers cost. Counts in `handshakes` and `refused`. Not thread-safe."""
+    """Enforces `GateLimits`. Not thread-safe.
+
+    handshakes: TLS handshakes by outcome. refused: closed connections by reason.
+    """
 
     def __init__(self, limits: GateLimits | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits or GateLimits()
@@ -57,13 +69,13 @@ class Gate:
 
     @property
     def pending(self) -> int:
-        """How many are pending."""
+        """The number of pending connections."""
         return len(self._pending)
 
     def admit(self, source: str) -> bool:
-        """Take a token of the source for a handshake. False when it has none."""
+        """Take a token for a handshake of the source. Returns False if it has none, which is counted as refused."""
         now = self._clock()
-        # The bucket as one number: when it will be full again (the generic cell rate algorithm).
+        # Generic cell rate algorithm: the bucket is stored as the time at which it is full again.
         back_at = max(self._tokens_back_at.pop(source, now), now) + 1 / self.limits.handshakes_per_second
         granted = back_at - now <= self.limits.handshakes_burst / self.limits.handshakes_per_second + 1e-9
         if not granted:
@@ -75,7 +87,10 @@ class Gate:
         return granted
 
     def enter(self, connection: Pending) -> None:
-        """A connection begins to be pending; others give way if there are too many. An empty source has no bound."""
+        """Add a pending connection. If there are too many, the oldest one is closed.
+
+        Connections with the source "" are limited only in total.
+        """
         source = connection.source
         if source:
             of_source = self._pending_of.setdefault(source, OrderedDict())
@@ -88,7 +103,7 @@ class Gate:
         self._pending[connection] = None
 
     def leave(self, connection: Pending) -> None:
-        """A connection has brought its first request, or is gone. Once is enough, and again does nothing."""
+        """Remove a connection: it has sent its first request, or is closed. Further calls do nothing."""
         if connection not in self._pending:
             return
         del self._pending[connection]
@@ -99,14 +114,14 @@ class Gate:
                 del self._pending_of[connection.source]
 
     def drop_oldest(self) -> bool:
-        """Make the oldest pending connection give way. False when there is none."""
+        """Close the oldest pending connection. Returns False if there is none."""
         if not self._pending:
             return False
         self._drop(next(iter(self._pending)), "crowded")
         return True
 
     def drop_all(self) -> None:
-        """End every pending connection."""
+        """Close all pending connections."""
         for connection in tuple(self._pending):
             self.leave(connection)
             connection.give_way()

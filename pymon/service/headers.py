@@ -1,16 +1,12 @@
-"""Request headers that the agent and the proxy read alike."""
+"""Request headers that both the agent and the proxy use."""
 
 from __future__ import annotations
 
 import logging
 import math
 import re
-from typing import TYPE_CHECKING
 
 from pymon.config import shown
-
-if TYPE_CHECKING:
-    from aiohttp import web
 
 _log = logging.getLogger(__name__)
 
@@ -19,16 +15,11 @@ TIMEOUT_MARGIN_SECONDS = 0.5
 _ETAG = re.compile(r'(?:W/)?"([^"]*)"')
 
 
-def joined(request: web.BaseRequest, name: str) -> str | None:
-    """A list header, its lines joined; None when it is absent."""
-    values = request.headers.getall(name, None)
-    if not values:
-        return None
-    return values[0] if len(values) == 1 else ", ".join(values)
-
-
 def scrape_timeout(text: str | None) -> float | None:
-    """Seconds that a scrape may take by X-Prometheus-Scrape-Timeout-Seconds, less a margin for the way back."""
+    """Return the seconds that a scrape may take, None without a valid limit.
+
+    text: X-Prometheus-Scrape-Timeout-Seconds. A margin for sending the reply is subtracted.
+    """
     if text is None:
         return None
     try:
@@ -42,5 +33,5 @@ def scrape_timeout(text: str | None) -> float | None:
 
 
 def entity_tags(condition: str) -> frozenset[str]:
-    """The opaque tags of an If-None-Match header, to be compared weakly (RFC 9110 §13.1.2)."""
+    """Return the opaque tags of an If-None-Match header for the weak comparison (RFC 9110 §13.1.2)."""
     return frozenset(_ETAG.findall(condition))

@@ -1,4 +1,4 @@
-"""Listening sockets: of TCP addresses, and in the file system."""
+"""Listening sockets: TCP and Unix."""
 
 from __future__ import annotations
 
@@ -21,37 +21,72 @@ _PROBE_SECONDS = 2.0
 
 
 def raise_descriptor_limit() -> None:
-    """Raise the soft limit of open descriptors to the hard one."""
+    """Raise the soft limit of open file descriptors to the hard limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextlib.contextmanager
 def listening(address: Listen) -> Iterator[list[socket.socket]]:
-    """Listening sockets of an address, closed at the end; a socket file of ours goes too. OSError names the address."""
-    try:
-        sockets = [_open_unix(address)] if isinstance(address, UnixAddress) else _open_tcp(address)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror or error}") from None
+    """Open the listening sockets of an address. At the end they are closed, and a socket file is removed.
+
+    Raises OSError whose text names the address.
+    """
+    sockets = _open(address)
     with contextlib.ExitStack() as close:
         for listener in sockets:
             close.enter_context(listener)
         if isinstance(address, UnixAddress):
-            # While it still listens: whoever finds a file without a listener takes it for a dead process's.
+            # Removed while it still listens. Another process would replace a file without a listener.
             close.callback(_remove_own, address, os.stat(address.path).st_ino)  # noqa: PTH116
         yield sockets
 
 
+@contextlib.contextmanager
+def listening_apart(address: Listen, count: int) -> Iterator[list[list[socket.socket]]]:
+    """Open the listening sockets of an address for `count` processes. At the end they are closed.
+
+    The kernel divides the connections of a TCP address among the processes. A Unix socket is the same for all of them.
+    Raises OSError whose text names the address.
+    """
+    with contextlib.ExitStack() as close:
+        first = close.enter_context(listening(address))
+        if isinstance(address, UnixAddress):
+            yield [first for _ in range(count)]
+            return
+        # The first sockets are bound to make sure that no other process listens there.
+        port = first[0].getsockname()[1]
+        for listener in first:
+            listener.close()
+        sockets = []
+        for _ in range(count):
+            sockets.append(_open(Address(address.host, port), share=True))
+            for listener in sockets[-1]:
+                close.enter_context(listener)
+        yield sockets
+
+
 def bound(listener: socket.socket, address: Listen) -> Listen:
-    """The address that a listener of an address has in the end."""
+    """Return the address that a listener is bound to. address: the one that was asked for."""
     if isinstance(address, UnixAddress):
         return address
     host, port = listener.getsockname()[:2]
     return Address(host if address.host else "", port)
 
 
-def _open_tcp(address: Address) -> list[socket.socket]:
-    """No host is every address of both families."""
+def _open(address: Listen, *, share: bool = False) -> list[socket.socket]:
+    """Open the listeners of an address. Raises OSError whose text names the address."""
+    try:
+        return [_open_unix(address)] if isinstance(address, UnixAddress) else _open_tcp(address, share=share)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror or error}") from None
+
+
+def _open_tcp(address: Address, *, share: bool) -> list[socket.socket]:
+    """Open the listeners of a TCP address. An empty host is every address of both families.
+
+    share: other sockets of this user that share it too may have the same address.
+    """
     if not address.host and socket.has_dualstack_ipv6():
         infos = [(socket.AF_INET6, ("::", address.port))]
     else:
@@ -64,6 +99,8 @@ def _open_tcp(address: Address) -> list[socket.socket]:
         for family, where in infos:
             listener = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if share:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if address.host else 0)
             listener.bind(where)
@@ -75,12 +112,15 @@ def _open_tcp(address: Address) -> list[socket.socket]:
 
 
 def _open_unix(address: UnixAddress) -> socket.socket:
-    """A file whose process is dead is replaced; a socket of a living one, or another kind of file, is an error."""
+    """Open the listener of a Unix address.
+
+    A socket file without a listener is replaced. A file with a listener, or another kind of file, is an OSError.
+    """
     path = str(address.path)
     with contextlib.ExitStack() as undo:
         listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         with contextlib.suppress(OSError):
-            # Linux makes the file with the mode of the socket, so it is never open to more than it will be.
+            # Linux creates the file with the mode of the socket, so its mode is never too permissive.
             os.fchmod(listener.fileno(), _UNIX_MODE)
         try:
             listener.bind(path)
@@ -97,7 +137,7 @@ def _open_unix(address: UnixAddress) -> socket.socket:
 
 
 def _is_dead(path: str) -> bool:
-    """Whether a file is a socket that nobody listens on."""
+    """Return whether a file is a socket without a listener."""
     if not stat.S_ISSOCK(os.stat(path, follow_symlinks=False).st_mode):  # noqa: PTH116
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

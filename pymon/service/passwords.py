@@ -1,4 +1,4 @@
-"""Passwords of basic authentication, checked without holding anybody up."""
+"""Passwords of basic authentication. They are checked without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class BusyError(Exception):
-    """More passwords wait to be checked than may."""
+    """Too many passwords are waiting to be checked."""
 
 
 class Passwords:
-    """Checks of basic authentication against bcrypt hashes, in a thread of its own, with a memory.
+    """Checks basic authentication against bcrypt hashes in a thread of its own, and caches the results.
 
-    A result stays known under a keyed hash of user, bcrypt hash and password. An unknown user costs what a known
-    one does, and equal checks that come together are one.
+    The key of the cache is a keyed hash of user, bcrypt hash and password. A check of an unknown user takes as long as
+    one of a known user, so that the time does not reveal user names. Equal checks at the same time are done once.
     """
 
     MAX_REMEMBERED = 1024
@@ -41,11 +41,11 @@ class Passwords:
         self._dummies: dict[int, bytes] = {}
 
     def close(self) -> None:
-        """Let the thread go; checks that wait are dropped."""
+        """Stop the thread. Checks that are still waiting are cancelled."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _dummy(self, users: Mapping[str, bytes]) -> bytes:
-        """A hash that nobody's password has, of the cost that the users' hashes have."""
+        """Return a hash that matches no password, with the highest cost of the users' hashes."""
         cost = max((int(known[4:6]) for known in users.values()), default=self._DUMMY_COST)
         dummy = self._dummies.get(cost)
         if dummy is None:
@@ -55,7 +55,10 @@ class Passwords:
         return dummy
 
     async def check(self, header: str | None, users: Mapping[str, bytes]) -> bool:
-        """Whether an Authorization header names one of the users and its password. Raises BusyError."""
+        """Return whether an Authorization header has the name and the password of a user. Raises BusyError.
+
+        users: name -> bcrypt hash.
+        """
         credentials = parse_basic(header)
         if credentials is None:
             return False
@@ -82,7 +85,7 @@ class Passwords:
             future = asyncio.get_running_loop().run_in_executor(self._thread, _matches, password, hashed)
             self._waiting[name] = future
             future.add_done_callback(lambda done: self._remember(name, done))
-        # Who goes away must not take the answer from those who wait for the same one.
+        # Shielded, because other callers may wait for the same result when one of them is cancelled.
         return await asyncio.shield(future)
 
     def _remember(self, name: bytes, done: asyncio.Future[bool]) -> None:
@@ -94,7 +97,7 @@ class Passwords:
 
 
 def parse_basic(header: str | None) -> tuple[str, bytes] | None:
-    """User and password of a Basic Authorization header, or None when it is none."""
+    """Return user and password of a Basic Authorization header, None if it is absent or not valid."""
     scheme, _, text = (header or "").partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -106,7 +109,7 @@ def parse_basic(header: str | None) -> tuple[str, bytes] | None:
 
 
 def _matches(password: bytes, hashed: bytes) -> bool:
-    # bcrypt reads 72 bytes and stops at a NUL; the library refuses more, where htpasswd and Go cut.
+    # bcrypt uses at most 72 bytes, up to a NUL. The library refuses other passwords; htpasswd and Go truncate them.
     try:
         return bcrypt.checkpw(password[:72], hashed)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Serving: accepting through the gate, TLS with the newest certificate for each connection, a graceful end.
+"""Accepts connections within the gate's limits, starts TLS with the current certificate, and shuts down gracefully.
 
-An accepted socket costs its descriptor and a timer until its first byte is there; only then the objects of TLS and HTTP
-are made for it.
+Until its first byte arrives, an accepted socket takes only a descriptor and a timer. The objects for TLS and HTTP are
+created after that.
 """
 
 from __future__ import annotations
@@ -10,37 +10,27 @@ import asyncio
 import contextlib
 import errno
 import logging
-import signal
 import socket
 import ssl
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from pymon.peer import plain_address, source_of
-from pymon.service.connection import FIELD_MAX_BYTES, LINE_MAX_BYTES, Connection
-from pymon.service.gate import Gate
 from pymon.service.listen import bound, listening, raise_descriptor_limit
+from pymon.service.server import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from pymon.config import Listen
-    from pymon.service.connection import TLSSource
+    from pymon.service.server import Server
 
 _log = logging.getLogger(__name__)
 
-HANDSHAKE_SECONDS = 10.0
-"""From the accepted socket to the end of its handshake; without TLS, to its first byte."""
-
-IDLE_SECONDS = 150.0
-"""A connection that brought no whole request for so long is closed; longer than any usual scrape interval."""
-
-LINGER_SECONDS = 2.0
-"""How long the rest of a body that nobody asked for is thrown away before the connection ends."""
+GRACE_SECONDS = 3.0
+"""How long replies in progress may take after the end of the service. It is less than `END_SECONDS`."""
 
 _GOODBYE_SECONDS = 2.0
-"""How long a TLS connection waits for the other side's close_notify."""
+"""How long a TLS connection waits for the close_notify of the client."""
 
 _ACCEPT_PAUSE_SECONDS = 0.5
 _ACCEPT_BATCH = 64
@@ -48,49 +38,8 @@ _DISCARD_BYTES = 65536
 _TLS_HANDSHAKE_RECORD = b"\x16"
 
 
-class Server(web.Server):
-    """Makes the protocol of each connection.
-
-    count: is told the status of answers to malformed requests. handler_cancellation: a handler is cancelled when its
-    client goes away.
-    """
-
-    def __init__(
-        self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        count: Callable[[int], None],
-        tls: TLSSource | None,
-        *,
-        gate: Gate | None = None,
-        handler_cancellation: bool = False,
-    ) -> None:
-        super().__init__(handler, handler_cancellation=handler_cancellation)
-        self.count = count
-        self.tls = tls
-        self.gate = gate or Gate()
-
-    def __call__(self) -> Connection:
-        """Make one that no gate knows."""
-        return self.connection(None)
-
-    def connection(self, arrival: _Arrival | None) -> Connection:
-        """Make one."""
-        return Connection(
-            self,
-            arrival,
-            loop=asyncio.get_running_loop(),
-            access_log=None,
-            logger=_log,
-            keepalive_timeout=IDLE_SECONDS,
-            lingering_time=LINGER_SECONDS,
-            auto_decompress=False,
-            max_line_size=LINE_MAX_BYTES,
-            max_field_size=FIELD_MAX_BYTES,
-        )
-
-
 class _Arrival:
-    """An accepted socket until its first request is there. Ends in time, or when it has to give way."""
+    """An accepted socket until its first request. It is closed at a time limit, or when the gate drops it."""
 
     __slots__ = ("_connection", "_ended", "_loop", "_server", "_socket", "_task", "_timer", "_tls", "remote", "source")
 
@@ -104,11 +53,11 @@ class _Arrival:
         self._task: asyncio.Task[None] | None = None
         self._ended = False
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(HANDSHAKE_SECONDS, self._expire)
+        self._timer = self._loop.call_later(server.times.handshake, self._expire)
         self._loop.add_reader(accepted.fileno(), self._readable)
 
     def _readable(self) -> None:
-        """The first byte, or the end, is there."""
+        """Called when the first byte or the end of input has arrived."""
         try:
             first = self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -119,7 +68,7 @@ class _Arrival:
             self._server.gate.handshakes["failed"] += 1
             _log.debug("no TLS from %s", self.remote)
             with contextlib.suppress(OSError):
-                self._socket.recv(_DISCARD_BYTES)  # closed with bytes unread, a socket resets the connection
+                self._socket.recv(_DISCARD_BYTES)  # closing a socket with unread input would reset the connection
             first = b""
         if not first:
             self.done()
@@ -130,7 +79,7 @@ class _Arrival:
         self._task.add_done_callback(self._close_if_failed)
 
     async def _connect(self) -> None:
-        """Give the socket to aiohttp, through TLS with the context of this moment."""
+        """Create the connection, with TLS if there is a context. The current certificate is used."""
         context = None
         tls = self._server.tls
         if self._tls and tls is not None:
@@ -138,10 +87,10 @@ class _Arrival:
             context = tls.context
         try:
             await self._loop.connect_accepted_socket(
-                lambda: self._server.connection(self),
+                lambda: Connection(self._server, self),
                 self._socket,
                 ssl=context,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
+                ssl_handshake_timeout=self._server.times.handshake if context else None,
                 ssl_shutdown_timeout=_GOODBYE_SECONDS if context else None,
             )
         except (OSError, TimeoutError) as error:
@@ -161,7 +110,10 @@ class _Arrival:
             self._socket.close()
 
     def connected(self, connection: Connection) -> bool:
-        """The handshake is done: from here on the connection keeps the time."""
+        """Called after the handshake. From now on the connection has its own time limits.
+
+        Returns False if the connection was dropped in the meantime.
+        """
         self._timer.cancel()
         self._connection = connection
         if self._tls:
@@ -169,7 +121,7 @@ class _Arrival:
         return not self._ended
 
     def done(self) -> None:
-        """The connection is pending no more."""
+        """Called when the connection is no longer pending."""
         self._timer.cancel()
         self._server.gate.leave(self)
 
@@ -183,7 +135,7 @@ class _Arrival:
         self.give_way()
 
     def give_way(self) -> None:
-        """End at once."""
+        """Close the socket or the connection at once."""
         self._ended = True
         self._timer.cancel()
         if self._connection is not None:
@@ -196,7 +148,7 @@ class _Arrival:
 
 
 class _Acceptor:
-    """Accepts what comes on a listener. Without descriptors or memory, the oldest pending connection gives way."""
+    """Accepts connections of a listener. Out of descriptors or memory, it drops the oldest pending connection."""
 
     def __init__(self, server: Server, listener: socket.socket) -> None:
         self._server = server
@@ -250,14 +202,16 @@ async def serve(
     addresses: Sequence[Listen],
     *,
     stop: asyncio.Event,
-    stopping: Callable[[], None],
-    grace_seconds: float = 10.0,
+    stopping: Callable[[], None] | None = None,
+    grace_seconds: float = GRACE_SECONDS,
     started: Callable[[tuple[Listen, ...]], None] | None = None,
+    opened: Sequence[socket.socket] = (),
 ) -> None:
-    """Serve until `stop`, then close the listeners and let answers that are under way finish within the grace.
+    """Serve until `stop` is set. Then close the listeners and wait up to `grace_seconds` for replies in progress.
 
-    Sockets in the file system are served without TLS. stopping: called when the end begins. started: called with the
-    addresses as bound. OSError when one cannot be had.
+    Unix sockets are served without TLS. stopping: called when the shutdown starts. started: called with the bound
+    addresses. opened: further listeners, which are open already and are closed with the others. Raises OSError if an
+    address cannot be bound.
     """
     raise_descriptor_limit()
     with contextlib.ExitStack() as close:
@@ -265,20 +219,13 @@ async def serve(
         listeners = [
             (listener, address) for address in addresses for listener in close.enter_context(listening(address))
         ]
-        for listener, _ in listeners:
+        for listener in opened:
+            close.enter_context(listener)
+        for listener in (*opened, *(listener for listener, _ in listeners)):
             close.callback(_Acceptor(server, listener).close)
         if started is not None:
             started(tuple(bound(*listener) for listener in listeners))
         await stop.wait()
-    stopping()
-    server.pre_shutdown()
-    await server.shutdown(grace_seconds)
-
-
-def stop_on_signals(*signals: signal.Signals) -> asyncio.Event:
-    """An event of the running loop that is set by the first of these signals (SIGTERM and SIGINT by default)."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in signals or (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
+    if stopping is not None:
+        stopping()
+    await server.shut_down(grace_seconds)

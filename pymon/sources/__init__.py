@@ -1,1 +1,1 @@
-"""Where the numbers come from: kernel files and calls, into tables. No metric has a name here."""
+"""Sources: read kernel files, call the kernel, run programs, and fill tables. Metric names are not known here."""

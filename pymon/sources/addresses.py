@@ -1,8 +1,8 @@
-"""IP addresses of containers, read from procfs in their network namespaces: nothing is entered, and nothing of a
-container's file system is opened.
+"""IP addresses of containers, read from procfs.
 
-A namespace is reached through one of the container's processes, /proc/PID/net. Containers that share one, as those of a
-pod do, have the same addresses; the host's are nobody's.
+A container's network namespace is read through one of its processes, as /proc/PID/net. No namespace is entered, and no
+file of the container's file system is opened. Containers that share a network namespace, such as those of a pod, have
+the same addresses. A container in the host's network namespace has none.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 ADDRESSES_LIMIT = 64
-"""Addresses that are told of a container: the first in order."""
+"""Most addresses that are reported for a container. The first in order are kept."""
 
 _TABLE_MAX_BYTES = 4 << 20
-"""Routes and addresses are as many as those in the container please."""
+"""Limit of a file. Processes in the container decide how many routes and addresses it has."""
 
 _PROCESS_TRIES = 16
 _DESCENDANTS_DEPTH = 16
 # Flags of an IPv6 address, linux/if_addr.h.
 _TEMPORARY, _OPTIMISTIC, _DAD_FAILED, _TENTATIVE = 0x01, 0x04, 0x08, 0x40
-# Its scope, include/net/ipv6.h: what is neither the host's nor the link's.
+# Scopes other than host and link: global and site-local, include/net/ipv6.h.
 _FAR_SCOPES = (b"00", b"40")
 
 
 def ipv4_addresses(fib_trie: bytes) -> list[IPv4Address]:
-    """Addresses that /proc/PID/net/fib_trie has as local ones (net/ipv4/fib_trie.c), in order.
+    """Return the local addresses in the content of /proc/PID/net/fib_trie (net/ipv4/fib_trie.c), sorted.
 
-    Only the table `Local` counts: others that policy routing adds have routes of type LOCAL that are no addresses.
-    Without loopback and link-local ones. Lines that are not understood are passed over.
+    Only the table `Local` is read. Tables that policy routing adds have routes of type LOCAL that are not addresses.
+    Loopback, link-local and multicast addresses are left out. Lines that cannot be parsed are skipped.
     """
-    # The name of a table is the only thing that begins a line.
+    # Only table names start at the beginning of a line.
     _, _, table = (b"\n" + fib_trie).partition(b"\nLocal:\n")
     table = table.partition(b"\nId ")[0].partition(b"\nMain:\n")[0]
     found = set()
@@ -51,11 +51,11 @@ def ipv4_addresses(fib_trie: bytes) -> list[IPv4Address]:
 
 
 def ipv6_addresses(if_inet6: bytes) -> list[IPv6Address]:
-    """Addresses of /proc/PID/net/if_inet6 (net/ipv6/addrconf.c) that others can reach, in order.
+    """Return the reachable addresses in the content of /proc/PID/net/if_inet6 (net/ipv6/addrconf.c), sorted.
 
-    Without loopback and link-local ones, without those whose uniqueness is not yet known or that are another's (RFC
-    4862 §5.4), and without temporary ones, which nobody is meant to connect to (RFC 8981). Lines that are not
-    understood are passed over.
+    Left out are loopback and link-local addresses. Left out are also tentative addresses that are not optimistic, those
+    that failed duplicate address detection (RFC 4862 §5.4), and temporary addresses, which are not meant for incoming
+    connections (RFC 8981). Lines that cannot be parsed are skipped.
     """
     found = set()
     for line in if_inet6.splitlines():
@@ -71,10 +71,10 @@ def ipv6_addresses(if_inet6: bytes) -> list[IPv6Address]:
 
 
 class Look(NamedTuple):
-    """What a look at a container found.
+    """Network namespace and addresses of a container.
 
-    namespace: its network namespace, as `net:[4026532281]`; "" when that is the host's, None when no process was there
-    to tell. addresses: IPv4 before IPv6.
+    namespace: such as `net:[4026532281]`; "" for the host's namespace or one that may not be read; None when the
+    container has no process. addresses: at most ADDRESSES_LIMIT, IPv4 before IPv6.
     """
 
     namespace: str | None
@@ -82,16 +82,19 @@ class Look(NamedTuple):
 
 
 class AddressReader:
-    """Looks at containers, by the path of their group. For one thread at a time."""
+    """Finds the addresses of containers by their cgroup path. Not safe for concurrent use."""
 
     def __init__(self, procfs: Path, procs_root: Path | None) -> None:
-        """procs_root: of the hierarchy whose cgroup.procs counts (`pymon.sources.cgroup.procs_root`)."""
+        """procs_root: root of the hierarchy whose cgroup.procs is read (see `pymon.sources.cgroup.procs_root`)."""
         self._procfs = os.fspath(procfs)
         self._root = None if procs_root is None else os.fspath(procs_root)
         self._host = self._namespace("1") or self._namespace("self")
 
     def look(self, path: str, known: dict[str, Look]) -> Look:
-        """Look at one. known: what looks that began a moment ago found, by namespace; this one is added."""
+        """Return the namespace and addresses of the container whose cgroup is at `path`.
+
+        known: recent results by namespace. A namespace that is in it is not read again; a new result is added to it.
+        """
         if self._root is None:
             return Look(None)
         for pid in islice(_processes(self._root + path), _PROCESS_TRIES):
@@ -101,9 +104,9 @@ class AddressReader:
         return Look(None)
 
     def _of_process(self, pid: int, known: dict[str, Look]) -> Look | None:
-        """None when the process has gone."""
+        """Return what a process shows of its namespace, or None when the process has exited."""
         try:
-            # Once it is open, another process that is given the number is not taken for this one.
+            # An open directory keeps referring to this process, even when its PID is used again.
             process = os.open(f"{self._procfs}/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             return None
@@ -112,7 +115,7 @@ class AddressReader:
             if namespace == self._host:
                 return Look("")
             if namespace not in known:
-                # In this order: where there is no IPv6 there is no such file, but the other one must be there.
+                # if_inet6 is missing without IPv6 or when the process exited. fib_trie, read after it, tells which.
                 ipv6 = ipv6_addresses(_read(process, "net/if_inet6", b""))
                 ipv4 = ipv4_addresses(_read(process, "net/fib_trie"))
                 known[namespace] = Look(namespace, tuple(map(str, (*ipv4, *ipv6)))[:ADDRESSES_LIMIT])
@@ -132,9 +135,9 @@ class AddressReader:
 
 
 def _read(directory: int, name: str, absent: bytes | None = None) -> bytes:
-    """A file below a directory; empty when it is longer than is sensible.
+    """Return the content of a file below a directory, or b"" when it is longer than _TABLE_MAX_BYTES.
 
-    absent: what stands for a file that is not there. Raises OSError.
+    absent: returned when the file does not exist; with None, FileNotFoundError is raised. Raises OSError.
     """
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
@@ -156,11 +159,11 @@ def _read(directory: int, name: str, absent: bytes | None = None) -> bytes:
 
 
 def _processes(directory: str, depth: int = _DESCENDANTS_DEPTH) -> Iterator[int]:
-    """Processes of a group, and where it has none itself of those below it."""
+    """Yield the processes of a cgroup or, when it has none itself, those of the cgroups below it."""
     try:
         descriptor = os.open(f"{directory}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            # Many more than are tried. 0 stands for a process of a pid namespace that is not below this one.
+            # 4096 bytes hold many more than are tried. A process outside this PID namespace is shown as 0.
             pids = [int(line) for line in os.read(descriptor, 4096).splitlines()]
         finally:
             os.close(descriptor)

@@ -1,185 +1,58 @@
-"""The cgroup source: which kernel files hold which columns, and the readers that fill them.
+"""The cgroup source: readers that fill the tables of containers from kernel files.
 
-Files are chosen for each controller by itself: a controller mounted as version 1 is read there, the others in the
-version 2 tree, so that a hybrid of both is nothing special. Kernel documents: Documentation/admin-guide/cgroup-v2.rst,
-Documentation/admin-guide/cgroup-v1/.
+The files of each controller are chosen separately. A controller that is mounted as version 1 is read there, any other
+in the version 2 tree. So a hybrid of both versions needs no special case.
 """
 
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-from pymon._native.readers import Mailbox, Reader
+from pymon._native.readers import Mailbox, PlanFile, PlanTarget, Reader, is_keyed
 from pymon.catalogue.cgroup_fields import (
-    DESCRIPTOR_FIELDS,
     HUGEPAGE_SIZES,
-    NETWORK_FIELDS,
-    SCHED_FIELDS,
-    TCP_STATES,
-    UDP_STATES,
-    ULIMIT_FIELDS,
+    NETWORK_TABLES,
+    NUMBERED,
+    NUMBERED_LABELS,
+    PROCESS_TABLES,
+    TABLES,
+    File,
+    GroupTable,
 )
 from pymon.catalogue.model import Column, Metric
 from pymon.sources.errors import SourceError
 
+if TYPE_CHECKING:
+    from pymon._native.readers import Filler
+    from pymon.sources.latency import LatencySource
+
+Layout: TypeAlias = Sequence[tuple[str, Sequence[str]]]
+"""The tables of a reader and their columns, in order."""
+
 SLOW_SECONDS = 60.0
-"""Settings are read again after this time."""
+"""Interval between two reads of a file that holds a setting."""
 
 SPARE_DESCRIPTORS = 100
-"""Of the limit: what a reader needs for roots, settings and files that do not stay open."""
+"""Part of the descriptor limit that is reserved for roots, settings and files that do not stay open."""
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """A kernel file of a table.
-
-    controllers: the version 1 hierarchies to look in, in order of preference.
-    older: the file to read for the same columns where the hierarchy's root has none of this name.
-    """
-
-    name: str
-    kind: str
-    slow: bool = False
-    controllers: tuple[str, ...] = ()
-    older: str = ""
-
-    def in_tree(self, root: Path) -> str:
-        """The name of the file in this hierarchy."""
-        return self.older if self.older and not (root / self.name).exists() else self.name
-
-
-@dataclass(frozen=True, slots=True)
-class TableFiles:
-    """The files of a table in order of priority, where they are, and which reader reads them."""
-
-    reader: str
-    version: int
-    controller: str
-    files: tuple[File, ...]
-
-
-def _v1(reader: str, controller: str, *files: File) -> TableFiles:
-    return TableFiles(reader, 1, controller, files)
-
-
-def _v2(reader: str, controller: str, *files: File) -> TableFiles:
-    return TableFiles(reader, 2, controller, files)
-
-
-def _setting(name: str, kind: str = "limit", *controllers: str) -> File:
-    return File(name, kind, slow=True, controllers=controllers)
-
-
-TABLES: Mapping[str, TableFiles] = {
-    "memory.v2": _v2(
-        "memory",
-        "memory",
-        File("memory.stat", "keyed"),
-        File("memory.current", "value"),
-        File("memory.peak", "value"),
-        File("memory.swap.current", "value"),
-        _setting("memory.max"),
-        _setting("memory.swap.max"),
-        _setting("memory.min"),
-    ),
-    "memory.v1": _v1(
-        "memory",
-        "memory",
-        File("memory.stat", "keyed"),
-        File("memory.usage_in_bytes", "value"),
-        File("memory.max_usage_in_bytes", "value"),
-        File("memory.kmem.usage_in_bytes", "value"),
-        _setting("memory.limit_in_bytes"),
-        _setting("memory.memsw.limit_in_bytes"),
-        _setting("memory.soft_limit_in_bytes"),
-    ),
-    "numa.v1": _v1("memory", "memory", File("memory.numa_stat", "numa")),
-    "cpu.v2": _v2("cpu", "", File("cpu.stat", "keyed"), _setting("cpu.max", "pair"), _setting("cpu.weight", "value")),
-    "cpu.v1": _v1(
-        "cpu",
-        "cpuacct",
-        File("cpuacct.stat", "keyed"),
-        File("cpuacct.usage", "value"),
-        File("cpu.stat", "keyed", controllers=("cpu",)),
-        _setting("cpu.cfs_quota_us", "limit", "cpu"),
-        _setting("cpu.cfs_period_us", "value", "cpu"),
-        _setting("cpu.shares", "value", "cpu"),
-    ),
-    "percpu.v1": _v1("cpu", "cpuacct", File("cpuacct.usage_percpu", "percpu")),
-    "cpuset.v1": _v1("cpu", "cpuset", _setting("cpuset.memory_migrate", "value")),
-    "io.v2": _v2("io", "io", File("io.stat", "io")),
-    "io.v1": _v1(
-        "io",
-        "blkio",
-        # Where a kernel has no _recursive, what groups inside a container did is missing.
-        File("blkio.throttle.io_service_bytes_recursive", "blkio", older="blkio.throttle.io_service_bytes"),
-        File("blkio.throttle.io_serviced_recursive", "blkio", older="blkio.throttle.io_serviced"),
-    ),
-    "events.v2": _v2("io", "memory", File("memory.events", "keyed")),
-    "events.v1": _v1("io", "memory", File("memory.oom_control", "keyed"), File("memory.failcnt", "value")),
-    "pressure": _v2(
-        "pressure",
-        "",
-        File("cpu.pressure", "pressure"),
-        File("memory.pressure", "pressure"),
-        File("io.pressure", "pressure"),
-    ),
-    "pids.v2": _v2("process", "pids", File("pids.current", "value"), _setting("pids.max")),
-    "pids.v1": _v1("process", "pids", File("pids.current", "value"), _setting("pids.max")),
-    "hugetlb.v2": _v2(
-        "hugetlb",
-        "hugetlb",
-        *(File(f"hugetlb.{size}.current", "value") for size in HUGEPAGE_SIZES),
-        *(File(f"hugetlb.{size}.events", "keyed") for size in HUGEPAGE_SIZES),
-    ),
-    "hugetlb.v1": _v1(
-        "hugetlb",
-        "hugetlb",
-        *(File(f"hugetlb.{size}.usage_in_bytes", "value") for size in HUGEPAGE_SIZES),
-        *(File(f"hugetlb.{size}.max_usage_in_bytes", "value") for size in HUGEPAGE_SIZES),
-        *(File(f"hugetlb.{size}.failcnt", "value") for size in HUGEPAGE_SIZES),
-    ),
-}
-"""Every table of the source that is read from files of a group's directory."""
-
-NUMBERED = {"io.v2": "blkio.v2", "io.v1": "blkio.v1"}
-"""Tables whose rows are block devices, and those that repeat the rows with the devices' numbers."""
+DESCRIPTOR_BYTES = 6144
+"""Kernel memory of an open file of a cgroup: the file, its inode and name, and a buffer of one page or two."""
 
 PROCS_CONTROLLERS = ("pids", "memory", "cpuacct", "cpu", "blkio", "systemd")
-"""Where to look for cgroup.procs in version 1, in order of preference; the version 2 tree comes last."""
-
-NETWORK_TABLES: Mapping[str, tuple[str, ...]] = {
-    "network": NETWORK_FIELDS,
-    "sockstat": (),
-    "tcp": TCP_STATES,
-    "tcp6": TCP_STATES,
-    "udp": UDP_STATES,
-    "udp6": UDP_STATES,
-    "advtcp": (),
-}
-"""Tables of the network namespaces that containers have to themselves, and their columns where those are fixed."""
-
-NETWORK_KEYS: Mapping[str, str] = {"sockstat": "sockstat_keys", "advtcp": "advtcp_keys"}
-"""Network tables whose columns are those that are wanted, and where the reader takes them."""
-
-PROCESS_TABLES: Mapping[str, tuple[str, ...]] = {
-    "sched": SCHED_FIELDS,
-    "descriptors": DESCRIPTOR_FIELDS,
-    "ulimits": ULIMIT_FIELDS,
-}
-"""Tables of what the processes of a container are looked at for, one by one, and their columns."""
-
-PAIR_FIELDS = ("quota", "period")
-PRESSURE_FIELDS = ("some", "full")
-NUMA_TYPES = ("file", "anon", "unevictable")
+"""Version 1 controllers whose hierarchy is used for cgroup.procs, in order of preference. Version 2 comes last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hierarchies:
-    """Root directories of the cgroup trees of a host."""
+    """Root directories of a host's cgroup trees.
+
+    v1: by controller. v2: of the version 2 tree, None when it is not mounted. v2_controllers: those enabled in it.
+    """
 
     v1: Mapping[str, Path]
     v2: Path | None
@@ -187,7 +60,7 @@ class Hierarchies:
 
     @property
     def roots(self) -> tuple[Path, ...]:
-        """Every root once."""
+        """Every root directory, without duplicates."""
         roots = dict.fromkeys(self.v1.values())
         if self.v2:
             roots[self.v2] = None
@@ -195,10 +68,10 @@ class Hierarchies:
 
 
 def find_hierarchies(cgroupfs: Path) -> Hierarchies:
-    """Look at what is mounted below `cgroupfs`: the version 2 tree there itself or in a directory of its own, and
-    version 1 hierarchies in directories named after their controllers.
+    """Return the cgroup trees that are mounted at or below `cgroupfs`.
 
-    Raises SourceError when nothing of that can be read.
+    The version 2 tree is `cgroupfs` itself or a directory in it. Version 1 hierarchies are directories that are named
+    after their controllers. Raises SourceError when no tree can be read.
     """
     if (cgroupfs / "cgroup.controllers").exists():
         return Hierarchies({}, cgroupfs, _controllers(cgroupfs))
@@ -220,7 +93,7 @@ def find_hierarchies(cgroupfs: Path) -> Hierarchies:
 
 
 def procs_root(hierarchies: Hierarchies) -> Path | None:
-    """Root of the hierarchy whose cgroup.procs says which processes a container has."""
+    """Return the root of the hierarchy whose cgroup.procs lists the processes of containers, or None."""
     return next((hierarchies.v1[name] for name in PROCS_CONTROLLERS if name in hierarchies.v1), hierarchies.v2)
 
 
@@ -232,18 +105,18 @@ def _controllers(v2: Path) -> frozenset[str]:
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the soft limit of open descriptors to the hard one; the limit now in force."""
+    """Raise the soft limit of open descriptors to the hard limit. Returns the new limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
 
 
 class CgroupSource:
-    """Readers for the columns that a catalogue wants from the cgroup trees of a host.
+    """Readers of the wanted columns from the cgroup trees of a host.
 
-    readers: side by side, each with a part of the files, for all containers at once: a stuck file holds up its own.
-    row_reader: all files of one container in one go, because handing a few microseconds' work to several threads costs
-    more than doing it.
+    readers: by name. They run in parallel. Each reads a part of the files for all containers, so that a file that hangs
+    delays only its own reader. row_reader: reads all files of one container. It is a single thread, because passing a
+    few microseconds of work to several threads costs more than the work.
     """
 
     def __init__(
@@ -255,17 +128,39 @@ class CgroupSource:
         procfs: Path,
         sysfs: Path,
         descriptors: int,
+        memory_bytes: int | None = None,
+        filler: Callable[[str, Layout], Filler | None] | None = None,
+        latency: LatencySource | None = None,
+        excluded_interfaces: Sequence[str] = (),
     ) -> None:
-        """columns: those of the metrics that are switched on. descriptors: RLIMIT_NOFILE.
+        """Start the readers.
 
-        Raises OSError where a hierarchy's root cannot be opened.
+        columns: the columns of the enabled metrics. descriptors: RLIMIT_NOFILE. memory_bytes: the kernel memory that
+        files may take that stay open, None for no limit. filler: called with the name and layout
+        of a reader; returns the Filler that fills columns of its tables before files are read, or None. latency: is
+        told of the containers too, and closed with the readers. excluded_interfaces: patterns of fnmatch(3) of
+        interfaces that are left out.
+
+        Raises OSError when the root of a hierarchy cannot be opened.
         """
         self.hierarchies = hierarchies
+        self.mailbox = mailbox
+        self.latency = latency
         plans = _plan(hierarchies, columns, _huge_page_sizes(sysfs))
         self.readers: dict[str, Reader] = {}
         self._all: list[Reader] = []
+        row_plan = _merged(plans.values())
+        kept = sum(plan.kept_files for plan in (*plans.values(), row_plan))
 
-        def start(name: str, plan: _Plan) -> Reader:
+        def budget(plan: _Plan) -> int:
+            """Return how many files a reader may keep open. Memory is shared out by the files of a container."""
+            most = max(0, descriptors - SPARE_DESCRIPTORS)
+            if memory_bytes is None or not kept:
+                return most
+            return min(most, memory_bytes // DESCRIPTOR_BYTES * plan.kept_files // kept)
+
+        def start(name: str, plan: _Plan, filler: Callable[[str, Layout], Filler | None] | None = None) -> Reader:
+            layout = [(table, tuple(keys)) for table, keys in plan.layout.items()]
             reader = Reader(
                 name,
                 mailbox,
@@ -273,171 +168,217 @@ class CgroupSource:
                 procfs=str(procfs),
                 sysfs=str(sysfs),
                 files=plan.files,
-                layout=[(table, tuple(keys)) for table, keys in plan.layout.items()],
-                io_numbered=plan.numbered,
-                net=plan.net,
+                net_files=plan.net_files,
+                layout=layout,
                 processes=plan.processes,
-                budget=max(0, descriptors - SPARE_DESCRIPTORS),
+                filler=filler(name, layout) if filler else None,
+                budget=budget(plan),
                 sharers=len(plans) + 2,  # the row reader, and the sockets
                 slow_seconds=SLOW_SECONDS,
+                excluded=excluded_interfaces,
             )
             self._all.append(reader)
             return reader
 
         try:
             for name, plan in plans.items():
-                self.readers[name] = start(name, plan)
-            self.row_reader = start("row", _merged(plans.values()))
+                self.readers[name] = start(name, plan, filler)
+            self.row_reader = start("row", row_plan)
         except BaseException:
             self.close()
             raise
 
     @property
     def open_descriptors(self) -> int:
-        """Descriptors kept open on kernel files of containers."""
+        """Number of descriptors kept open on kernel files of containers."""
         return sum(reader.open_descriptors for reader in self._all)
 
     @property
+    def own_descriptors(self) -> int:
+        """Number of descriptors that readers have open in tables of their own."""
+        return sum(reader.own_descriptors for reader in self._all)
+
+    @property
     def layout(self) -> dict[str, tuple[str, ...]]:
-        """Tables and their columns, over all readers."""
+        """The tables of all readers, by name, and their columns."""
         return {table: keys for reader in self.readers.values() for table, keys in reader.layout}
 
     def add(self, row: int, path: str, start_ns: int) -> None:
-        """A container came."""
+        """Add a container: its row, its cgroup path, its start in nanoseconds on CLOCK_REALTIME."""
         for reader in self._all:
             reader.add(row, path, start_ns)
+        if self.latency is not None:
+            self.latency.add(row, path)
 
     def remove(self, row: int) -> None:
-        """A container went."""
+        """Stop reading the container of a row. The readers close its files."""
         for reader in self._all:
             reader.remove(row)
+        if self.latency is not None:
+            self.latency.remove(row)
+
+    def own(self, row: int, account: str | None) -> None:
+        """Say which account the container of a row is of."""
+        if self.latency is not None:
+            self.latency.own(row, account)
 
     def refresh(self, row: int) -> None:
-        """A container appeared in one more hierarchy."""
+        """Look for a container's directories again, because it appeared in another hierarchy."""
         for reader in self._all:
             reader.refresh(row)
+        if self.latency is not None:
+            self.latency.look(row)
+
+    def look_further(self, rows: int) -> None:
+        """Look for directories in hierarchies that are not watched. Called every second; rows: of containers."""
+        if self.latency is not None:
+            self.latency.look_further(rows)
 
     def close(self) -> None:
-        """Stop the readers."""
+        """Stop the readers' threads and close their files. Waits for a collection that is under way."""
         for reader in self._all:
             reader.close()
+        if self.latency is not None:
+            self.latency.close()
 
 
+@dataclass(slots=True)
 class _Plan:
-    """What one reader reads."""
+    """The files that one reader reads, and the tables that it fills."""
 
-    def __init__(self) -> None:
-        self.roots: list[Path] = []
-        self.files: list[tuple[str, int, str, bool, int, int, tuple[tuple[str, int], ...]]] = []
-        self.layout: dict[str, list[str]] = {}
-        self.numbered: int | None = None
-        self.net: dict[str, object] | None = None
-        self.processes: dict[str, int] = {}
+    roots: list[Path] = field(default_factory=list)
+    files: list[PlanFile] = field(default_factory=list)
+    net_files: list[PlanFile] = field(default_factory=list)
+    layout: dict[str, list[str]] = field(default_factory=dict)
+    processes: dict[str, int] = field(default_factory=dict)
+    _better: str = ""
 
     def root(self, path: Path) -> int:
+        """Return the index of a root directory. A new one is added."""
         if path not in self.roots:
             self.roots.append(path)
         return self.roots.index(path)
 
-    def table(self, name: str, columns: Iterable[str] = ()) -> int:
-        self.layout.setdefault(name, list(columns))
+    def table(self, name: str, columns: list[str]) -> int:
+        """Return the index of a table. A new one is added with these columns."""
+        self.layout.setdefault(name, columns)
         return list(self.layout).index(name)
 
-    def file(self, table: str, file: File, root: Path, wanted: Sequence[str]) -> None:
-        """Add a file of which the columns `wanted` (`file` or `file:field`) are wanted."""
-        index = self.table(table)
-        columns = self.layout[table]
+    def add(self, table: str, file: File, root: Path, wanted: Sequence[str], numbered: str | None) -> None:
+        """Add a file and its columns `wanted` to a table.
+
+        numbered: a second table that gets the same rows, labelled with the devices' numbers too.
+        """
+        columns = self.layout.setdefault(table, [])
         first = len(columns)
         keys: tuple[tuple[str, int], ...] = ()
-        if file.kind in ("keyed", "io", "blkio"):
-            fields = [key.split(":", 1)[-1] for key in wanted]
-            keys = tuple((field, first + i) for i, field in enumerate(fields))
-            columns += wanted
-        elif file.kind == "pair":
-            columns += [f"{file.name}:{field}" for field in PAIR_FIELDS]
-        elif file.kind == "pressure":
-            columns += [f"{file.name}:{field}" for field in PRESSURE_FIELDS]
-        elif file.kind == "numa":
-            keys = tuple((kind, first) for kind in NUMA_TYPES)
+        if file.keys:
+            keys = tuple((key, first) for key in file.keys)
             columns.append(file.name)
+        elif is_keyed(file.kind):
+            first = 0
+            columns += [key for key in wanted if key not in columns]
+            prefix = f"{file.better_than or file.name}:"
+            keys = tuple((key.removeprefix(prefix), columns.index(key)) for key in wanted)
         else:
-            columns.append(file.name)
-        self.files.append((file.in_tree(root), self.root(root), file.kind, file.slow, index, first, keys))
+            columns += [f"{file.name}:{field}" for field in file.fields] or [file.name]
+        targets = [PlanTarget(self.table(table, columns), tuple(file.labels.items()))]
+        if numbered:
+            targets.append(PlanTarget(self.table(numbered, columns), tuple(NUMBERED_LABELS.items())))
+        rest = self._better == file.name
+        self._better = file.better_than
+        name, at = _name(file, root), self.root(root)
+        self.files.append(PlanFile(name, file.kind, targets, at, file.slow, first, keys, file.second, rest))
+
+    def add_network(self, table: str, wanted: Mapping[str, bool]) -> None:
+        """Add the files of a container's network namespace that fill a table.
+
+        wanted: columns, and whether their numbers may be negative.
+        """
+        negative = frozenset(key for key, may_be in wanted.items() if may_be)
+        for file in NETWORK_TABLES[table]:
+            target = PlanTarget(self.table(table, list(file.fields or wanted)))
+            keys = tuple((key, i) for i, key in enumerate(self.layout[table])) if is_keyed(file.kind) else ()
+            self.net_files.append(PlanFile(file.name, file.kind, [target], keys=keys, negative=negative))
+
+    @property
+    def kept_files(self) -> int:
+        """How many files of a container stay open if there is room: those that are no settings, and its process."""
+        return sum(not file.slow for file in self.files) + bool(self.net_files)
+
+    def settings_last(self) -> None:
+        """Move settings to the end. The position of a file is its priority for a descriptor that stays open.
+
+        All files of cgroups take about as long to open. The directory of a process is found faster, so it is given up
+        before them.
+        """
+        self.files.sort(key=lambda file: file.slow)
 
 
 def _merged(plans: Iterable[_Plan]) -> _Plan:
-    """One plan for all files of several."""
+    """Return one plan with the files and tables of several plans."""
     merged = _Plan()
     for plan in plans:
-        tables = {i: merged.table(name, keys) for i, (name, keys) in enumerate(plan.layout.items())}
-        for name, root, kind, slow, table, column, keys in plan.files:
-            merged.files.append((name, merged.root(plan.roots[root]), kind, slow, tables[table], column, keys))
-        if plan.numbered is not None:
-            merged.numbered = tables[plan.numbered]
-        if plan.net is not None:
-            merged.net = {key: tables[item] if isinstance(item, int) else item for key, item in plan.net.items()}
+        tables = [merged.table(name, keys) for name, keys in plan.layout.items()]
+
+        def moved(file: PlanFile, root: int, tables: list[int] = tables) -> PlanFile:
+            targets = [replace(target, table=tables[target.table]) for target in file.targets]
+            return replace(file, root=root, targets=targets)
+
+        merged.files += [moved(file, merged.root(plan.roots[file.root])) for file in plan.files]
+        merged.net_files += [moved(file, 0) for file in plan.net_files]
         merged.processes |= {key: tables[item] for key, item in plan.processes.items()}
-    merged.files.sort(key=lambda file: file[3])  # what stays open first
+    merged.settings_last()
     return merged
 
 
 def _plan(hierarchies: Hierarchies, columns: Iterable[Column], huge_pages: frozenset[str]) -> dict[str, _Plan]:
-    wanted: dict[str, dict[str, None]] = {}
+    wanted: dict[str, dict[str, bool]] = {}
     for column in columns:
-        wanted.setdefault(column.table, {})[column.key] = None
+        wanted.setdefault(column.table, {})[column.key] = column.unit.signed
     plans: dict[str, _Plan] = {}
-    for slow in (False, True):  # files that stay open come first: the position is the priority
-        for name, table in TABLES.items():
-            numbered = NUMBERED.get(name)
-            keys = wanted.get(name, {}) | (wanted.get(numbered, {}) if numbered else {})
-            if not keys or not _mounted(table, hierarchies):
+    for name, table in TABLES.items():
+        numbered = NUMBERED.get(name)
+        keys = wanted.get(name, {}) | (wanted.get(numbered, {}) if numbered else {})
+        if not keys or not _mounted(table, hierarchies):
+            continue
+        if name == "cpu.v1" and "percpu.v1" in wanted:
+            keys.pop("cpuacct.usage", None)
+        plan = plans.setdefault(table.reader, _Plan())
+        for file in table.files:
+            named = file.better_than or file.name
+            of_file = [key for key in keys if len(table.files) == 1 or key.partition(":")[0] == named]
+            root = _root(table, file, hierarchies)
+            if root is not None and file.optional and not (root / _name(file, root)).exists():
                 continue
-            if name == "cpu.v1" and "percpu.v1" in wanted:
-                keys.pop("cpuacct.usage", None)
-            plan = plans.setdefault(table.reader, _Plan())
-            for file in table.files:
-                of_file = [key for key in keys if key == file.name or key.split(":")[0] == file.name]
-                if file.kind == "io":
-                    of_file = list(keys)
-                root = _root(table, file, hierarchies)
-                if not of_file or root is None or file.slow is not slow or _other_page_size(file, huge_pages):
-                    continue
-                plan.file(name, file, root, of_file)
-            if numbered in wanted and name in plan.layout:
-                plan.numbered = plan.table(numbered, ())
-                plan.layout[numbered] = plan.layout[name]
+            if of_file and root is not None and not _other_page_size(file, huge_pages):
+                plan.add(name, file, root, of_file, numbered if numbered in wanted else None)
     _plan_processes(hierarchies, wanted, plans)
+    for plan in plans.values():
+        plan.settings_last()
     return {name: plan for name, plan in plans.items() if plan.files}
 
 
 def _plan_processes(
-    hierarchies: Hierarchies, wanted: Mapping[str, Mapping[str, None]], plans: dict[str, _Plan]
+    hierarchies: Hierarchies, wanted: Mapping[str, Mapping[str, bool]], plans: dict[str, _Plan]
 ) -> None:
-    """cgroup.procs counts processes and leads to them and their network namespaces; it belongs before the settings."""
-    tables = [table for table in NETWORK_TABLES if table in wanted]
-    of_processes = [table for table in PROCESS_TABLES if table in wanted]
-    if not tables and not of_processes and "process" not in wanted:
-        return
+    """Add cgroup.procs to the plans when a wanted column needs it.
+
+    It gives the number of processes, and through their PIDs the process tables and the network namespace.
+    """
+    network = [table for table in NETWORK_TABLES if table in wanted]
+    processes = [table for table in PROCESS_TABLES if table in wanted]
     root = procs_root(hierarchies)
-    if root is None:
+    if root is None or not (network or processes or "process" in wanted):
         return
     plan = plans.setdefault("process", _Plan())
-    plan.file("process", File("cgroup.procs", "procs"), root, ["cgroup.procs"])
-    fast = [file for file in plan.files if not file[3]]
-    plan.files = fast + [file for file in plan.files if file[3]]
-    net: dict[str, object] = {}
-    for table in tables:
-        columns = NETWORK_TABLES[table] or tuple(wanted[table])
-        net[table] = plan.table(table, columns)
-    if tables:
-        net.setdefault("network", plan.table("network", NETWORK_FIELDS))
-        for table, keys in NETWORK_KEYS.items():
-            net[keys] = tuple((key, i) for i, key in enumerate(wanted.get(table, ())))
-        plan.net = net
-    plan.processes = {table: plan.table(table, PROCESS_TABLES[table]) for table in of_processes}
+    plan.add("process", File("cgroup.procs", "procs"), root, ["cgroup.procs"], None)
+    for table in network:
+        plan.add_network(table, wanted[table])
+    plan.processes = {table: plan.table(table, list(PROCESS_TABLES[table])) for table in processes}
 
 
-def _mounted(table: TableFiles, hierarchies: Hierarchies) -> bool:
+def _mounted(table: GroupTable, hierarchies: Hierarchies) -> bool:
     if table.version == 1:
         return table.controller in hierarchies.v1
     if hierarchies.v2 is None:
@@ -447,7 +388,11 @@ def _mounted(table: TableFiles, hierarchies: Hierarchies) -> bool:
     return table.reader != "cpu" or "cpuacct" not in hierarchies.v1
 
 
-def _root(table: TableFiles, file: File, hierarchies: Hierarchies) -> Path | None:
+def _name(file: File, root: Path) -> str:
+    return file.older if file.older and not (root / file.name).exists() else file.name
+
+
+def _root(table: GroupTable, file: File, hierarchies: Hierarchies) -> Path | None:
     if table.version == 2:  # noqa: PLR2004 - the version of the interface
         return hierarchies.v2
     names = file.controllers or (table.controller,)
@@ -455,7 +400,7 @@ def _root(table: TableFiles, file: File, hierarchies: Hierarchies) -> Path | Non
 
 
 def _huge_page_sizes(sysfs: Path) -> frozenset[str]:
-    """The host's huge page sizes as hugetlb's files spell them; /sys/kernel/mm/hugepages/hugepages-2048kB is 2MB."""
+    """Return the host's huge page sizes as hugetlb files spell them: "2MB" for hugepages/hugepages-2048kB in sysfs."""
     sizes = set()
     for directory in (sysfs / "kernel/mm/hugepages").glob("hugepages-*kB"):
         kib = int(directory.name.removeprefix("hugepages-").removesuffix("kB"))
@@ -471,19 +416,19 @@ def _other_page_size(file: File, sizes: frozenset[str]) -> bool:
 
 
 def published(hierarchies: Hierarchies, metrics: Iterable[Metric]) -> frozenset[str]:
-    """The tables that readers of this host would fill for these metrics, and the one that needs no reader."""
+    """Return the tables that readers of this host would fill for `metrics`, and `container`, which needs no reader."""
     plans = _plan(hierarchies, columns_of(metrics), frozenset(HUGEPAGE_SIZES)).values()
     return frozenset({"container"}.union(*(plan.layout for plan in plans)))
 
 
 def files_read(hierarchies: Hierarchies, columns: Iterable[Column], sysfs: Path) -> list[tuple[Path, str]]:
-    """Hierarchy root and file name of what is read of a container at every scrape."""
+    """Return hierarchy root and name of each cgroup file that is read for a container at every scrape."""
     plans = _plan(hierarchies, columns, _huge_page_sizes(sysfs)).values()
-    return [(plan.roots[root], name) for plan in plans for name, root, _, slow, *_ in plan.files if not slow]
+    return [(plan.roots[file.root], file.name) for plan in plans for file in plan.files if not file.slow]
 
 
 def columns_of(metrics: Iterable[Metric]) -> list[Column]:
-    """Every column that the metrics name."""
+    """Return every column that the metrics use. A column can occur more than once."""
     return [
         column
         for metric in metrics

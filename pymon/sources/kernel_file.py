@@ -1,7 +1,8 @@
-"""Files of the kernel that stay open between collections."""
+"""Kernel files that stay open between collections."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,12 +10,16 @@ from pymon.sources.errors import SourceError
 
 _FIRST_SIZE_BYTES = 4096
 _SMALL_SIZE_BYTES = 65536
+_LIMIT_BYTES = 16 * 2**20
 
 
 def read_small(path: Path | str) -> bytes:
-    """A file of at most 64 KiB, read once; b"" when it can't be had, for files that a node may well lack."""
+    """Return up to 64 KiB of a file that may be missing, or b"" when it cannot be read.
+
+    A named pipe is not waited for.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return b""
     try:
@@ -26,9 +31,10 @@ def read_small(path: Path | str) -> bytes:
 
 
 class KernelFile:
-    """A procfs or sysfs file: opened at the first read and read again from its start each time.
+    """A procfs or sysfs file that is opened at the first read. Each read starts at offset 0.
 
-    An open costs several times what a read of a small file costs. For one thread at a time.
+    The file stays open because an open costs several times as much as a read of a small file. Not safe for concurrent
+    use.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,10 +43,11 @@ class KernelFile:
         self._buffer = bytearray(_FIRST_SIZE_BYTES)
 
     def read(self) -> bytes:
-        """The whole content, b"" when it is empty. SourceError when it can't be read.
+        """Return the whole content, b"" for an empty file. Raises SourceError when the file cannot be read, or is
+        longer than 16 MiB.
 
-        A descriptor that was kept may be of something that has gone meanwhile (ENODEV, ESTALE, EIO, as the kernel
-        pleases), so its failure counts only after the path has been opened anew.
+        A kept descriptor may refer to an object that was removed. Reads then fail with ENODEV, ESTALE or EIO. So after
+        a failed read the path is opened again, and only a second failure is raised.
         """
         if self._descriptor is not None:
             try:
@@ -48,7 +55,7 @@ class KernelFile:
             except OSError:
                 self.close()
         try:
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             return self._read(self._descriptor)
         except OSError as error:
             self.close()
@@ -63,10 +70,12 @@ class KernelFile:
     def _read(self, descriptor: int) -> bytes:
         filled = 0
         while True:
+            if filled >= _LIMIT_BYTES:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
             if filled == len(self._buffer):
                 self._buffer.extend(bytes(filled))
             with memoryview(self._buffer) as buffer, buffer[filled:] as rest:
-                # seq_file hands out at most its own buffer in one read, so a short read is not the end.
+                # seq_file returns at most its own buffer per read, so a short read does not mean the end of the file.
                 count = os.preadv(descriptor, [rest], filled)
                 if count == 0:
                     return bytes(buffer[:filled])

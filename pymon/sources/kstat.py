@@ -1,7 +1,7 @@
-"""The kstat source: zones of an illumos system and what the kernel counts of them, through libkstat.
+"""The kstat source: zones of an illumos system and their kernel statistics, through libkstat.
 
-The loops are in native/illumos; here is which kstats it looks for (the catalogue's KSTATS), and what changed, as Python
-values. uts/common/sys/kstat.h and lib/libkstat of illumos are what it relies on.
+native/illumos walks the kstats. This module tells it which kstats to read (the catalogue's KSTATS), and returns changes
+as Python values. The interfaces are uts/common/sys/kstat.h and lib/libkstat of illumos.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pymon.catalogue.kstat_fields import KSTATS, NODE_STATUS, STATUS_COLUMNS, ZO
 from pymon.sources.errors import SourceError
 
 LIBRARY = "libkstat.so.1"
-"""What is looked for where no library is named: the loader knows where it is."""
+"""The default library. The dynamic loader finds it."""
 
 STATUS_TABLE = "kstat.status"
 NODE_STATUS_TABLE = "kstat.node_status"
@@ -42,9 +42,10 @@ _REASONS = {
 
 
 class ZoneAppeared(NamedTuple):
-    """A zone booted, or was there at the first collection. Until it goes, `row` is its own in every table of zones.
+    """A zone booted, or was running at the first collection.
 
-    name: the whole name. boot_time_seconds: since the epoch; None while the kernel doesn't say.
+    row: its row in every table of zones, until its ZoneGone. name: not truncated. boot_time_seconds: since the epoch;
+    None while the kernel does not report it.
     """
 
     row: int
@@ -54,15 +55,17 @@ class ZoneAppeared(NamedTuple):
 
 
 class ZoneGone(NamedTuple):
-    """The zone of this row halted; the row will be another's."""
+    """The zone of this row halted. The row can be given to another zone."""
 
     row: int
 
 
 class LinkAppeared(NamedTuple):
-    """A zone has a network link that it had not: this row of its table, whose labels may be added to by `relabel`.
+    """A zone got a network link.
 
-    name: of the kstat, as the global zone spells it, `z5_net0`. The row goes with the link or the zone, silently.
+    table_row: row of the link in the table of links, whose labels may be set with `Table.relabel`. zone_row: row of the
+    zone. name: of the kstat as the global zone spells it, such as `z5_net0`. The row is removed together with the link
+    or the zone. No change reports that.
     """
 
     table_row: int
@@ -74,19 +77,23 @@ Change = ZoneAppeared | ZoneGone | LinkAppeared
 
 
 class KstatReader:
-    """Reads the kstats of the catalogue for all zones, or for one, into tables. For one thread at a time.
+    """Reads the kstats of the catalogue into tables, for all zones or for one. Not safe for concurrent use.
 
-    layout: the columns of each table. tables: of all zones and the node, the same objects for life.
-    failures: how often each reason made something absent in the last collection: an errno in lower case ("enxio": the
-    kstat went after the chain was updated; "eagain": its owner was busy all the time), "malformed" (sizes that
-    contradict one another), "string" (text that is not inside the data), "float" (no integer), "type" (text or an
-    unknown type for a number, raw data for statistics).
+    layout: columns of each table. tables: those of all zones and of the node; the objects never change.
+    failures: number of failures by reason in the last collection. A failure leaves values absent. The reasons are an
+    errno name in lower case ("enxio": the kstat was removed after the chain was updated; "eagain": its owner stayed
+    busy), "malformed" (contradictory sizes), "string" (text outside the data), "float" (not an integer), "type" (text
+    or an unknown type instead of a number, or raw data instead of statistics).
     """
 
     def __init__(self, library: str | os.PathLike[str] | None = None, kstats: Sequence[Kstat] = KSTATS) -> None:
-        """library: a path, or a name for the loader. SourceError with the reason "library", "symbol" or an errno."""
+        """Load the library and open the kstat chain.
+
+        library: a path, or a name for the dynamic loader. Raises SourceError with the reason "library" when it cannot
+        be loaded, "symbol" when it lacks a function, or an errno name when the chain cannot be opened.
+        """
         path = Path(LIBRARY if library is None else library)
-        # Absolute: a word without a slash is a name to the loader, which does not look here.
+        # The loader does not search the working directory for a name without a slash, so a path is made absolute.
         named = library is None or (len(path.parts) == 1 and not path.exists())
         self.library = str(path if named else path.absolute())
         self.layout: Mapping[str, tuple[str, ...]] = {
@@ -96,7 +103,7 @@ class KstatReader:
         }
         self.tables = tuple(Table(name, columns) for name, columns in self.layout.items())
         self.failures: dict[str, int] = {}
-        # The one that makes zones known is first: that is where the C side looks for it.
+        # The C code expects the kstat that identifies zones to be the first.
         self._kstats = sorted(kstats, key=lambda item: item.kstat_class != _IDENTITY_CLASS)
         self._table = {table.name: table for table in self.tables}
         self._reader: Any = ffi.gc(lib.pm_kstat_new(), lib.pm_kstat_free)
@@ -109,19 +116,20 @@ class KstatReader:
 
     @property
     def rows(self) -> int:
-        """Rows that tables of zones have: one for each zone, and some that are free."""
+        """Number of rows in tables of zones: one per zone, and unused rows."""
         return int(lib.pm_kstat_zone_rows(self._reader))
 
     @property
     def index_seconds(self) -> float:
-        """Time that the index took at the last update of the chain, without the library's own part."""
+        """Time that indexing took at the last update of the chain, without the time of libkstat itself."""
         return float(lib.pm_kstat_index_ns(self._reader)) / 1e9
 
     def collect(self, wanted: frozenset[str] | None = None) -> list[Change]:
-        """Bring the chain up to date and read the kstats of the wanted tables, once each; the others are emptied.
+        """Update the chain and read each kstat of the wanted tables once. Other tables are cleared.
 
-        What changed since the last time, in order: what is of a zone that went comes before it, in the same list or an
-        earlier one. SourceError where the chain could not be updated; the tables are then those of the last time.
+        wanted: names of tables; None means all. Returns the changes since the last call, in order. Changes that concern
+        a zone precede its ZoneGone, in the same list or an earlier one. Raises SourceError when the chain cannot be
+        updated; the tables then keep the data of the last collection.
         """
         flags = bytes(wanted is None or item.table in wanted for item in self._kstats)
         status, node_status = self._pointer(STATUS_TABLE), self._pointer(NODE_STATUS_TABLE)
@@ -131,15 +139,15 @@ class KstatReader:
         return self.changes()
 
     def new_row_tables(self) -> list[Table]:
-        """Tables for one zone, for `collect_zone`."""
+        """Return new tables for `collect_zone`."""
         names = [item.table for item in self._kstats if item.rows is not Rows.NODE]
         return [Table(name, self.layout[name]) for name in (*names, STATUS_TABLE)]
 
     def collect_zone(self, row: int, tables: Sequence[Table | None]) -> bool:
-        """Read one zone into tables of `new_row_tables`, None for what isn't wanted; its label block is parent 0.
+        """Read one zone into tables made by `new_row_tables`. The parent of the rows is 0.
 
-        False when the zone that had this row has gone, also when there is another there now, unreported.
-        SourceError where the chain could not be updated.
+        tables: None skips a table. Returns False when the zone of this row has halted, even when the row already
+        belongs to a zone that has not been reported yet. Raises SourceError when the chain cannot be updated.
         """
         given = {table.name: table for table in tables if table is not None}
         pointers = [_address(given.get(item.table)) for item in self._kstats]
@@ -149,7 +157,7 @@ class KstatReader:
         return bool(result)
 
     def changes(self) -> list[Change]:
-        """What changed and has not been told yet, in order."""
+        """Return the changes that have not been returned yet, in order."""
         count, names = ffi.new("size_t *"), ffi.new("const char **")
         events = lib.pm_kstat_events(self._reader, count, names)
         changes = [_change(events[i], names[0]) for i in range(count[0])]
@@ -157,7 +165,7 @@ class KstatReader:
         return changes
 
     def close(self) -> None:
-        """Close the chain and the library. Nothing else may be called after it."""
+        """Close the chain and the library. No other method may be called after it."""
         if self._reader is not None:
             ffi.release(self._reader)
             self._reader = None

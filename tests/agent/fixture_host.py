@@ -13,10 +13,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pymon
-from pymon.agent.build import build_agent
+from pymon.agent.build import Agent, build_agent
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import load_agent_options
-from pymon.cli.collect import _collect
+from pymon.cli.collect import collected
 from tests.oracle import Series, parse
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -24,16 +24,30 @@ FIXTURES = REPOSITORY / "tests" / "fixtures"
 HOSTS = ("v2", "v1", "hybrid")
 
 _VOLATILE = (
-    "pymon_",  # the agent itself: durations, its own version
+    "pymon_(?!container_effective_)",  # the agent itself: durations, its own version
     "process_",  # the agent itself
     "container_last_seen$",  # the clock
     "container_(start|creation)_time_seconds$",  # never later than the clock, never earlier than the directory
     "node_time_seconds$",  # the clock
     "node_time_zone_offset_seconds$",  # the environment
+    "node_timex_",  # adjtimex(2) of the machine that the test runs on
+    "node_scrape_collector_",  # durations, and collectors that read the machine
     "node_filesystem_",  # statvfs(2) of the machine that the test runs on
 )
 VOLATILE = re.compile("|".join(_VOLATILE))
 """Families of which a frozen host does not decide the values."""
+
+
+def collect_once(agent: Agent, *, openmetrics: bool = False) -> bytes:
+    """One collection of an agent, which is stopped then."""
+
+    async def run() -> bytes:
+        try:
+            return await collected(agent, openmetrics=openmetrics)
+        finally:
+            await agent.collection.stop()
+
+    return asyncio.run(run())
 
 
 class FixtureHost:
@@ -70,7 +84,7 @@ class FixtureHost:
     def collect(self, *flags: str) -> dict[Series, Fraction]:
         """Every series of one collection in this process."""
         options = load_agent_options([*self.flags(), *flags], {}, COLLECTORS, version=pymon.__version__)
-        return parse(asyncio.run(_collect(build_agent(options), openmetrics=False)))
+        return parse(collect_once(build_agent(options)))
 
 
 def copy_host(name: str, target: Path) -> FixtureHost:

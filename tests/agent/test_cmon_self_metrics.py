@@ -13,9 +13,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from pymon.agent.cmon_self_metrics import CmonSelfMetrics
-from pymon.agent.histogram import BOUNDS_SECONDS, Histogram
 from pymon.agent.http_counts import HttpCounts
 from pymon.exposition.families import write
+from pymon.exposition.histogram import BOUNDS_SECONDS, Histogram
+from pymon.exposition.own_metrics import OwnMetrics
 from tests.agent.zone_host import CAPPED, ZoneHost, names, running, scrape, series, value
 from tests.live.agent import Agent
 from tests.oracle import Series, parse
@@ -64,13 +65,13 @@ def test_bounds_ascend() -> None:
 
 
 def requests() -> tuple[CollectorRegistry, HttpCounts]:
-    registry = CollectorRegistry()
-    http = HttpCounts(registry)
+    metrics = OwnMetrics()
+    http = HttpCounts(metrics)
     for handler, status, seconds in (("metrics", 200, 0.02), ("metrics", 503, 9.0), ("container", 404, 0.0001)):
         http.add(handler, status)
         http.took(handler, seconds)
     http.add("malformed", 400)
-    return registry, http
+    return metrics.registry, http
 
 
 def test_requests_are_counted_and_timed_by_handler() -> None:
@@ -94,7 +95,7 @@ def test_requests_are_counted_and_timed_by_handler() -> None:
 
 
 class Program:
-    """The counters of one."""
+    """A background program as its metrics see it: how often it was asked for, and had a result."""
 
     def __init__(self, gets: int, hits: int, *, at_hand: bool) -> None:
         self.gets, self.hits, self.at_hand = gets, hits, at_hand

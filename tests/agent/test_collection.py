@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import threading
+import time
 from collections.abc import AsyncIterator
 from fractions import Fraction
 from typing import ClassVar
@@ -13,12 +14,12 @@ import pytest
 
 import pymon
 from pymon._native.table import Table
-from pymon.agent import collection as module
 from pymon.agent.build import Agent, build_agent
 from pymon.agent.cgroup_containers import CgroupContainers
 from pymon.agent.collection import AgentCollection, LentBody
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import AgentOptions, load_agent_options
+from pymon.agent.scrape import Scrape
 from pymon.agent.self_metrics import SelfMetrics
 from pymon.agent.workers import NodeWorker
 from pymon.catalogue.model import Column, gauge
@@ -77,7 +78,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> FixtureHost:
 class Rig:
     """A collection over the fixture's containers and two collectors of this test."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, **times: float) -> None:
         self.fake, self.quick = Fake(), Quick()
         self.self_metrics: SelfMetrics = agent.self_metrics
         self.containers = CgroupContainers(agent.containers._source, agent.registry, agent.containers._mailbox, ())
@@ -87,6 +88,7 @@ class Rig:
             [NodeWorker(self.fake), NodeWorker(self.quick)],
             agent.self_metrics,
             known_collectors=["fake", "quick"],
+            **times,
         )
 
     async def scrape(self, seconds: float | None = None, *, gzipped: bool = False) -> dict[Series, Fraction]:
@@ -98,14 +100,17 @@ class Rig:
     async def lent(
         self, seconds: float | None = None, *, gzipped: bool = False, form: Format = Format.TEXT_0_0_4
     ) -> LentBody:
-        return await self.collection.scrape(
-            scope="all", collectors=None, names=None, format=form, gzip=gzipped, timeout_seconds=seconds
-        )
+        deadline = None if seconds is None else time.monotonic() + seconds
+        encoding = "gzip" if gzipped else "identity"
+        lent = await self.collection.scrape(Scrape(format=form, encoding=encoding, deadline=deadline))
+        assert lent is not None
+        return lent
 
 
 @pytest.fixture
-async def rig(host: FixtureHost) -> AsyncIterator[Rig]:
-    made = Rig(build_agent(options(host)))
+async def rig(host: FixtureHost, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    """Parametrised with the times of the collection, if they are not the usual ones."""
+    made = Rig(build_agent(options(host)), **getattr(request, "param", {}))
     made.collection.start()
     yield made
     made.fake.go.set()
@@ -124,8 +129,8 @@ async def test_scrapes_that_arrive_together_share_one_collection(rig: Rig) -> No
     assert own(await rig.scrape(), "fake_value") == 2, "the next one is another"
 
 
-async def test_one_that_comes_late_does_not_get_old_numbers(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "JOIN_SECONDS", 0.0)
+@pytest.mark.parametrize("rig", [{"join_seconds": 0.0}], indirect=True)
+async def test_one_that_comes_late_does_not_get_old_numbers(rig: Rig) -> None:
     rig.fake.go.clear()
     first = asyncio.ensure_future(rig.scrape())
     await asyncio.to_thread(rig.fake.entered.wait)
@@ -175,8 +180,8 @@ async def test_an_answer_comes_before_the_scrapes_timeout(rig: Rig) -> None:
     assert own(answer, "quick_value") == 7
 
 
-async def test_no_answer_in_time_is_a_timeout(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DEADLINE_SHARE", 10.0)
+@pytest.mark.parametrize("rig", [{"deadline_share": 10.0}], indirect=True)
+async def test_no_answer_in_time_is_a_timeout(rig: Rig) -> None:
     rig.fake.go.clear()
     with pytest.raises(TimeoutError):
         await rig.scrape(0.1)
@@ -229,9 +234,7 @@ async def test_readers_that_are_late_cost_their_tables_only(host: FixtureHost) -
     agent = build_agent(options(host))
     agent.collection.start()
     try:
-        lent = await agent.collection.scrape(
-            scope="all", collectors=None, names=None, format=Format.TEXT_0_0_4, gzip=False, timeout_seconds=None
-        )
+        lent = await agent.collection.scrape(Scrape())
         before = parse(bytes(lent.data))
         lent.release()
         # A deadline that has passed already when the readers begin.
@@ -244,9 +247,7 @@ async def test_readers_that_are_late_cost_their_tables_only(host: FixtureHost) -
             while not ticket.done:  # noqa: ASYNC110 - the native side has no event of asyncio's
                 await asyncio.sleep(0)
         assert all(result.failures.get("deadline") for result in ticket.results)
-        lent = await agent.collection.scrape(
-            scope="all", collectors=None, names=None, format=Format.TEXT_0_0_4, gzip=False, timeout_seconds=None
-        )
+        lent = await agent.collection.scrape(Scrape())
         after = parse(bytes(lent.data))
         lent.release()
         assert before.keys() - after.keys() == set()
@@ -259,17 +260,14 @@ async def test_one_container(host: FixtureHost) -> None:
     agent.collection.start()
     try:
         for container in agent.registry.containers():
-            lent = await agent.collection.scrape_container(
-                str(container.uuid),
-                collectors=None, names=None, format=Format.TEXT_0_0_4, gzip=False, timeout_seconds=5.0,
-            )  # fmt: skip
+            lent = await agent.collection.scrape(
+                Scrape("container", str(container.uuid), deadline=time.monotonic() + 5.0)
+            )
             assert lent is not None
             series = parse(bytes(lent.data))
             lent.release()
             assert {text for _, labels in series for key, text in labels if key == "id"} == {container.id}
-        assert await agent.collection.scrape_container(
-            "00000000-0000-0000-0000-000000000000",
-            collectors=None, names=None, format=Format.TEXT_0_0_4, gzip=False, timeout_seconds=None,
-        ) is None  # fmt: skip
+        nobody = "00000000-0000-0000-0000-000000000000"
+        assert await agent.collection.scrape(Scrape("container", nobody)) is None
     finally:
         await agent.collection.stop()

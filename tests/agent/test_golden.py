@@ -1,5 +1,7 @@
 """What the agent says of the fixture hosts, to the byte but for the order of containers, which is the file system's.
 
+The goldens of OpenMetrics have only the lines that differ from the text format, those of collectors that are off have
+only the families that they add.
 `pytest tests/agent/test_golden.py --update-golden` writes tests/golden anew.
 """
 
@@ -13,7 +15,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from pymon.agent.collectors import COLLECTORS
 from tests.agent.fixture_host import HOSTS, REPOSITORY, VOLATILE, copy_host
+from tests.agent.formats import changed_lines
 from tests.e2e.prometheus import check_metrics
 from tests.oracle import parse
 
@@ -21,8 +25,18 @@ GOLDEN = REPOSITORY / "tests" / "golden"
 
 FORMATS = {"prom": (), "om": ("--openmetrics",)}
 
+LONG = ("container_tcp", "container_udp", "container_advtcp")
+"""Collectors with so many series that their golden would be as long as all others; tests/live has them."""
+
+NOT_OF_FILES = ("container_latency", "container_peaks")
+"""Collectors of what programs of the kernel count and of what was read before."""
+
 LINT_ALLOWED = {
-    r"node_memory_\w+ metric names should be written in 'snake_case' not 'camelCase'": "node_exporter's names",
+    r"node_(memory|netstat|sockstat)_\w+ metric names should be written in 'snake_case' not 'camelCase'": (
+        "node_exporter's names"
+    ),
+    r"node_entropy_\w+ use base unit \"bytes\" instead of \"bits\"": "node_exporter's names",
+    r'machine_(dimm|node_hugepages|thread_siblings)_count .* should not have "_count" suffix': "cAdvisor's names",
     r"container_(hugetlb|memory)_failcnt counter metrics should have \"_total\" suffix": "cAdvisor's names",
 }
 
@@ -71,8 +85,13 @@ def outputs(host: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, by
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_golden(host: str, suffix: str, outputs: dict[str, bytes], request: pytest.FixtureRequest) -> None:
-    path: Path = GOLDEN / f"{host}.{suffix}"
     got = canonical(outputs[suffix])
+    if suffix == "om":
+        got = changed_lines(canonical(outputs["prom"]), got)
+    _compare(GOLDEN / f"{host}.{suffix}", got, request)
+
+
+def _compare(path: Path, got: str, request: pytest.FixtureRequest) -> None:
     if request.config.getoption("--update-golden"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(got)
@@ -81,6 +100,18 @@ def test_golden(host: str, suffix: str, outputs: dict[str, bytes], request: pyte
         difflib.unified_diff(expected.splitlines(), got.splitlines(), str(path), "now", n=0, lineterm="")
     )
     assert got == expected, difference[:5000]
+
+
+def test_golden_of_collectors_that_are_off(
+    host: str, outputs: dict[str, bytes], request: pytest.FixtureRequest
+) -> None:
+    off = [option.name for option in COLLECTORS if option.name.startswith("container") and not option.default]
+    off = [name for name in off if name not in (*LONG, *NOT_OF_FILES)]
+    done = copy_host(host, request.getfixturevalue("tmp_path")).run(*(f"--collector.{name}" for name in off))
+    assert (done.returncode, done.stderr) == (0, b"")
+    there = {name for name, _ in families(outputs["prom"].decode())}
+    text = "".join(f"{line}\n" for name, block in families(done.stdout.decode()) if name not in there for line in block)
+    _compare(GOLDEN / f"{host}.off.prom", canonical(text.encode()), request)
 
 
 def test_families_are_contiguous_and_no_series_is_given_twice(outputs: dict[str, bytes]) -> None:
@@ -106,8 +137,8 @@ def test_series_are_called_the_same_in_both_formats(outputs: dict[str, bytes]) -
     assert text == openmetrics
 
 
-def test_the_values_are_the_same_in_both_formats(host: str) -> None:
-    text, openmetrics = (parse((GOLDEN / f"{host}.{suffix}").read_bytes()) for suffix in FORMATS)
+def test_the_values_are_the_same_in_both_formats(outputs: dict[str, bytes]) -> None:
+    text, openmetrics = (parse(canonical(outputs[suffix]).encode()) for suffix in FORMATS)
     assert text == openmetrics
 
 
@@ -119,5 +150,6 @@ def test_names_follow_the_conventions(outputs: dict[str, bytes]) -> None:
 
 def test_every_container_of_the_fixture_is_there(host: str) -> None:
     """Of the runtimes that the README of the fixtures lists; sessions of users are no containers."""
-    paths = {text for _, labels in parse((GOLDEN / f"{host}.prom").read_bytes()) for key, text in labels if key == "id"}
-    assert len(paths) == {"v2": 6, "v1": 4, "hybrid": 5}[host]
+    series = parse((GOLDEN / f"{host}.prom").read_bytes())
+    paths = {dict(labels).get("id") for name, labels in series if name.startswith("container_")} - {None}
+    assert len(paths) == {"v2": 7, "v1": 5, "hybrid": 6}[host]  # with the root

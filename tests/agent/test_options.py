@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pymon.agent.options import AgentOptions, CollectorOption, check_agent_file, load_agent_options
+from pymon.agent.options import AgentOptions, CollectorOption, load_agent_options
 from pymon.config import Address, ConfigError
 
 COLLECTORS = (
@@ -69,15 +69,30 @@ def test_file(tmp_path: Path) -> None:
         "web: {listen-address: [':9164', '[::1]:9165'], max-requests: 0}\n"
         "container:\n  pattern: ['^/x/(?P<name>[^/]+)$']\n  label: [team]\n  all: true\n"
         "collector: {cpu: false, process: true, disable-defaults: false}\n"
-        "owners:\n- label: account\n- slice: 'tenant-(.*)'\n"
+        "owners:\n- label: account\n- slice: 'tenant-(?P<account>.*)'\n"
     )
     got = options(f"--config.file={file}")
     assert got.listen_addresses == (Address("", 9164), Address("::1", 9165))
     assert got.container_patterns[0].groupindex == {"name": 1}
     assert (got.container_labels, got.container_all, got.max_requests) == (("team",), True, 0)
     assert got.collectors == {"memory", "process"}
-    assert got.owners == ({"label": "account"}, {"slice": "tenant-(.*)"})
-    check_agent_file(file, COLLECTORS)
+    assert got.owners == ({"label": "account"}, {"slice": "tenant-(?P<account>.*)"})
+    file.write_text("owners:\n- label: account\n- slice: 'tenant-(?P<acount>.*)'\n")
+    with pytest.raises(ConfigError, match=rf"^{file}: owners\[1\]\.slice: .*expected a group"):
+        options(f"--config.file={file}")
+    file.write_text("container: {pattern: '/tenants/(?P<acount>[^/]+)/.*'}\n")
+    with pytest.raises(
+        ConfigError, match=rf"^{file}: container.pattern: expected no named groups but name and account"
+    ):
+        options(f"--config.file={file}")
     file.write_text("web: {listen-address: []}\n")
     with pytest.raises(ConfigError, match="at least one address"):
         options(f"--config.file={file}")
+
+
+def test_the_parent_of_zones_datasets_is_a_dataset() -> None:
+    assert options().zfs_parent == "zones"
+    assert options("--zfs.parent=rpool/zones").zfs_parent == "rpool/zones"
+    for wrong in ("-o", "/zones", "zones/", "a//b", "zones@now", "a\nb"):
+        with pytest.raises(ConfigError, match=r"zfs\.parent: expected a dataset of ZFS"):
+            options(f"--zfs.parent={wrong}")

@@ -9,16 +9,17 @@ import logging
 import os
 import socket
 import struct
+import time
 from pathlib import Path
 
 import pytest
 
-from pymon.agent import web
+from pymon.agent.scrape import Scrape
 from pymon.config import Address
 from pymon.exposition.negotiation import Format
-from pymon.service import answer, connection, serve
 from pymon.service.headers import scrape_timeout
 from pymon.service.listen import listening
+from pymon.service.server import Times
 from tests.agent.web_agent import UUID, Files, Stub, descriptors, run, running, until
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,*/*;q=0.1"
@@ -39,10 +40,8 @@ def test_scrapes() -> None:
             assert headers["Content-Length"] == "9"
             assert headers["Server"] == "pymon"
             assert "Content-Encoding" not in headers
-            assert agent.stub.calls[-1] == {
-                "scope": "all", "collectors": None, "names": None, "format": Format.TEXT_0_0_4, "gzip": False,
-                "timeout_seconds": None,
-            }  # fmt: skip
+            assert agent.stub.calls[-1] == Scrape("all", "", None, None, Format.TEXT_0_0_4, "identity", None)
+            asked = time.monotonic()
             status, headers, body = await agent.get(
                 f"/v1/{UUID.upper()}/metrics?name[]=a&name%5B%5D=b",
                 headers={
@@ -52,12 +51,13 @@ def test_scrapes() -> None:
             assert (status, gzip.decompress(body)) == (200, b"metric 1\n")
             assert headers["Content-Type"] == Format.OPENMETRICS_1_0_0.content_type
             assert headers["Content-Encoding"] == "gzip"
-            assert agent.stub.calls[-1] == {
-                "uuid": UUID, "collectors": None, "names": frozenset("ab"), "format": Format.OPENMETRICS_1_0_0,
-                "gzip": True, "timeout_seconds": 9.5,
-            }  # fmt: skip
+            scrape = agent.stub.calls[-1]
+            assert scrape == Scrape(
+                "container", UUID, None, frozenset("ab"), Format.OPENMETRICS_1_0_0, "gzip", scrape.deadline
+            )
+            assert asked + 9.5 <= scrape.deadline <= time.monotonic() + 9.5
             assert (await agent.get("/v1/gz/metrics"))[0] == 200
-            assert agent.stub.calls[-1]["scope"] == "node"
+            assert agent.stub.calls[-1].scope == "node"
             assert agent.count("metrics", 200) == agent.count("container", 200) == agent.count("node", 200) == 1
             assert agent.registry.get_sample_value("pymon_http_requests_in_flight") == 0
 
@@ -114,7 +114,20 @@ def test_narrowing() -> None:
                 ("", None),
             ):
                 assert (await agent.get(f"/metrics?{query}"))[0] == 200
-                assert agent.stub.calls[-1]["collectors"] == collectors
+                assert agent.stub.calls[-1].collectors == collectors
+
+    run(main())
+
+
+def test_a_refresh_is_taken_and_does_nothing() -> None:
+    async def main() -> None:
+        async with running() as agent:
+            status, headers, body = await agent.get("/v1/refresh", "POST")
+            assert (status, body, headers["Content-Length"]) == (200, b"", "0")
+            for method in ("GET", "HEAD", "PUT"):
+                status, headers, _ = await agent.get("/v1/refresh", method)
+                assert (status, headers["Allow"]) == (405, "POST")
+            assert agent.stub.calls == []
 
     run(main())
 
@@ -134,7 +147,7 @@ def test_methods_and_other_paths() -> None:
             assert (await agent.get("/-/ready"))[::2] == (503, b"not ready: no collection yet\n")
             status, headers, body = await agent.get("/v1/containers")
             assert (status, headers["Retry-After"], body) == (503, "1", b"no collection yet\n")
-            status, headers, body = await agent.get("/")
+            status, headers, body = await agent.get("/", headers={"Accept-Encoding": "identity"})
             assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
             assert b'<a href="/m/x">' in body
             assert (await agent.get(f"/v1/{UUID}%2Fmetrics"))[0] in {200, 404}
@@ -188,7 +201,7 @@ def test_keep_alive_and_pipelining() -> None:
         (b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + b"A: 1\r\n" * 500 + b"\r\n", 431),
         (b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999\r\n\r\n" + b"x" * 100, 413),
         (b"POST /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", 413),
-        (b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 413),
+        (b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 400),
     ],
 )
 def test_malformed(data: bytes, status: int) -> None:
@@ -216,13 +229,9 @@ def test_small_bodies_are_ignored() -> None:
     run(main())
 
 
-def test_idle_and_trickling_connections_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "HANDSHAKE_SECONDS", 0.2)
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
-    monkeypatch.setattr(serve, "IDLE_SECONDS", 0.2)
-
+def test_idle_and_trickling_connections_end() -> None:
     async def main() -> None:
-        async with running() as agent:
+        async with running(times=Times(handshake=0.2, head=0.2, idle=0.2)) as agent:
             assert await agent.raw(b"") == b""
             assert (await agent.raw(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")).endswith(b"healthy\n")
             assert await agent.raw(b"GET /metrics HTTP/1.1\r\nHost:") == b""
@@ -257,13 +266,12 @@ def test_client_goes_away() -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_slow_client_is_cut_off(tls: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(answer, "SEND_SECONDS", 0.3)
+def test_slow_client_is_cut_off(tls: bool, tmp_path: Path) -> None:
     files = Files(tmp_path)
 
     async def main() -> None:
         web_file = files.write() if tls else None
-        async with running(stub=Stub(data=bytes(1 << 24)), web_file=web_file) as agent:
+        async with running(stub=Stub(data=bytes(1 << 24)), web_file=web_file, times=Times(send=0.3)) as agent:
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", agent.port, limit=1024, ssl=files.client() if tls else None
             )
@@ -371,13 +379,11 @@ def test_long_poll() -> None:
     run(main())
 
 
-def test_long_poll_ends_with_its_client_and_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "_GONE_CHECK_SECONDS", 0.05)
-    monkeypatch.setattr(web, "MAX_WAITING", 1)
+def test_long_poll_ends_with_its_client_and_the_agent() -> None:
     request = b'GET /v1/containers?wait=300 HTTP/1.1\r\nHost: x\r\nIf-None-Match: "v%201"\r\n\r\n'
 
     async def main() -> None:
-        async with running() as agent:
+        async with running(max_waiting=1, gone_check_seconds=0.05) as agent:
             _, writer = await asyncio.open_connection("127.0.0.1", agent.port)
             writer.write(request)
             await until(lambda: agent.stub.waits == 1)

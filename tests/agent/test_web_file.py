@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import ssl
+import time
 from pathlib import Path
 
 import aiohttp
@@ -15,7 +16,7 @@ import pytest
 import trustme
 from cryptography import x509
 
-from pymon.service import serve
+from pymon.service.server import Times
 from tests.agent.web_agent import Agent, Files, descriptors, run, running, until
 
 pytestmark = pytest.mark.usefixtures("no_errors")
@@ -43,21 +44,29 @@ def test_tls_is_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
             second = await serial(agent, ca)
             assert second != first
             assert (await agent.get("/metrics"))[0] == 200
-            # broken: the last good certificate carries the 500
+            ends = {"use": "server"}
+            assert agent.value("pymon_certificate_expiry_timestamp_seconds", **ends) > time.time()
+            worked = agent.value("pymon_reload_last_success_timestamp_seconds", use="web_config")
+            # broken: what was read before stays
             files.put("key.pem", b"garbage")
             for _ in range(2):
-                status, _, body = await agent.get("/metrics")
-                assert (status, body) == (500, b"the web configuration file is not usable, see the log\n")
+                assert (await agent.get("/metrics"))[0] == 200
             assert await serial(agent, ca) == second
+            assert agent.value("pymon_reload_failures_total", use="web_config") == 1
+            assert agent.value("pymon_reload_last_successful", use="web_config") == 0
+            assert agent.value("pymon_reload_last_success_timestamp_seconds", use="web_config") == worked
+            assert agent.value("pymon_certificate_expiry_timestamp_seconds", **ends) > time.time()
             errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
             assert len(errors) == 1
             assert f"{file}: tls_server_config: expected a certificate and its key in PEM" in errors[0]
             caplog.clear()
             files.certify()
-            assert (await agent.get("/metrics"))[0] == 200
+            assert await serial(agent, ca) != second
+            assert agent.value("pymon_reload_last_successful", use="web_config") == 1
             # TLS cannot go while serving
             files.put("web.yml", b"")
-            assert (await agent.get("/metrics"))[0] == 500
+            assert (await agent.get("/metrics"))[0] == 200
+            assert "tls_server_config: cannot come or go while serving" in caplog.text
             caplog.clear()
             files.write()
             assert (await agent.get("/metrics"))[0] == 200
@@ -94,12 +103,11 @@ def test_tls_hostile(tmp_path: Path) -> None:
     run(main())
 
 
-def test_handshakes_have_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "HANDSHAKE_SECONDS", 0.2)
+def test_handshakes_have_a_deadline(tmp_path: Path) -> None:
     file = Files(tmp_path).write()
 
     async def main() -> None:
-        async with running(web_file=file) as agent:
+        async with running(web_file=file, times=Times(handshake=0.2)) as agent:
             assert await agent.raw(b"") == b""
 
     run(main())
@@ -165,7 +173,9 @@ def test_users_headers_and_their_change(tmp_path: Path, caplog: pytest.LogCaptur
             assert (await agent.get("/metrics", headers=two))[0] == 200
             assert agent.count("metrics", 200) == 2
             files.put("web.yml", b"basic_auth_users: []")
-            assert (await agent.get("/metrics", headers=two))[0] == 500
+            assert (await agent.get("/metrics", headers=two))[0] == 200
+            assert (await agent.get("/metrics", headers=one))[0] == 401
+            assert "basic_auth_users: expected a mapping" in caplog.text
             caplog.clear()
 
     run(main())

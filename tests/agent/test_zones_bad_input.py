@@ -276,6 +276,21 @@ async def test_a_zone_that_appears_to_who_has_given_up_is_not_lost(
         await until("the zone", lambda: len(agent.registry) == 8)
 
 
+async def test_a_thread_that_is_stuck_is_told_of_once_and_measured(
+    node: ZoneHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pymon.agent.zone_containers.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("pymon.agent.zone_containers.HUNG_SECONDS", 0.05)
+    async with running(node.options()) as agent:
+        stuck = Stuck(monkeypatch, "collect")
+        await until("the warning", lambda: "libkstat has not returned" in caplog.text)
+        assert value(await series(agent, scope="node", collect=["time"], seconds=5.0), "pymon_kstat_busy_seconds")
+        await asyncio.sleep(0.1)
+        assert caplog.text.count("libkstat has not returned") == 1
+        stuck.free.set()
+        await until("the end of it", lambda: agent.containers.busy_seconds == 0)
+
+
 async def test_polls_do_not_queue_up_behind_a_thread_that_is_stuck(
     node: ZoneHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,9 +20,12 @@ from prometheus_client import CollectorRegistry
 
 from pymon.agent.access import LiveWebConfig
 from pymon.agent.options import load_agent_options
+from pymon.agent.scrape import Scrape
 from pymon.agent.web import AgentWeb
 from pymon.config import Address
-from pymon.service import serve
+from pymon.exposition.own_metrics import OwnMetrics
+from pymon.service.serve import serve
+from pymon.service.server import Times
 
 UUID = "0b0f0c0d-1111-2222-3333-44444444abcd"
 
@@ -46,7 +49,7 @@ class Stub:
 
     collectors: tuple[str, ...] = ("cpu", "memory")
     known_collectors: tuple[str, ...] = ("cpu", "memory", "process")
-    calls: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[Scrape] = field(default_factory=list)
     data: bytes = field(default=b"metric 1\n", repr=False)
     lent: int = 0
     reason: str | None = None
@@ -57,23 +60,30 @@ class Stub:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     waits: int = 0
 
-    async def scrape(self, **arguments: Any) -> StubBody:
-        self.calls.append(arguments)
+    async def scrape(self, scrape: Scrape) -> StubBody | None:
+        if scrape.scope == "container" and scrape.uuid != UUID:
+            return None
+        self.calls.append(scrape)
         self.entered.set()
         if self.gate:
             await self.gate.wait()
         if self.error:
             raise self.error
-        return StubBody(gzip.compress(self.data) if arguments["gzip"] else self.data, self)
-
-    async def scrape_container(self, uuid: str, **arguments: Any) -> StubBody | None:
-        return await self.scrape(uuid=uuid, **arguments) if uuid == UUID else None
+        return StubBody(gzip.compress(self.data) if scrape.encoding == "gzip" else self.data, self)
 
     def ready(self) -> str | None:
         return self.reason
 
     def document(self) -> bytes:
         return json.dumps({"version": self.version}).encode()
+
+    def changes(self, version: str) -> bytes | None:
+        if version not in ("v 1", "v 2"):
+            return None
+        return json.dumps({"since": version, "version": self.version}).encode()
+
+    async def summary(self) -> bytes:
+        return b'{"columns":[],"nodes":[]}'
 
     async def wait_change(self, version: str, timeout_seconds: float) -> None:
         self.waits += 1
@@ -115,6 +125,10 @@ class Agent:
         finally:
             writer.close()
 
+    def value(self, name: str, **labels: str) -> float | None:
+        """A sample of the agent's own."""
+        return self.registry.get_sample_value(name, labels)
+
     def count(self, handler: str, code: int) -> float:
         return (
             self.registry.get_sample_value("pymon_http_requests_total", {"handler": handler, "code": str(code)}) or 0.0
@@ -123,24 +137,30 @@ class Agent:
 
 @contextlib.asynccontextmanager
 async def running(
-    *argv: str, web_file: Path | None = None, ca: ssl.SSLContext | None = None, stub: Stub | None = None
+    *argv: str,
+    web_file: Path | None = None,
+    ca: ssl.SSLContext | None = None,
+    stub: Stub | None = None,
+    times: Times | None = None,
+    **limits: float,
 ) -> AsyncIterator[Agent]:
     stub = stub or Stub()
-    registry = CollectorRegistry()
+    own = OwnMetrics()
     options = load_agent_options(["--web.listen-address=127.0.0.1:0", *argv], {}, ())
-    agent = AgentWeb(stub, stub, options, LiveWebConfig(web_file) if web_file else None, registry)
+    live = LiveWebConfig(web_file) if web_file else None
+    agent = AgentWeb(stub, stub, stub, options, live, own, **limits)
     stop = asyncio.Event()
     bound: asyncio.Future[tuple[Address, ...]] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(
-        serve.serve(
-            agent.server(), options.listen_addresses, stop=stop, stopping=agent.stopping, grace_seconds=5,
+        serve(
+            agent.server(times), options.listen_addresses, stop=stop, stopping=agent.stopping, grace_seconds=5,
             started=bound.set_result,
         )
     )  # fmt: skip
     try:
         port = (await bound)[0].port
         async with aiohttp.ClientSession(auto_decompress=False, headers={"User-Agent": "test"}) as session:
-            yield Agent(stub, port, registry, session, stop, task, ca)
+            yield Agent(stub, port, own.registry, session, stop, task, ca)
     finally:
         stop.set()
         await task

@@ -15,9 +15,9 @@ import pymon
 from pymon.agent.build import Agent, build_agent
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import AgentOptions, load_agent_options
-from pymon.cli.collect import _collect
+from pymon.agent.scrape import Scrape
 from pymon.exposition.negotiation import Format
-from tests.agent.fixture_host import REPOSITORY
+from tests.agent.fixture_host import REPOSITORY, collect_once
 from tests.kstat.double import CHAINS, Double
 from tests.oracle import Series, parse
 
@@ -75,10 +75,11 @@ class ZoneHost:
         brand: str = "joyent",
         nics: Sequence[tuple[str, str, str]] = (),
         tags: dict[str, object] | None = None,
+        metadata: dict[str, object] | None = None,
     ) -> None:
         """Write a zone's configuration, as SmartOS does; with no name, an index of what is configured.
 
-        nics: link, nic tag and address.
+        nics: link, nic tag and address. metadata: the customer's.
         """
         if name:
             self._index[name] = f"{name}:installed:/zones/{name}:{uuid or name}\n"
@@ -97,6 +98,8 @@ class ZoneHost:
             self.write(f"etc/zones/{name}.xml", "\n".join(lines))
             if tags is not None:
                 self.write(f"zones/{name}/config/tags.json", json.dumps(tags))
+            if metadata is not None:
+                self.write(f"zones/{name}/config/metadata.json", json.dumps({"customer_metadata": metadata}))
         self.write("etc/zones/index", "".join(["global:installed:/\n", *self._index.values()]))
 
     def configure_chain(self) -> None:
@@ -144,12 +147,12 @@ class ZoneHost:
 
     def collect(self, *flags: str, openmetrics: bool = False) -> bytes:
         """`pymon collect`, in this process."""
-        return asyncio.run(_collect(build_agent(self.options(*flags)), openmetrics=openmetrics))
+        return collect_once(build_agent(self.options(*flags)), openmetrics=openmetrics)
 
 
 @asynccontextmanager
 async def running(options: AgentOptions, *, serving: bool = False) -> AsyncIterator[Agent]:
-    """An agent on this loop."""
+    """Build an agent and start its collection on this loop, without HTTP; stop it at the end."""
     agent = build_agent(options, serving=serving)
     agent.collection.start()
     try:
@@ -169,17 +172,15 @@ async def scrape(
     openmetrics: bool = False,
 ) -> bytes | None:
     """An exposition of the node, or of a container; None when that is not there."""
-    wish = {
-        "collectors": frozenset(collect) or None,
-        "names": frozenset(names) or None,
-        "format": Format.OPENMETRICS_1_0_0 if openmetrics else Format.TEXT_0_0_4,
-        "gzip": False,
-        "timeout_seconds": seconds,
-    }
-    if uuid:
-        lent = await agent.collection.scrape_container(uuid, **wish)
-    else:
-        lent = await agent.collection.scrape(scope=scope, **wish)
+    asked = Scrape(
+        "container" if uuid else scope,
+        uuid,
+        frozenset(collect) or None,
+        frozenset(names) or None,
+        Format.OPENMETRICS_1_0_0 if openmetrics else Format.TEXT_0_0_4,
+        deadline=None if seconds is None else time.monotonic() + seconds,
+    )
+    lent = await agent.collection.scrape(asked)
     if lent is None:
         return None
     body = bytes(lent.data)
@@ -188,7 +189,7 @@ async def scrape(
 
 
 async def series(agent: Agent, uuid: str = "", **wish: object) -> dict[Series, Fraction]:
-    """The same as series."""
+    """Return the series of such a scrape with their values."""
     body = await scrape(agent, uuid, **wish)
     assert body is not None
     return parse(body)
@@ -203,7 +204,7 @@ def value(found: dict[Series, Fraction], name: str, /, **labels: str) -> Fractio
 
 
 def names(found: dict[Series, Fraction]) -> set[str]:
-    """The names of all series."""
+    """Return the names of all series."""
     return {name for name, _ in found}
 
 
@@ -229,7 +230,7 @@ def zone(agent: Agent, name: str) -> dict:
 
 
 async def until(what: str, look: Callable[[], object]) -> None:
-    """Wait until it is so."""
+    """Wait until `look` returns something true. Raises AssertionError with `what` after `WAIT_SECONDS`."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not look():
         assert time.monotonic() < deadline, what

@@ -6,10 +6,12 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 
 from pymon._native.renderer import Body
 from pymon._native.table import Table
-from pymon.catalogue import cadvisor, cmon, node
+from pymon.catalogue import cadvisor, cmon
+from pymon.catalogue.cgroup_fields import NETWORK_TABLES, TABLES
 from pymon.catalogue.kstat_fields import KSTATS, UNLIMITED_64, UNLIMITED_PAGES, Rows
 from pymon.exposition.compile import compile_catalogue
-from pymon.sources.cgroup import NETWORK_TABLES, TABLES, columns_of
+from pymon.sources.cgroup import columns_of
+from pymon.sources.node import NODE_METRICS
 from tests.oracle import openmetrics_family, render_text
 
 KSTAT = {kstat.table: kstat for kstat in KSTATS}
@@ -43,7 +45,8 @@ def test_names_and_collectors(legacy):
     collectors = [metric.collector for metric in metrics]
     runs = [now for before, now in zip(["", *collectors], collectors, strict=False) if before != now]
     assert runs == (
-        "zone_misc cpucap memcap zone_vfs tcp link zfs time cpu_info cpu_util zpool arcstats ntp".split()
+        "zone_misc cpucap memcap zone_vfs zone_zfs swapresv nprocs tcp link zfs time cpu_info cpu_util zpool arcstats"
+        " ntp".split()
     ), "the families of a collector stand together"
     assert all(metric.help and "\n" not in metric.help for metric in metrics)
 
@@ -73,7 +76,7 @@ def test_the_native_renderer_writes_the_same_bytes(legacy, openmetrics):
 
 def test_no_name_means_something_else_in_another_dialect():
     names = {metric.name for metric in cmon.metrics()}
-    assert not names & {metric.name for metric in (*cadvisor.METRICS, *node.NODE)}
+    assert not names & {metric.name for metric in (*cadvisor.METRICS, *NODE_METRICS)}
 
 
 def test_load_averages_are_exact():

@@ -1,17 +1,20 @@
-"""account, token, cert, key, node and quota: what they print, what they write, how they fail."""
+"""account, token, cert, key, node, quota, claim and directory: what they print, what they write, how they fail."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import pwd
 import re
 import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import bcrypt
 import pytest
@@ -21,6 +24,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pymon import cli
+from pymon.cli.prometheus import http_sd_job, own_jobs
+from pymon.config import Address
 from pymon.directory.authority import Authority
 from pymon.directory.directory import open_directory
 from pymon.directory.model import Quota, Snapshot
@@ -175,12 +180,13 @@ def test_nodes(pymon: Pymon) -> None:
     )
     lines = pymon("node", "list").splitlines()
     assert [re.split("  +", line) for line in lines] == [
-        ["NAME", "UUID", "URL", "TLS SERVER NAME"],
-        ["n1", "-", "http://10.0.0.1:9164", "-"],
-        ["n2", "-", "https://n2:9164", "n2.x"],
+        ["NAME", "UUID", "OFFERED UUID", "URL", "TLS SERVER NAME", "ACCOUNTS"],
+        ["n1", "-", "-", "http://10.0.0.1:9164", "-", "all"],
+        ["n2", "-", "-", "https://n2:9164", "n2.x", "all"],
     ]
     assert json.loads(pymon("node", "show", "n2", "--json")) == {
-        "name": "n2", "uuid": None, "url": "https://n2:9164", "tls_server_name": "n2.x", "tls_fingerprint": "aa" * 32,
+        "name": "n2", "uuid": None, "offered_uuid": None, "url": "https://n2:9164", "tls_server_name": "n2.x",
+        "tls_fingerprint": "aa" * 32, "accounts": None,
     }  # fmt: skip
     pymon("node", "delete", "n1")
     assert [node["name"] for node in json.loads(pymon("node", "list", "--json"))] == ["n2"]
@@ -223,12 +229,24 @@ def test_a_client_certificate(pymon: Pymon, data_dir: Path, tmp_path: Path) -> N
     assert json.loads(pymon("cert", "show", certificate.fingerprint, "--json"))["state"] == "revoked"
 
 
+def jobs(text: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """A configuration whose live job is the one in comments, and both jobs: the live one, the other."""
+    (live,) = yaml.safe_load(text)["scrape_configs"]
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("  # Instead"))
+    uncommented = "\n".join(["scrape_configs:", *(line.replace("# ", "", 1) for line in lines[start + 1 :])])
+    (other,) = yaml.safe_load(uncommented)["scrape_configs"]
+    return uncommented, live, other
+
+
 def test_the_prometheus_configuration(pymon: Pymon, tmp_path: Path) -> None:
     pymon("account", "create", "alice")
     out = tmp_path / "out"
     pymon("cert", "create", "alice", "--out", str(out), "--zone", "example.com", "--proxy", "10.0.0.1:99")
     text = (out / "prometheus.yml").read_text()
-    (triton,) = yaml.safe_load(text)["scrape_configs"]
+    triton_file, http, triton = jobs(text)
+    assert yaml.safe_load(text)["global"]["scrape_interval"]
+    assert http["http_sd_configs"][0]["url"] == "https://10.0.0.1:99/v1/sd?via=path"
     (sd,) = triton["triton_sd_configs"]
     assert (sd["account"], sd["dns_suffix"], sd["endpoint"], sd["port"]) == (
         "alice",
@@ -236,21 +254,62 @@ def test_the_prometheus_configuration(pymon: Pymon, tmp_path: Path) -> None:
         "10.0.0.1",
         99,
     )
-    lines = text.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("  # Instead"))
-    uncommented = [line.replace("# ", "", 1) for line in lines[start + 1 :]]
-    (http,) = yaml.safe_load("\n".join(["scrape_configs:", *uncommented]))["scrape_configs"]
-    assert http["http_sd_configs"][0]["url"] == "https://10.0.0.1:99/v1/sd?via=path"
     for job in (triton, http):
         assert job["tls_config"] == {
             "ca_file": "ca-cert.pem", "cert_file": "alice-cert.pem", "key_file": "alice-key.pem",
         }  # fmt: skip
+        # Prometheus renames a sample's own label where relabelling sets one of its name.
+        assert "name" not in [rule["target_label"] for rule in job["relabel_configs"]]
     if shutil.which("promtool") is None:
         pytest.skip("needs promtool")
-    (out / "http.yml").write_text("\n".join(["scrape_configs:", *uncommented]))
-    for name in ("prometheus.yml", "http.yml"):
+    (out / "triton.yml").write_text(triton_file)
+    for name in ("prometheus.yml", "triton.yml"):
         done = subprocess.run(["promtool", "check", "config", out / name], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_alerts_name_the_jobs_of_the_configurations() -> None:
+    rules = Path(__file__).parents[2] / "deploy" / "prometheus-rules.yml"
+    (group,) = [one for one in yaml.safe_load(rules.read_text())["groups"] if one["name"] == "pymon"]
+    named = {rule["alert"]: re.findall(r'job="([^"]*)"', rule["expr"]) for rule in group["rules"]}
+    own = yaml.safe_load(own_jobs(Address("h", 1), "/m", Address("h", 2)))
+    assert [job["job_name"] for job in own] == named["PymonAgentDown"] + named["PymonProxyDown"]
+    assert own[0]["metrics_path"] == "/m"
+    (job,) = yaml.safe_load(http_sd_job(Address("h", 1), {}))
+    assert [job["job_name"]] == named["PymonContainerDown"]
+    if shutil.which("promtool") is None:
+        pytest.skip("needs promtool")
+    done = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.root
+def test_the_key_is_for_its_owner(pymon: Pymon, failing, tmp_path: Path) -> None:
+    pymon("account", "create", "alice")
+    for name, wanted in (("no-such-user", "a user of this machine"), ("nobody", "a directory that nobody can reach")):
+        status, text = failing("cert", "create", "alice", "--out", str(tmp_path / "no"), "--owner", name)
+        assert status == 2
+        assert wanted in text
+        assert not (tmp_path / "no").exists()
+    user = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        before = os.umask(0o077)
+        try:
+            pymon("cert", "create", "alice", "--out", f"{folder}/alice", "--owner", "nobody")
+        finally:
+            os.umask(before)
+        assert all(path.stat().st_uid == 0 for path in Path(folder, "alice").iterdir() if path.suffix != ".pem")
+        reading = "cat alice/prometheus.yml alice/alice-key.pem alice/alice-cert.pem alice/ca-cert.pem"
+        done = subprocess.run(["sh", "-c", reading], cwd=folder, user=user.pw_uid, group=user.pw_gid,
+                              extra_groups=[], capture_output=True, text=True, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "PRIVATE KEY" in done.stdout
+        assert stat.S_IMODE(Path(folder, "alice", "alice-key.pem").stat().st_mode) == 0o600
+        # Its user could put another file in the key's place while root gives it away.
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        status, text = failing("cert", "create", "alice", "--out", f"{folder}/again", "--owner", "nobody")
+        assert (status, text) == (2, f"--out: expected a directory that only root can change, which {folder} is not")
 
 
 def test_files_that_are_there_are_left_alone_and_nothing_is_registered(
@@ -343,6 +402,65 @@ def test_a_server_certificate_needs_no_directory(pymon: Pymon, failing, tmp_path
     assert "is there already" in failing("cert", "server", "--out", str(out), "y")[1]
 
 
+def test_the_two_authorities_issue_each_its_own(pymon: Pymon, tmp_path: Path, data_dir: Path) -> None:
+    pymon("account", "create", "alice")
+    pymon("cert", "create", "alice", "--out", str(tmp_path / "alice"))
+    pymon("cert", "server", "node1", "--out", str(tmp_path / "node1"))
+    pymon("cert", "proxy", "front1", "--out", str(tmp_path / "front1"))
+    tenants, machines = (Authority.load(data_dir / name) for name in ("authority", "authority-machines"))
+    assert snapshot(data_dir).authority == tenants.der
+    for folder in ("alice", "node1", "front1"):
+        assert (tmp_path / folder / "ca-cert.pem").read_bytes() == machines.pem, folder
+    for file, issuer in {
+        "alice/alice-cert.pem": tenants, "node1/server-cert.pem": machines, "front1/proxy.pem": machines,
+    }.items():  # fmt: skip
+        certificate = x509.load_pem_x509_certificates((tmp_path / file).read_bytes())[0]
+        certificate.verify_directly_issued_by(issuer.certificate)
+
+
+def test_a_proxys_certificate_is_replaced_where_it_is(pymon: Pymon, failing, tmp_path: Path, data_dir: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    said = pymon("cert", "proxy", "front1", "--out", str(out))
+    assert said.splitlines() == [str(out / "proxy.pem"), str(out / "ca-cert.pem")]
+    assert stat.S_IMODE((out / "proxy.pem").stat().st_mode) == 0o600
+    first = (out / "proxy.pem").read_bytes()
+    pymon("cert", "proxy", "front1", "--out", str(out))
+    assert (out / "proxy.pem").read_bytes() != first
+    assert sorted(file.name for file in out.iterdir()) == ["ca-cert.pem", "proxy.pem"]
+    assert not (data_dir / "directory.db").exists()
+    assert failing("cert", "proxy", "front1") == (2, "expected --out DIR")
+    status, text = failing("cert", "proxy", "Front 1", "--out", str(out))
+    assert (status, text[:25]) == (2, "expected a proxy's name, ")
+
+
+def test_the_list_of_revoked_proxies(pymon: Pymon, failing, tmp_path: Path, data_dir: Path) -> None:
+    crl = tmp_path / "crl.pem"
+    lost = data_dir / "authority-machines" / "ca-cert.pem"
+    assert failing("cert", "crl", "--out", str(crl)) == (1, f"{lost}: cannot be read: No such file or directory")
+    pymon("cert", "proxy", "front1", "--out", str(tmp_path))
+    assert pymon("cert", "crl", "--out", str(crl)) == f"{crl}\n"
+    assert len(x509.load_pem_x509_crl(crl.read_bytes())) == 0
+    assert pymon("cert", "revoke", "front1") == ""
+    assert pymon("cert", "crl", "--out", str(crl)) == f"{crl}\n"
+    assert len(x509.load_pem_x509_crl(crl.read_bytes())) == 1
+    assert failing("cert", "revoke", "front1") == (
+        1, "proxy 'front1': no certificate that is in force was issued here for it",
+    )  # fmt: skip
+    assert failing("cert", "revoke", "a/b")[0] == 2
+    assert failing("cert", "crl") == (2, "expected --out FILE")
+    nowhere = tmp_path / "none" / "crl.pem"
+    assert failing("cert", "crl", "--out", str(nowhere)) == (1, f"{nowhere}: No such file or directory")
+
+
+def test_an_old_authority_becomes_the_tenants_one(pymon: Pymon, tmp_path: Path, data_dir: Path) -> None:
+    old = Authority.load_or_create(data_dir / "authority", "authority")
+    pymon("account", "create", "alice")
+    pymon("cert", "create", "alice", "--out", str(tmp_path / "out"))
+    machines = Authority.load(data_dir / "authority-machines")
+    assert Authority.load(data_dir / "authority").der == old.der == snapshot(data_dir).authority
+    assert (tmp_path / "out" / "ca-cert.pem").read_bytes() == machines.pem + old.pem
+
+
 def test_bad_usage_makes_no_authority(failing, data_dir: Path) -> None:
     assert failing("cert", "server", "x") == (2, "expected --out DIR")
     assert not data_dir.exists()
@@ -427,7 +545,7 @@ def test_files_that_are_not_there(pymon: Pymon, failing, tmp_path: Path) -> None
     assert failing("cert", "create", "a", "--out", "/proc/x")[0] == 1
 
 
-@pytest.mark.parametrize("command", ["account", "token", "cert", "key", "node", "quota"])
+@pytest.mark.parametrize("command", ["account", "token", "cert", "key", "node", "quota", "claim"])
 def test_without_a_directory_only_account_create_makes_one(failing, data_dir: Path, command: str) -> None:
     assert failing(command, "list") == (
         1, f"{data_dir}/directory.db: no directory there; make one with `pymon account create`",
@@ -435,13 +553,15 @@ def test_without_a_directory_only_account_create_makes_one(failing, data_dir: Pa
     assert not data_dir.exists()
 
 
-@pytest.mark.parametrize("command", ["account", "token", "cert", "key", "node", "quota"])
+@pytest.mark.parametrize(
+    "command", ["account", "token", "cert", "key", "node", "node token", "quota", "claim", "directory"]
+)
 def test_help(pymon: Pymon, command: str) -> None:
-    text = pymon(command, "--help")
+    text = pymon(*command.split(), "--help")
     assert text.startswith(f"usage: pymon {command} VERB")
-    for verb in re.findall(r"^  ([a-z]+)", text, re.MULTILINE):
+    for verb in re.findall(r"^  ([a-z]+)(?! VERB)\b", text, re.MULTILINE):
         with pytest.raises(SystemExit) as caught:
-            cli.main([command, verb, "--help"])
+            cli.main([*command.split(), verb, "--help"])
         assert caught.value.code == 0
 
 
@@ -462,7 +582,7 @@ def test_the_directory_of_a_url(pymon: Pymon, tmp_path: Path, monkeypatch: pytes
     ],
 )
 def test_the_data_directory_of_a_user(environ: dict[str, str], expected: str) -> None:
-    from pymon.directory.data_dir import default_data_dir  # noqa: PLC0415
+    from pymon.data_dir import default_data_dir  # noqa: PLC0415
 
     assert str(default_data_dir(environ, 1000)) == expected
     assert str(default_data_dir(environ, 0)) == "/var/lib/pymon"
@@ -479,7 +599,7 @@ def test_what_a_tenant_chose_does_not_reach_the_terminal(pymon: Pymon, tmp_path:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    command=st.sampled_from(["account", "token", "cert", "key", "node", "quota"]),
+    command=st.sampled_from(["account", "token", "cert", "key", "node", "quota", "claim", "directory"]),
     verb=st.sampled_from(["create", "show", "delete", "list", "add", "set", "password"]),
     words=st.lists(
         st.text(max_size=20) | st.sampled_from(["--json", "--out", "--label", "--", "a", "'; --"]), max_size=4
@@ -500,3 +620,18 @@ def test_any_words_end_in_one_line(
     assert status in (0, 1, 2)
     assert "internal error" not in err
     assert err.count("\n") == (0 if status == 0 else 1), out
+
+
+def test_nodes_of_a_list(pymon: Pymon, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pymon("account", "create", "a")
+    file = tmp_path / "nodes.yml"
+    file.write_text("- targets: ['10.0.0.1:9164']\n  labels: {pymon_node: n1}\n- targets: ['n2:1']\n")
+    assert pymon("node", "import", str(file)) == "created n1\ncreated n2\n"
+    assert pymon("node", "import", str(file)) == ""
+    file.write_text("- targets: ['n2:2']\n")
+    assert pymon("node", "import", str(file)) == "changed n2\n"
+    urls = {node["name"]: node["url"] for node in json.loads(pymon("node", "list", "--json"))}
+    assert urls == {"n1": "http://10.0.0.1:9164", "n2": "http://n2:2"}
+    file.write_text("- targets: 1\n")
+    assert cli.main(["node", "import", str(file)]) == 2
+    assert "entry 1: expected targets and labels" in capsys.readouterr().err

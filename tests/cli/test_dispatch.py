@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
 import pymon
 from pymon import cli
 from pymon.config import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(monkeypatch: pytest.MonkeyPatch, run) -> None:
@@ -82,3 +85,13 @@ def test_broken_pipe() -> None:
     os.close(write)
     assert done.stderr == b""
     assert done.returncode == 0
+
+
+def test_help_loads_no_command_and_no_library() -> None:
+    program = "import sys; from pymon import cli; cli.main(['--help']); print(*sorted(sys.modules))"
+    start = f"import sys; sys.path.insert(0, {str(ROOT)!r})"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", f"{start}; {program}"],
+                          capture_output=True, text=True, timeout=60, check=True)  # fmt: skip
+    loaded = done.stdout.splitlines()[-1].split()
+    assert [name for name in loaded if name.startswith("pymon")] == ["pymon", "pymon.cli"]
+    assert not {"asyncio", "argparse", "dataclasses", "logging", "re", "yaml"} & set(loaded)

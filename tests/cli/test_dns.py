@@ -20,12 +20,14 @@ from pymon import cli
 from pymon.cli import dns_check
 from pymon.config import Address
 from pymon.directory.directory import open_directory
+from pymon.directory.url import identity
 from pymon.dns.options import DnsOptions, Source
 from pymon.dns.records import Record, Records
-from pymon.dns.registration import mark, marker, term, term_name
 from pymon.dns.server import DnsServer
 from pymon.dns.tsig import load_keys
+from pymon.dns.update_plan import mark, marker, term, term_name
 from pymon.dns.view import Instance, Proxy, View
+from tests.dns import instances as dns_instances
 
 ZONE = "pymon.internal"
 REVERSE = "18.198.in-addr.arpa"
@@ -100,7 +102,9 @@ def known(count: int = 2) -> Records:
 
     def instance(number: int, *, running: bool) -> Instance:
         address = f"198.18.0.{number}"
-        return Instance(uuid_of(number), f"web-{number}", str(ALICE), "alice", running, False, (address,), "www:80")
+        return dns_instances.instance(
+            uuid_of(number), f"web-{number}", str(ALICE), "alice", running, False, (address,), "www:80"
+        )
 
     instances = [instance(number, running=True) for number in range(1, count + 1)]
     if count < STOPPED:
@@ -126,6 +130,22 @@ def test_zones_are_master_files_of_what_is_known(pymon: Run) -> None:
         }
     status, text, _ = pymon("show")
     assert (status, text.count("\tSOA\t")) == (0, 2)
+
+
+def test_a_container_that_two_nodes_claim_is_its_holders(data: Path, pymon: Run) -> None:
+    other = UUID(int=9 << 64)
+    with open_directory(str(data / "directory.db")) as directory:
+        directory.create_node("n2", "http://127.0.0.1:2", uuid=other)
+    document = {"node": {"uuid": str(other), "hostname": "host"}, "containers": [row(1, name="elsewhere")]}
+    copy = {"saved_at": time.time(), "etag": "", "document": document, "stopped": []}
+    (data / "inventory/n2.json").write_text(json.dumps(copy))
+    assert "elsewhere" not in pymon("show", ZONE)[1]
+    head = {"pymon_holders_copy": 1, "directory": identity(str(data / "directory.db")), "returns": {}}
+    holder = [uuid_of(1), str(other), str(ALICE), 100.0, 0.0]
+    (data / "holders-copy.jsonl").write_text(f"{json.dumps(head)}\n{json.dumps(holder)}\n")
+    status, text, said = pymon("show", ZONE)
+    assert (status, said) == (0, "")
+    assert "elsewhere" in text
 
 
 @pytest.mark.usefixtures("data")
@@ -247,7 +267,7 @@ async def test_each_difference_is_a_line(pymon: Run) -> None:
         f'web-1.inst.alice.{ZONE}. TXT: expected "{uuid_of(1)}", got NXDOMAIN',
         f"web-2.inst.alice.{ZONE}. A: expected 198.18.0.2, got 198.18.9.9",
         f"web-2.inst.alice.{ZONE}. AAAA: expected nothing, got 2001:db8::9",
-        f"cmon.{ZONE}. A: expected TTL 30, got 60",
+        f"cmon.{ZONE}. A: expected TTL 5, got 60",
         f"{REVERSE}.: expected this zone, got REFUSED",
     }
     assert text.count(REVERSE) == 1

@@ -4,7 +4,6 @@ from pathlib import Path
 from pymon._native.table import Table
 from pymon.catalogue import cmon
 from pymon.catalogue.kstat_fields import KSTATS, NODE_STATUS, ZONE_STATUS
-from pymon.catalogue.node_fields import CPU_INFO_FIELDS, CPU_UTIL_FIELDS, ZFS_FIELDS
 from pymon.catalogue.program_fields import (
     LABELS,
     NTP_FIELDS,
@@ -14,6 +13,9 @@ from pymon.catalogue.program_fields import (
     ZPOOL_FIELDS,
 )
 from pymon.catalogue.program_fields import ZFS_FIELDS as ZFS_LIST_FIELDS
+from pymon.catalogue.zfs_fields import ZFS_FIELDS
+from pymon.sources.node.cpu_info import CPU_INFO_FIELDS
+from pymon.sources.node.cpu_util import CPU_UTIL_FIELDS
 from tests.oracle import Series, parse, render_text
 
 PROGRAMS = {

@@ -16,12 +16,15 @@ from tests.kstat.double import CHAINS, Double
 from tests.oracle import parse
 
 LIST = Path(__file__).with_name("cmon.txt")
-NO_LIMIT = {"physcap": {0, 2**64 - 1, (2**32 - 1) * 4096}, "swapcap": {0, 2**64 - 1}}
+NO_LIMIT = {"physcap": {0, 2**64 - 1, (2**32 - 1) * 4096}, "swapcap": {0, 2**64 - 1}, "value": {2**31 - 1, 2**64 - 1}}
 WHERE = {
     "kstat.zone_misc": ("zones", "zone_misc"),
     "kstat.cpucap": ("caps", "zone_caps", r"cpucaps_zone_\d+"),
     "kstat.memcap": ("memory_cap", "zone_memory_cap"),
     "kstat.zone_vfs": ("zone_vfs", "zone_vfs"),
+    "kstat.zone_zfs": ("zone_zfs", "zone_zfs"),
+    "kstat.swapresv": ("caps", "zone_caps", r"swapresv_zone_\d+"),
+    "kstat.nprocs": ("caps", "zone_caps", r"nprocs_zone_\d+"),
     "kstat.tcp": ("tcp", "mib2", "tcp"),
     "kstat.link": ("link", "net"),
     "kstat.cpu_info": ("cpu_info", "misc", "cpu_info0"),

@@ -5,21 +5,21 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pymon.containers.files import UnreadableError
 from pymon.containers.identity import (
+    Basis,
+    Claim,
     Container,
-    container_uuid,
+    claims_of,
     identify,
-    node_identity,
     parse_groups,
-    uuid5,
+    zone_claims,
 )
 from pymon.containers.model import Details, Match
+from pymon.containers.node_identity import named_identity
 from pymon.containers.owner import OwnerRules
 from pymon.containers.recognise import recognise
+from pymon.uuid_name import container_uuid
 
 NODE = UUID("11111111-2222-5333-8444-555555555555")
 CLAIMED = "0a1b2c3d-0000-4000-8000-00000000abcd"
@@ -27,44 +27,13 @@ A = "0123456789abcdef" * 4
 USER = "/user.slice/user-1000.slice/user@1000.service"
 
 
-class TestNode:
-    @pytest.fixture
-    def roots(self, tmp_path):
-        files = {
-            "root/etc/machine-id": "b08dfa6083e7567a1921a715000001fb\n",
-            "sys/class/dmi/id/product_uuid": "4C4C4544-0051-3610-8057-B4C04F4D3532\n",
-            "proc/sys/kernel/random/boot_id": "e2e8b1f5-3b6b-4b53-9dbb-2b1f6d2c9f11\n",
-        }
-        for name, content in files.items():
-            path = tmp_path / name
-            path.parent.mkdir(parents=True)
-            path.write_text(content)
-        return tmp_path / "root", tmp_path / "sys", tmp_path / "proc"
-
-    def test_the_machine_id_comes_first_and_does_not_show(self, roots):
-        identity = node_identity(*roots)
-        assert (str(identity.uuid), identity.source) == ("8a2dd67b-c777-5e2d-916b-104051673808", "machine-id")
-        assert "b08dfa60" not in str(identity.uuid)
-        assert node_identity(*roots) == identity
-
-    @pytest.mark.parametrize("content", ["", "uninitialized\n", "0" * 32, "B08D", "x" * 33, None])
-    def test_then_the_hardware(self, roots, content):
-        machine_id = roots[0] / "etc/machine-id"
-        if content is None:
-            machine_id.unlink()
-        else:
-            machine_id.write_text(content)
-        assert node_identity(*roots).source == "product_uuid"
-
-    @pytest.mark.parametrize("content", ["", "Not Settable\n", "03000200-0400-0500-0006-000700080009\n"])
-    def test_then_the_boot(self, roots, content):
-        (roots[0] / "etc/machine-id").unlink()
-        (roots[1] / "class/dmi/id/product_uuid").write_text(content)
-        assert node_identity(*roots).source == "boot_id"
-
-    def test_or_nothing(self, tmp_path):
-        with pytest.raises(UnreadableError, match="machine-id: expected 32 hexadecimal digits"):
-            node_identity(tmp_path, tmp_path, tmp_path)
+def uuid_of(path, labels=(), uuid_label=""):
+    """The UUID of a container that nobody disputes."""
+    match = recognise(path)
+    (claim, *_), _ = claims_of(NODE, match, dict(labels), uuid_label)
+    if claim.name:
+        assert container_uuid(NODE, claim.name) == claim.uuid
+    return claim.uuid
 
 
 class TestUuid:
@@ -85,47 +54,74 @@ class TestUuid:
             "SERVICE": uuid.uuid5(NODE, "cgroup:/system.slice/nginx.service"),
             "LXC": uuid.uuid5(NODE, "cgroup:/lxc.payload.web"),
         }
-        assert container_uuid(NODE, recognise(path), {}) == pinned[expected]
+        assert uuid_of(path) == pinned[expected]
 
-    def test_the_label_wins(self):
-        assert container_uuid(NODE, recognise(f"/docker/{A}"), {"pymon.uuid": CLAIMED.upper()}) == UUID(CLAIMED)
+    def test_what_it_is_made_of_is_told(self):
+        claims, problem = claims_of(NODE, recognise(f"/docker/{A}"), {})
+        assert [claim.name for claim in claims] == [f"docker::{A}", f"cgroup:/docker/{A}"]
+        assert problem == ""
 
-    @pytest.mark.parametrize("value", ["", "x", CLAIMED + " ", CLAIMED.replace("-", ""), "{" + CLAIMED + "}"])
-    def test_a_label_that_is_no_uuid(self, value):
-        match = recognise(f"/docker/{A}")
-        assert container_uuid(NODE, match, {"pymon.uuid": value}) == container_uuid(NODE, match, {})
-
-    def test_an_id_that_is_one(self):
-        assert container_uuid(NODE, recognise(f"/lxc.payload.{CLAIMED}"), {}) == UUID(CLAIMED)
+    @pytest.mark.parametrize(
+        "path", [f"/lxc.payload.{CLAIMED}", rf"/machine.slice/machine-qemu\x2d1\x2d{CLAIMED}.scope"]
+    )
+    def test_a_runtime_s_id_is_never_the_uuid_as_it_stands(self, path):
+        assert UUID(CLAIMED) not in {claim.uuid for claim in claims_of(NODE, recognise(path), {})[0]}
 
     def test_a_virtual_machine_keeps_it_when_its_number_changes(self):
-        first = recognise(r"/machine.slice/machine-qemu\x2d1\x2dweb.scope")
-        second = recognise(r"/machine.slice/machine-qemu\x2d2\x2dweb.scope")
-        assert container_uuid(NODE, first, {}) == container_uuid(NODE, second, {})
-
-    def test_users_claim_nothing(self):
-        mine = recognise(f"{USER}/user.slice/libpod-{A}.scope")
-        assert container_uuid(NODE, mine, {"pymon.uuid": CLAIMED}) == uuid.uuid5(NODE, f"podman::1000:{A}")
-        named = recognise(f"{USER}/lxc.payload.{CLAIMED}")
-        assert container_uuid(NODE, named, {}) != UUID(CLAIMED)
+        first = rf"/machine.slice/machine-qemu\x2d1\x2d{CLAIMED}.scope"
+        assert uuid_of(first) == uuid_of(first.replace("x2d1", "x2d2")) == uuid.uuid5(NODE, f"libvirt::{CLAIMED}")
 
     def test_users_cannot_take_an_id_of_the_system_or_of_one_another(self):
         paths = [f"/machine.slice/libpod-{A}.scope", f"{USER}/libpod-{A}", f"{USER.replace('1000', '1001')}/libpod-{A}"]
-        assert len({container_uuid(NODE, recognise(path), {}) for path in paths}) == 3
-
-    def test_what_is_taken_is_left_alone(self):
-        match = recognise(f"/docker/{A}")
-        by_id = container_uuid(NODE, match, {})
-        assert container_uuid(NODE, match, {"pymon.uuid": CLAIMED}, {UUID(CLAIMED)}) == by_id
-        by_path = container_uuid(NODE, match, {"pymon.uuid": CLAIMED}, {UUID(CLAIMED), by_id})
-        assert by_path == uuid.uuid5(NODE, f"cgroup:/docker/{A}")
-
-    @given(st.text())
-    def test_is_the_standard_one(self, name):
-        assert uuid5(NODE, name) == uuid.uuid5(NODE, name)
+        assert len({uuid_of(path) for path in paths}) == 3
+        assert uuid_of(paths[1]) == uuid.uuid5(NODE, f"podman::1000:{A}")
 
     def test_paths_that_are_no_utf8(self):
-        assert uuid5(NODE, "/lxc/\udcff") != uuid5(NODE, "/lxc/\udcfe")
+        uuids = {uuid_of(f"/lxc.payload.{name}") for name in ("\udcff", "\udcfe", "x" * 200, "\u00ff")}
+        assert len(uuids) == 4
+
+    def test_nodenames_too(self):
+        assert named_identity("a").uuid != named_identity("\udcff").uuid
+
+    def test_of_a_zone(self):
+        own = zone_claims(NODE, Match(f"/{CLAIMED}", "joyent", CLAIMED))
+        assert [(claim.uuid, claim.name) for claim in own[:1]] == [(UUID(CLAIMED), "")]
+        (made,) = zone_claims(NODE, Match("/web", "joyent", "web"))
+        assert made == Claim(uuid.uuid5(NODE, "cgroup:/web"), "cgroup:/web", Basis.PATH)
+
+
+class TestUuidLabel:
+    LABEL = "com.example.uuid"
+    DOCKER = f"/docker/{A}"
+
+    @pytest.mark.parametrize("key", ["pymon.uuid", "com.example.uuid"])
+    def test_a_label_has_no_effect_where_no_key_is_named(self, key):
+        assert uuid_of(self.DOCKER, {key: CLAIMED}) == uuid_of(self.DOCKER)
+
+    def test_whose_key_is_known_is_told_of(self):
+        _, problem = claims_of(NODE, recognise(self.DOCKER), {"pymon.uuid": CLAIMED})
+        assert problem == "label pymon.uuid: not honoured, container.uuid-label does not name it"
+
+    def test_the_one_that_is_named_is_the_uuid_and_is_not_derived(self):
+        (claim, *_), problem = claims_of(NODE, recognise(self.DOCKER), {self.LABEL: CLAIMED.upper()}, self.LABEL)
+        assert (claim, problem) == (Claim(UUID(CLAIMED), "", Basis.LABEL), "")
+
+    def test_no_other_is(self):
+        assert uuid_of(self.DOCKER, {"pymon.uuid": CLAIMED}, self.LABEL) == uuid_of(self.DOCKER)
+
+    @pytest.mark.parametrize(
+        "value", ["x", CLAIMED + " ", CLAIMED.replace("-", ""), "{" + CLAIMED + "}", str(NODE), "x" * 100]
+    )
+    def test_what_is_no_uuid_of_a_container(self, value):
+        claims, problem = claims_of(NODE, recognise(self.DOCKER), {self.LABEL: value}, self.LABEL)
+        assert claims[0].uuid == uuid_of(self.DOCKER)
+        assert problem.endswith(", expected the UUID of a container")
+
+    def test_none_below_a_user_s_slice(self):
+        mine = recognise(f"{USER}/user.slice/libpod-{A}.scope")
+        claims, problem = claims_of(NODE, mine, {self.LABEL: CLAIMED}, self.LABEL)
+        assert claims == claims_of(NODE, mine, {})[0]
+        assert problem == f"label {self.LABEL}: not honoured below a user's slice"
 
 
 @pytest.mark.parametrize(
@@ -157,6 +153,7 @@ def test_groups(label, groups, problem):
 
 
 class TestContainer:
+    claim = Claim(UUID(CLAIMED), f"docker::{A}", Basis.ID)
     match = Match(f"/docker/{A}", "docker", A, A)
     details = Details(
         "web",
@@ -176,7 +173,8 @@ class TestContainer:
     )
 
     def test_is_made_of_what_is_known(self):
-        container = identify(NODE, self.match, self.details, OwnerRules([{"label": "owner"}]), 5.0)
+        container = identify(self.claim, self.match, self.details, OwnerRules([{"label": "owner"}]), 5.0)
+        assert (container.uuid, container.uuid_name) == (UUID(CLAIMED), f"docker::{A}")
         assert container == Container(container.uuid, f"/docker/{A}", "web", "docker", 1793000000.5)
         assert (container.owner, container.state, container.health) == ("alice", "paused", "healthy")
         assert (container.groups, container.services) == (("a", "b"), "www:443:x,,")
@@ -185,21 +183,21 @@ class TestContainer:
         assert container.problems == ()
 
     def test_and_of_the_path_where_nothing_is(self):
-        container = identify(NODE, self.match, Details(reason="gone"), OwnerRules([{"label": "owner"}]), 5.0)
+        container = identify(self.claim, self.match, Details(reason="gone"), OwnerRules([{"label": "owner"}]), 5.0)
         assert (container.name, container.start_seconds, container.state) == (A, 5.0, "running")
         assert (container.owner, container.groups, container.services) == (None, (), "")
         assert container.problems == ("gone",)
 
     def test_problems_are_collected(self):
         details = replace(self.details, labels={"triton.cmon.groups": "!", "owner": "not an account"}, reason="r")
-        container = identify(NODE, self.match, details, OwnerRules([{"label": "owner"}]), 5.0)
+        container = identify(self.claim, self.match, details, OwnerRules([{"label": "owner"}]), 5.0)
         assert container.owner is None
         assert len(container.problems) == 3
 
     def test_the_zone_owner_and_the_account_of_a_pattern(self):
         rules = OwnerRules([{"zone": True}])
-        assert identify(NODE, self.match, self.details, rules, 5.0, zone_owner="bob").owner == "bob"
-        assert identify(NODE, replace(self.match, account="eve"), self.details, rules, 5.0).owner == "eve"
+        assert identify(self.claim, self.match, self.details, rules, 5.0, zone_owner="bob").owner == "bob"
+        assert identify(self.claim, replace(self.match, account="eve"), self.details, rules, 5.0).owner == "eve"
 
     def test_equality_is_uuid_and_start(self):
         one = Container(NODE, "/a", "a", "docker", 1.0)

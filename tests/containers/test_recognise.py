@@ -62,6 +62,11 @@ CONTAINERS = [
     (f"/kubepods/burstable/pod{U}/crio-{A}", "crio", A),
     (f"/kubepods-pod{V}.slice:crio:{A}", "crio", A),
     (f"/system.slice/crio-{A}.scope", "crio", A),
+    # Kata Containers
+    (f"/kubepods/burstable/pod{U}/kata_{A}", "containerd", A),
+    (f"/kubepods/pod{U}/kata_crio-{A}", "crio", A),
+    (f"/kata_{A}", "containerd", A),
+    (f"/k8s.io/kata_{A}", "containerd", A),
     # LXC, LXD, Incus
     ("/lxc.payload.web", "lxc", "web"),
     ("/lxc.payload/web", "lxc", "web"),
@@ -84,6 +89,8 @@ CONTAINERS = [
     (r"/machine.slice/machine-qemu\x2d1\x2ddebian12.scope", "libvirt", "debian12"),
     (r"/machine.slice/machine-qemu\x2d6\x2dinstance\x2d0000001d.scope", "libvirt", "instance-0000001d"),
     (r"/machine.slice/machine-lxc\x2d5122\x2dbox.scope", "libvirt", "box"),
+    ("/system.slice/web.service/payload", "nspawn", "web"),
+    (r"/system.slice/my\x2dbox.service/payload", "nspawn", "my-box"),
     # services
     ("/system.slice/nginx.service", "systemd", "nginx.service"),
     ("/system.slice/system-getty.slice/getty@tty1.service", "systemd", "getty@tty1.service"),
@@ -146,6 +153,14 @@ NO_CONTAINERS = [
     # machines
     "/machine.slice",
     "/machine.slice/machine-.scope",
+    "/machine.slice/systemd-nspawn@trixie.service/payload",
+    "/system.slice/web.service/payload/system.slice/cron.service",
+    "/system.slice/web.service/supervisor",
+    "/system.slice/web.slice/payload",
+    # Kata Containers
+    f"/kata_overhead/{A}",
+    "/kata_overhead",
+    f"/kubepods/pod{U}/kata_{A}/inner.service",
     # containerd
     "/default",
     "/a/default/redis",
@@ -351,3 +366,35 @@ def test_nothing_is_inside_a_container(parts):
         match = recogniser.recognise(path)
         assert match is None or not closed
         closed = closed or (match is not None and not match.descend)
+
+
+class TestMeasuredOnly:
+    """Groups that are no containers and are measured."""
+
+    @pytest.mark.parametrize("path", ["/system.slice", "/a.slice/a-b.slice", "/kubepods/burstable/pod1", "/docker"])
+    def test_slices(self, path: str) -> None:
+        found = Recogniser(slices=True).recognise(path)
+        assert found is not None
+        assert (found.measured_only, found.descend) == (True, True)
+        assert Recogniser(root=True).recognise(path) is None
+
+    @pytest.mark.parametrize("path", [f"/docker/{A}/x.slice", "/docker/inner", "/system.slice/x.slice.d", "/job"])
+    def test_no_slices(self, path: str) -> None:
+        """What is inside a container belongs to it, whatever it is called."""
+        assert Recogniser(slices=True, root=True).recognise(path) is None
+
+    def test_root(self) -> None:
+        found = Recogniser(root=True).recognise("/")
+        assert found is not None
+        assert found.measured_only
+        assert Recogniser(slices=True).recognise("/") is None
+
+    def test_every_group_is_a_container_with_container_all(self) -> None:
+        recogniser = Recogniser(every=True, root=True, slices=True)
+        assert [recogniser.recognise(path).measured_only for path in ("/", "/system.slice")] == [False, False]
+
+    def test_a_pattern_makes_containers_of_them(self) -> None:
+        recogniser = Recogniser(Patterns(["/system.slice"]), slices=True)
+        found = recogniser.recognise("/system.slice")
+        assert found is not None
+        assert (found.runtime, found.measured_only) == ("pattern", False)

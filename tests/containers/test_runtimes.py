@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pymon.containers.files import LIMIT, UnreadableError, epoch, parse_json, read_bytes, text
 from pymon.containers.model import Match
 from pymon.containers.recognise import recognise
-from pymon.containers.runtimes import Runtimes
+from pymon.containers.runtimes import Runtimes, parse_path
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "runtimes"
 DOCKER = "d0c5e1a27b9f4c3e8d6a0b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f50"
@@ -26,6 +26,8 @@ NERDCTL = "4e4dc71e1a27b9f4c3e8d6a0b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4"
 CRIO = "c410c410a27b9f4c3e8d6a0b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f"
 CRIO_SANDBOX = "c4105a4da27b9f4c3e8d6a0b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f"
 NOBODY = "f" * 64
+POD = "0a1b2c3d-1111-2222-3333-444455556666"
+MICROK8S = "var/snap/microk8s/common/run/containerd"
 DOCKER_CONFIG = f"var/lib/docker/containers/{DOCKER}/config.v2.json"
 EVIL = '"} evil 1\n\u00e9\U0001f4a5'
 
@@ -61,6 +63,13 @@ def describe(root, path):
     match = recognise(path)
     assert match is not None
     return Runtimes(root).describe(match)
+
+
+def settled(runtimes, match):
+    """The stamps, once all changes are old enough to have stamps."""
+    while (stamps := runtimes.stamps(match)) is None:
+        os.sched_yield()
+    return stamps
 
 
 def edit(path, change):
@@ -263,6 +272,29 @@ class TestPodman:
         database.close()
         assert describe(podman, f"/machine.slice/libpod-{PODMAN}.scope").state == state
 
+    @pytest.mark.parametrize(
+        ("content", "health"),
+        [
+            ('{"Status":"healthy","FailingStreak":0,"Log":[{"ExitCode":0,"Output":""}]}', "healthy"),
+            ('{"Status":"unhealthy","FailingStreak":3,"Log":[]}', "unhealthy"),
+            ("{}", ""),
+            ("[", ""),
+        ],
+    )
+    @pytest.mark.parametrize(("name", "container"), [("podman", PODMAN), ("podman-boltdb", BOLTDB)])
+    def test_health(self, tree, name, container, content, health):
+        """The file of Podman 4.3 and later."""
+        root = tree(name)
+        run = root / f"run/containers/storage/overlay-containers/{container}"
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "healthcheck.log").write_text(content)
+        match = recognise(f"/machine.slice/libpod-{container}.scope")
+        before = settled(Runtimes(root), match)
+        assert describe(root, match.path).health == health
+        (run / "healthcheck.log").unlink()
+        assert settled(Runtimes(root), match) != before
+        assert describe(root, match.path).health == ""
+
     def test_the_index_of_volatile_containers(self):
         details = describe(FIXTURES / "podman", f"/machine.slice/libpod-{PODMAN_RM}.scope")
         assert (details.name, details.image, details.labels) == ("job", "quay.io/acme/job:2", {})
@@ -443,6 +475,20 @@ class TestLxc:
 class TestMachines:
     root = FIXTURES / "machined"
 
+    def test_a_machine_in_another_unit(self, tree):
+        root = tree("machined")
+        path = "/system.slice/web.service/payload"
+        assert (describe(root, path).name, describe(root, path).reason) == ("web", "")
+        before = settled(Runtimes(root), recognise(path))
+        link = root / "run/systemd/machines/unit:web.service"
+        link.symlink_to("trixie")
+        details = describe(root, path)
+        assert (details.name, details.started_at, details.reason) == ("trixie", 1793000123.456789, "")
+        assert settled(Runtimes(root), recognise(path)) != before
+        link.unlink()
+        link.symlink_to("../../../etc/passwd")
+        assert describe(root, path).started_at is None
+
     @pytest.mark.parametrize(
         ("path", "name", "started"),
         [
@@ -464,6 +510,64 @@ class TestMachines:
         path.unlink()
         details = describe(root, "/machine.slice/machine-trixie.scope")
         assert (details.name, details.reason) == ("trixie", f"{path}: no such file or directory")
+
+
+class TestNamedDirectories:
+    """What `--runtime.path` names comes before the usual places, and is for the system's containers alone."""
+
+    @pytest.mark.parametrize(
+        ("name", "usual", "named", "path", "expected"),
+        [
+            ("docker", "var/lib/docker", "docker=/srv/a", f"/docker/{DOCKER}", "shop-web-1"),
+            ("podman", "var/lib/containers/storage", "podman=/srv/a", f"/machine.slice/libpod-{PODMAN}.scope", "db"),
+            ("podman-boltdb", "var/lib/containers/storage", "podman=/srv/a", f"/x/libpod-{BOLTDB}.scope", "cache"),
+            ("containerd", "run/containerd", "containerd=/srv/a", f"/kubepods/pod{POD}/{CRI}", "nginx"),
+            ("containerd", "run/containerd", "containerd=/srv/a", f"/kubepods/pod{POD}/kata_{SANDBOX}", "POD"),
+            ("crio", "run/containers/storage", "crio=/srv/a", f"/kubepods/pod{POD}/crio-{CRIO}", "api"),
+            ("lxc", "var/lib/lxc", "lxc=/srv/a", "/lxc.payload.100", "mail"),
+        ],
+    )
+    def test_all_kinds(self, tree, name, usual, named, path, expected):
+        root = tree(name)
+        if name == "podman":
+            load(root / "var/lib/containers/storage/db.sql")
+            (root / "var/lib/containers/storage/overlay-containers" / PODMAN / "userdata").mkdir(parents=True)
+        match = recognise(path)
+        usually = Runtimes(root).describe(match)
+        (root / "srv").mkdir()
+        (root / usual).rename(root / "srv/a")
+        assert Runtimes(root).describe(match).name != usually.name
+        runtimes = Runtimes(root, [parse_path(named)])
+        assert runtimes.describe(match).name == usually.name == expected
+        assert settled(runtimes, match) != settled(Runtimes(root), match)
+
+    def test_a_leftover_in_the_usual_place_says_nothing(self, tree):
+        root = tree("docker")
+        shutil.copytree(root / "var/lib/docker", root / "srv/docker")
+        edit(root / "srv/docker" / DOCKER_CONFIG.removeprefix("var/lib/docker/"), lambda it: it.update(Name="/moved"))
+        runtimes = Runtimes(root, [parse_path("docker=/srv/docker")])
+        assert runtimes.describe(recognise(f"/docker/{DOCKER}")).name == "moved"
+
+    def test_a_user_s_containers_are_not_described_there(self, tree):
+        root = tree("docker")
+        (root / "etc/passwd").write_text(f"eve:x:{os.getuid()}:100:Eve:/home/eve:/bin/sh\n")
+        runtimes = Runtimes(root, [parse_path("docker=/var/lib/docker")])
+        path = f"/user.slice/user-{os.getuid()}.slice/docker-{DOCKER}.scope"
+        assert runtimes.describe(recognise(path)).name == DOCKER
+
+    @pytest.mark.parametrize("text", ["", "docker", "docker=", "docker=srv", "=/srv", "systemd=/srv", "Docker=/srv"])
+    def test_what_is_no_such_path(self, text):
+        with pytest.raises(ValueError, match="KIND=/DIR, with KIND containerd, crio, docker, lxc, podman"):
+            parse_path(text)
+
+    @pytest.mark.parametrize(
+        "place", ["run/k0s/containerd", "var/lib/k0s/run/containerd", "run/k3s/containerd", MICROK8S]
+    )
+    def test_the_usual_places_of_containerd(self, tree, place):
+        root = tree("containerd")
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / "run/containerd").rename(root / place)
+        assert describe(root, f"/kubepods/pod{POD}/{CRI}").name == "nginx"
 
 
 @pytest.mark.parametrize("runtime", ["systemd", "pattern", "cgroup"])
@@ -498,6 +602,22 @@ def test_reading_is_bounded_also_when_a_file_hides_its_size(tmp_path):
     path = tmp_path / "three"
     path.write_bytes(b"abc")
     assert read_bytes(path, limit=3) == b"abc"
+
+
+def test_texts_of_a_container_that_are_too_long_are_left_out(tmp_path):
+    identifier = "ab" * 32
+    file = tmp_path / "var/lib/docker/containers" / identifier / "config.v2.json"
+    file.parent.mkdir(parents=True)
+    many = {f"k{number}": "x" * 4000 for number in range(100)}
+    labels = {"a": "b", "triton.cns.services": "web:80", "long": "x" * 4097, **many}
+    file.write_text(json.dumps({"Name": "/web", "Config": {"Image": "x" * 3_000_000, "Labels": labels}}))
+    found = Runtimes(tmp_path).describe(recognise(f"/docker/{identifier}"))
+    assert (found.name, found.image) == ("web", "")
+    assert found.labels["a"] == "b"
+    assert found.labels["triton.cns.services"] == "web:80"
+    assert "long" not in found.labels
+    assert 60_000 < sum(len(key) + len(value) for key, value in found.labels.items()) <= 65536
+    assert found.reason == f"too long, left out: image of 3000000 characters, {103 - len(found.labels)} labels"
 
 
 def test_text_can_always_be_written():
@@ -553,3 +673,8 @@ def test_descriptors_are_given_back(podman):
     for path in paths:
         describe(podman, path)
     assert len(list(descriptors.iterdir())) == before
+
+
+def test_a_file_of_the_kernel_is_read_in_small_pieces():
+    """A read of 4 MiB of a sysctl file is ENOMEM."""
+    assert len(read_bytes(Path("/proc/sys/kernel/random/boot_id")).strip()) == 36

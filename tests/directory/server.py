@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,21 @@ class Server:
         if subprocess.run(waiting, check=False).returncode:
             raise RuntimeError((self.folder / "log").read_text())
 
+    @contextlib.contextmanager
+    def hung(self) -> Iterator[None]:
+        """No process of the server runs, but the kernel keeps its connections."""
+        assert self._process is not None
+        pid = self._process.pid
+        self._process.send_signal(signal.SIGSTOP)
+        stopped = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+        for one in stopped[1:]:
+            os.kill(one, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for one in reversed(stopped):
+                os.kill(one, signal.SIGCONT)
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGQUIT)
@@ -69,6 +84,15 @@ class Server:
 
 @contextlib.contextmanager
 def running() -> Iterator[Server]:
+    """A server with an empty database."""
+    initdb = [BIN / "initdb", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8"]
+    with made_by(initdb) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def made_by(command: Sequence[str | Path]) -> Iterator[Server]:
+    """A server that runs, whose data directory this command makes; ``-D DIRECTORY`` is added to it."""
     if not (BIN / "initdb").exists():
         pytest.skip(f"needs PostgreSQL 15 in {BIN}")
     folder = Path(tempfile.mkdtemp(prefix="pymon-pg-", dir="/tmp"))
@@ -79,8 +103,8 @@ def running() -> Iterator[Server]:
         prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
     server = Server(folder, prefix)
     try:
-        initdb = [BIN / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8"]
-        subprocess.run([*prefix, *initdb], check=True, capture_output=True, cwd=folder)
+        making = [*prefix, *command, "-D", folder / "data"]
+        subprocess.run(making, check=True, capture_output=True, cwd=folder)
         server.start()
         yield server
     finally:

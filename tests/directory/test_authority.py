@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from pymon.config import ConfigError
-from pymon.directory.authority import Authority
+from pymon.directory.authority import MACHINES, TENANTS, Authority
 from pymon.directory.model import DirectoryError
 
 
@@ -58,6 +58,19 @@ def test_a_client_certificate_names_the_account_and_is_no_server(authority: Auth
     assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
     days = certificate.not_valid_after_utc - dt.datetime.now(dt.UTC)
     assert dt.timedelta(days=29, hours=23) < days <= dt.timedelta(days=30)
+
+
+def test_a_server_certificate_is_no_client(tmp_path: Path, authority: Authority) -> None:
+    certificate = x509.load_pem_x509_certificate(authority.issue_server(["node1.example"], 30)[0])
+    usage = certificate.extensions.get_extension_for_oid(ExtensionOID.EXTENDED_KEY_USAGE).value
+    assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
+
+
+@pytest.mark.parametrize("kind", [TENANTS, MACHINES])
+def test_an_authority_says_whose_it_is(tmp_path: Path, kind: str) -> None:
+    made = Authority.load_or_create(tmp_path / "ca", kind)
+    assert made.certificate.subject.rfc4514_string().startswith(f"CN=pymon {kind} ")
+    assert not made.issued_for_both_sides
 
 
 def test_a_certificate_ends_with_its_authority(authority: Authority) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 import time
@@ -35,8 +36,7 @@ def keeping(url: str, holder: str) -> Iterator[HeldLease]:
     try:
         yield kept
     finally:
-        kept._stopping.set()
-        kept._thread.join()
+        asyncio.run(kept.stop())
 
 
 def test_one_has_it_until_it_is_released(directory: Directory) -> None:
@@ -155,7 +155,6 @@ def test_without_its_directory_the_holder_is_unsure(tmp_path, monkeypatch: pytes
         until("it is held again", lambda: kept.standing() is Standing.HELD)
         until("the error is gone", lambda: not kept.error)
     finally:
-        kept._stopping.set()
-        kept._thread.join()
+        asyncio.run(kept.stop())
     assert kept.standing() is Standing.LOST
     assert len(seen) >= 4

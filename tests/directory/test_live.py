@@ -6,22 +6,26 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from pymon.directory import live
 from pymon.directory.directory import open_directory
 from pymon.directory.live import LiveDirectory
-from pymon.directory.model import DamagedError, DirectoryError, Snapshot, UnavailableError
+from pymon.directory.model import DamagedError, DirectoryError, Snapshot, UnavailableError, VersionError
+from tests.directory import old
 from tests.directory.server import Server, running
 
 DEADLINE_SECONDS = 20
@@ -97,6 +101,27 @@ async def test_it_looks_often_enough_for_a_second(file: Path) -> None:
             await until(lambda: "b" in directory.snapshot.accounts_by_name)
             writer.delete_account("b")
             await until(lambda: "b" not in directory.snapshot.accounts_by_name)
+
+
+async def test_a_look_can_be_hastened(file: Path, monkeypatch) -> None:
+    monkeypatch.setattr(live, "POLL_SECONDS", 3600.0)
+    found: list[tuple[float, set[str]]] = []
+
+    def looked(at: float) -> None:
+        found.append((at, set(directory.snapshot.accounts_by_name)))
+
+    directory = LiveDirectory(str(file), None, lambda _: None, looked)
+    directory.start()
+    assert len(found) == 1
+    for number in range(1, 4):
+        change(file, f"b{number}")
+        before = time.monotonic()
+        directory.hasten()
+        await until(lambda number=number: len(found) > number)
+        assert found[-1][0] >= before
+        assert f"b{number}" in found[-1][1], "what a look finds is taken over before"
+    await directory.stop()
+    assert len(found) == 4
 
 
 async def test_the_copy_has_everything_and_is_for_nobody_else(made: str, tmp_path: Path) -> None:
@@ -176,14 +201,106 @@ async def test_a_file_put_in_its_place_is_taken(file: Path, tmp_path: Path) -> N
         await until(lambda: set(directory.snapshot.accounts_by_name) == {"bob"})
 
 
-async def test_a_damaged_directory_is_refused_at_the_start_whatever_the_copy_says(file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [lambda data: data[:9000], lambda data: b"x" * len(data), lambda _: b""])
+async def test_the_copy_serves_while_the_directory_is_damaged(
+    file: Path, tmp_path: Path, caplog, damage: Callable[[bytes], bytes]
+) -> None:
+    copy = tmp_path / "copy"
+    async with started(file, copy):
+        pass
+    good, kept = file.read_bytes(), copy.read_bytes()
+    bad = damage(good)
+    file.write_bytes(bad)
+    async with started(file, copy) as directory:
+        assert set(directory.snapshot.accounts_by_name) == {"alice"}
+        assert re.search("damaged|not a pymon directory", directory.error)
+        assert [record.getMessage() for record in caplog.records] == [
+            f"serving from the copy of the directory: {directory.error}"
+        ]
+        await asyncio.sleep(3 * live.POLL_SECONDS)
+        assert (file.read_bytes(), copy.read_bytes()) == (bad, kept)
+        assert len(caplog.records) == 1
+        (tmp_path / "good").write_bytes(good)
+        (tmp_path / "good").replace(file)
+        await until(lambda: directory.error == "")
+    peeking = LiveDirectory(str(file), copy, lambda _: None)
+    file.write_bytes(bad)
+    assert set(peeking.peek().accounts_by_name) == {"alice"}
+    assert peeking.error
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM generation", "UPDATE accounts SET uuid = 'x'", "DROP TABLE nodes"])
+async def test_the_copy_serves_while_rows_are_none_of_ours(file: Path, tmp_path: Path, statement: str) -> None:
+    copy = tmp_path / "copy"
+    async with started(file, copy):
+        pass
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(statement)
+        connection.execute("UPDATE generation SET value = 5")
+        connection.commit()
+    async with started(file, copy) as directory:
+        assert set(directory.snapshot.accounts_by_name) == {"alice"}
+        assert directory.error
+
+
+async def test_a_damaged_directory_without_a_copy_is_refused_at_the_start(file: Path, tmp_path: Path) -> None:
+    file.write_bytes(file.read_bytes()[:9000])
+    for copy in (None, tmp_path / "copy"):
+        directory = LiveDirectory(str(file), copy, lambda _: None)
+        with pytest.raises(DamagedError, match="damaged"):
+            directory.start()
+        await directory.stop()
+
+
+async def test_a_newer_directory_is_refused_whatever_the_copy_says(file: Path, tmp_path: Path) -> None:
     async with started(file, tmp_path / "copy"):
         pass
-    file.write_bytes(file.read_bytes()[:9000])
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA user_version = 99")
     directory = LiveDirectory(str(file), tmp_path / "copy", lambda _: None)
-    with pytest.raises(DamagedError, match="damaged"):
+    with pytest.raises(VersionError, match="made by a newer pymon"):
         directory.start()
     await directory.stop()
+
+
+async def test_what_is_off_is_said_at_the_start_and_again_only_when_it_changes(url: str, caplog) -> None:
+    old.make(url)
+    program = old.OldProgram(url)
+    try:
+        program.run(old.INSERT_ACCOUNT, (str(UUID(int=1)), "a_b", "a_b", 0, 1.0))
+        async with started(url) as directory:
+            (line,) = [record.getMessage() for record in caplog.records]
+            assert "off until `pymon directory upgrade`" in line
+            program.run(old.INSERT_ACCOUNT, (str(UUID(int=2)), "a.b", "a.b", 0, 2.0))
+            program.run(old.CHANGE, (5,))
+            await until(lambda: len(caplog.records) == 2)
+            assert caplog.records[1].getMessage() == "account a.b: is a-b in DNS, which the account a_b has"
+            with open_directory(url) as writer:
+                writer.upgrade()
+                generation = writer.generation()
+            await until(lambda: directory.snapshot.generation == generation)
+        async with started(url):
+            pass
+        assert [record.getMessage() for record in caplog.records[2:]] == [caplog.records[1].getMessage()]
+    finally:
+        program.close()
+
+
+async def test_the_copy_has_the_limits_of_nodes_and_an_older_programs_copy_serves(url: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    with open_directory(url, create=True) as directory:
+        directory.create_account("a")
+        node = directory.create_node("n1", "http://n1:9164", accounts=["a"])
+        async with started(url, copy):
+            pass
+    back = LiveDirectory(url, copy, lambda _: None)._from_copy(UnavailableError("away"))
+    assert back.nodes["n1"] == node
+    document = json.loads(copy.read_text())
+    assert all(len(row) == 5 for row in document["rows"]["nodes"]), "what an older program reads"
+    del document["rows"]["node_accounts"]
+    copy.write_text(json.dumps(document))
+    back = LiveDirectory(url, copy, lambda _: None)._from_copy(UnavailableError("away"))
+    assert back.nodes["n1"].accounts is None
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
 
 import psycopg
 import pytest
 
 from pymon.config import ConfigError
-from pymon.directory.directory import open_directory
-from pymon.directory.model import DamagedError, UnavailableError
+from pymon.directory.directory import Directory, open_directory
+from pymon.directory.model import DamagedError, Holder, Node, UnavailableError
+from pymon.directory.node_lists import Entry
+from pymon.directory.node_tokens import parse_token
 from pymon.directory.postgres import PostgresDatabase
 from pymon.directory.url import identity, postgres_label
+from tests.directory import old
 from tests.directory.server import Server
 
 
@@ -56,6 +62,129 @@ def test_a_reader_needs_only_to_read(postgres: Server, postgres_url: str, admini
     finally:
         administrator.execute("DROP OWNED BY reader")
         administrator.execute("DROP ROLE reader")
+
+
+GRANTS = re.findall(r"^GRANT .*;$", (Path(__file__).parents[2] / "docs/proxy.md").read_text(), re.MULTILINE)
+
+
+@pytest.fixture
+def role(administrator: psycopg.Connection) -> Iterator[str]:
+    administrator.execute("DROP ROLE IF EXISTS proxy")
+    administrator.execute("CREATE ROLE proxy LOGIN")
+    yield "proxy"
+    administrator.execute("DROP OWNED BY proxy")
+    administrator.execute("DROP ROLE proxy")
+
+
+def use(directory: Directory) -> None:
+    """All that a proxy does."""
+    directory.snapshot()
+    assert directory.acquire_lease("dns", "me", 5) == "me"
+    directory.release_lease("dns", "me")
+    assert directory.renew_leases({"proxy me": "[]"}, 5.0, ("proxy ",), 20.0) == {"proxy me": "[]"}
+    assert directory.pin_node("n1", UUID(int=1)) == UUID(int=1)
+    directory.offer_node("n1", UUID(int=2))
+    claim = Holder(UUID(int=3), UUID(int=1), None, 1.0)
+    (held,) = directory.hold([claim])
+    passed = directory.pass_on(held, Holder(UUID(int=3), UUID(int=4), None, 1.0))
+    assert passed
+    directory.forget_holders(UUID(int=4), [UUID(int=3)])
+    directory.hold([claim])
+    directory.release_claim(UUID(int=3))
+
+
+def test_the_documented_rights_are_enough_and_each_is_needed(
+    postgres: Server, postgres_url: str, administrator: psycopg.Connection, role: str
+) -> None:
+    with open_directory(postgres_url, create=True) as directory:
+        directory.create_node("n1", "http://n1:9164")
+    assert len(GRANTS) == 8
+    for grant in GRANTS:
+        administrator.execute(grant.encode())
+    with open_directory(postgres.url(user=role)) as directory:
+        assert directory.off() == []
+        use(directory)
+        for change in (
+            lambda: directory.create_account("x"),
+            lambda: directory.set_node("n1", url="http://n2:9164"),
+            lambda: directory.delete_node("n1"),
+            lambda: directory.upgrade() or directory.create_node("n2", "http://n2:9164"),
+        ):
+            with pytest.raises(UnavailableError, match="permission denied"):
+                change()
+    for left_out in GRANTS[2:]:
+        administrator.execute("REVOKE ALL ON ALL TABLES IN SCHEMA pymon FROM proxy")
+        for grant in GRANTS:
+            if grant != left_out:
+                administrator.execute(grant.encode())
+        with open_directory(postgres.url(user=role)) as directory:
+            (line,) = directory.off()
+            assert re.search(r"cannot be written: .* \(no right to [A-Z]+ [a-z_]+", line), left_out
+
+
+def test_the_documented_rights_of_a_proxy_that_admits_nodes(
+    postgres: Server, postgres_url: str, administrator: psycopg.Connection, role: str
+) -> None:
+    with open_directory(postgres_url, create=True) as directory:
+        tokens = [parse_token(directory.node_tokens.create(name, 60.0)) for name in ("n1", "n1")]
+    own = re.findall(r"^GRANT .*;$", (Path(__file__).parents[2] / "docs/nodes.md").read_text(), re.MULTILINE)
+    assert len(own) == 2
+    for grant in GRANTS:
+        administrator.execute(grant.encode())
+    node = Node("n1", UUID(int=1), "https://n1:9164", "n1.node.pymon.invalid")
+    with open_directory(postgres.url(user=role)) as directory:
+        for grant in own:
+            with pytest.raises(UnavailableError, match="permission denied"):
+                directory.node_tokens.admit(tokens[0], node)
+            administrator.execute(grant.encode())
+        for token in tokens:
+            directory.node_tokens.admit(token, node)
+        administrator.execute("GRANT INSERT, UPDATE, DELETE ON pymon.nodes TO proxy")
+        for names in (("n2", "n3"), ("n2",)):
+            directory.node_lists.follow([Entry(Node(name, None, f"http://{name}:1")) for name in names], "file x")
+        assert sorted(directory.snapshot().nodes) == ["n1", "n2"]
+
+
+def test_with_a_role_that_only_reads_it_says_what_is_off(
+    postgres: Server, postgres_url: str, administrator: psycopg.Connection, role: str
+) -> None:
+    with open_directory(postgres_url, create=True) as directory:
+        directory.create_node("n1", "http://n1:9164")
+    for grant in GRANTS[:2]:
+        administrator.execute(grant.encode())
+    with open_directory(postgres.url(user=role), read_only=True) as directory:
+        line = (
+            f"{directory.label}: cannot be written: leases, UUIDs of nodes, holders of UUIDs (no right to UPDATE"
+            " generation, INSERT leases, DELETE leases, UPDATE nodes, UPDATE holder_version, INSERT holders,"
+            " UPDATE holders, DELETE holders, INSERT holder_releases, DELETE holder_releases)"
+        )
+        assert directory.off() == [line]
+        assert directory.holders() == (1, [], [])
+        for write in (
+            lambda: directory.pin_node("n1", UUID(int=1)),
+            lambda: directory.hold([Holder(UUID(int=3), UUID(int=1), None, 1.0)]),
+        ):
+            with pytest.raises(UnavailableError, match="permission denied for table generation"):
+                write()
+
+
+def test_who_read_before_an_upgrade_reads_after_it(
+    postgres: Server, postgres_url: str, administrator: psycopg.Connection, role: str
+) -> None:
+    old.make(postgres_url)
+    for grant in GRANTS[:2]:
+        administrator.execute(grant.encode())
+    with open_directory(postgres.url(user=role), read_only=True) as reader:
+        off, denied = reader.off()
+        assert "until `pymon directory upgrade`" in off
+        assert "cannot be written: leases, UUIDs of nodes, holders of UUIDs (no right to" in denied
+        with open_directory(postgres_url) as directory:
+            directory.upgrade()
+            directory.create_node("n1", "http://n1:9164", accounts=[])
+        assert reader.snapshot().nodes["n1"].accounts == frozenset()
+        assert reader.holders() == (1, [], [])
+        with pytest.raises(UnavailableError, match="permission denied"):
+            reader.pin_node("n1", UUID(int=1))
 
 
 def test_a_connection_that_broke_is_made_anew(postgres_url: str, administrator: psycopg.Connection) -> None:

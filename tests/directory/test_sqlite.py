@@ -356,3 +356,28 @@ def test_looking_is_cheap(file: Path, reader: Directory) -> None:
     for _ in range(1000):
         reader.generation()
     assert time.process_time() - start < 5
+
+
+def test_the_whole_file_is_checked_when_it_is_another_and_seldom_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, new = tmp_path / "directory.db", tmp_path / "new.db"
+    checks: list[str] = []
+    connect = sqlite3.connect
+
+    def traced(*args: object, **more: object) -> sqlite3.Connection:
+        connection = connect(*args, **more)
+        connection.set_trace_callback(lambda text: checks.append(text) if "quick_check" in text else None)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    with open_directory(str(file), create=True) as writer, open_directory(str(file)) as reader:
+        checks.clear()
+        for _ in range(3):
+            writer.acquire_lease("x", "me", 5.0)
+            reader.generation()
+        assert checks == []
+        shutil.copyfile(file, new)
+        new.replace(file)
+        reader.generation()
+        assert len(checks) == 1

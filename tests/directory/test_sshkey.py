@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,3 +128,12 @@ def test_any_blob_is_a_key_or_a_value_error(kind: str, blob: bytes) -> None:
 def test_any_text_is_a_key_or_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         parse_public_key(text)
+
+
+def test_an_ecdsa_key_with_a_compressed_point_is_refused_in_one_line():
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    point = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
+    parts = (b"ecdsa-sha2-nistp256", b"nistp256", point)
+    blob = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    with pytest.raises(ValueError, match="expected a key whose point is not compressed"):
+        parse_public_key(f"ecdsa-sha2-nistp256 {base64.b64encode(blob).decode()} me")

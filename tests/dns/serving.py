@@ -25,6 +25,7 @@ from pymon.dns.records import Records
 from pymon.dns.server import DnsServer
 from pymon.dns.tcp import Limits
 from pymon.dns.view import Instance, Proxy, View
+from tests.dns import instances
 
 ZONE = "pymon.internal"
 ORIGIN = f"{ZONE}."
@@ -48,7 +49,9 @@ def uuid_of(number: int) -> str:
 
 def instance(number: int, *, last: int = 0, running: bool = True) -> Instance:
     address = str(ipaddress.ip_address(0x0A000001 + number + (last << 16)))
-    return Instance(uuid_of(number), f"web-{number}", ACCOUNT, "alice", running, False, (address,), "web:8080")
+    return instances.instance(
+        uuid_of(number), f"web-{number}", ACCOUNT, "alice", running, False, (address,), "web:8080"
+    )
 
 
 def view(count: int = 3) -> View:

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymon.dns.names import MAX_ZONE_CHARACTERS, absolute, forward_zone, inside, label
+from pymon.dns.names import MAX_ZONE_CHARACTERS, absolute, forward_zone, inside
+from pymon.dns_label import label
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 
 import dns.name
@@ -9,7 +10,7 @@ import pytest
 
 from pymon.config import Address, ConfigError, load
 from pymon.dns.options import DnsOptions, Secondary, Source, dns_options, parse_secondary, parse_source, typed
-from pymon.dns.tsig import parse_keys
+from pymon.dns.tsig import LiveKeys, parse_keys
 
 SECRET = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 NAME = dns.name.from_text("key-1.example.")
@@ -34,6 +35,7 @@ def test_all_that_can_be_said(tmp_path):
         "--dns.listen-address=127.0.0.1:9153", "--dns.listen-address=[::1]:9153", "--dns.name-server=ns1.example.com",
         "--dns.reverse=10.0.0.0/8", "--dns.secondary=192.0.2.1 key-1.example", "--dns.transfer-from=2001:db8::/32",
         f"--dns.tsig-key-file={key_file(tmp_path, 'key-1.example', 'key-2.example')}", "--dns.responses-per-second=0",
+        "--dns.reverse-ptr-allow=hosts.example.net", "--dns.reverse-ptr-allow=mail.example.org",
     )  # fmt: skip
     assert options.listen_addresses == (Address("127.0.0.1", 9153), Address("::1", 9153))
     assert options.secondaries == (Secondary(Address("192.0.2.1", 53), NAME),)
@@ -41,6 +43,7 @@ def test_all_that_can_be_said(tmp_path):
     assert [str(name) for name in options.keys] == ["key-1.example.", "key-2.example."]
     assert options.reverse == (ipaddress.ip_network("10.0.0.0/8"),)
     assert options.responses_per_second == 0
+    assert options.reverse_ptr_allow == ("hosts.example.net", "mail.example.org")
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,7 @@ def test_sources():
         (["--dns.transfer-from=x"], "--dns.transfer-from: expected an IP address or a network .*, got 'x'"),
         (["--dns.name-server=a..b"], r"--dns.name-server: expected the name of a server .*, got 'a\.\.b'"),
         (["--dns.name-server=a b"], r"--dns.name-server: expected the name of a server .*, got 'a b'"),
+        (["--dns.reverse-ptr-allow=*.example"], r"--dns.reverse-ptr-allow: expected a domain .*, got '\*\.example'"),
         (["--dns.reverse=10.0.0.1/8"], "--dns.reverse: expected a network such as .*, got '10.0.0.1/8'"),
         (["--dns.reverse=10.0.0.0/25"], "dns.reverse: expected an IPv4 prefix of at most 24 bits, got 10.0.0.0/25"),
         (["--dns.responses-per-second=-1"], "--dns.responses-per-second: expected 0 to 1000000, got '-1'"),
@@ -145,3 +149,36 @@ def test_a_key_is_given_once():
     key = f"key a {{ algorithm hmac-sha256; secret {SECRET}; }};\n"
     with pytest.raises(ConfigError, match=r"^keys: line 2: expected each key once, got 'A\.'$"):
         parse_keys(key + key.replace("key a", 'key "A."'), "keys")
+
+
+def test_keys_are_read_again_and_whoever_holds_one_uses_its_new_secret(tmp_path):
+    def line(name: str, secret: bytes, algorithm: str = "hmac-sha256") -> str:
+        return f'key "{name}" {{ algorithm {algorithm}; secret "{base64.b64encode(secret).decode()}"; }};'
+
+    def wants_a(keys):
+        if dns.name.from_text("a") not in keys:
+            yield "dns.register: expected a"
+
+    file = tmp_path / "keys"
+    file.write_text(line("a", b"1" * 16) + line("b", b"2" * 16))
+    keys = LiveKeys(file, wants_a)
+    a, b, c = (dns.name.from_text(name) for name in "abc")
+    held = keys[a]
+    assert not keys.refresh()
+    file.write_text(line("a", b"3" * 16, "hmac-sha512") + line("c", b"4" * 16))
+    assert keys.refresh()
+    assert held is keys[a]
+    assert (held.secret, held.algorithm, keys[c].secret) == (b"3" * 16, dns.tsig.HMAC_SHA512, b"4" * 16)
+    assert b not in keys
+    for bad, problem in {
+        "": "expected key",
+        line("b", b"5" * 16): f"{file}: dns.register: expected a",
+        line("a", b"5" * 4): "expected a secret",
+    }.items():
+        file.write_text(bad)
+        with pytest.raises(ConfigError, match=problem):
+            keys.refresh()
+    file.unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        keys.refresh()
+    assert (held.secret, set(keys)) == (b"3" * 16, {a, c})

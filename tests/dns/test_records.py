@@ -10,11 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pymon.dns.addresses import packed, shown_address
-from pymon.dns.names import label
+from pymon.dns.addresses import shown_address
 from pymon.dns.records import Record, Records, records
 from pymon.dns.rrsets import MAX_RECORDS
-from pymon.dns.view import Instance, Problem, Proxy, View
+from pymon.dns.view import Problem, Proxy, View
+from pymon.dns_label import label
+from pymon.host_address import packed
+from tests.dns.instances import changed, instance
 
 ZONE = "cmon.example.com."
 ALICE, BOB = str(UUID(int=0xA11CE)), str(UUID(int=0xB0B))
@@ -27,8 +29,11 @@ def uuid(number):
 
 
 def container(number, **fields):
-    made = Instance(uuid(number), f"web-{number}", ALICE, "alice", True, False, (f"10.0.0.{number}",), "")
-    return made._replace(**fields)
+    made = {
+        "uuid": uuid(number), "alias": f"web-{number}", "account": ALICE, "account_name": "alice", "running": True,
+        "down": False, "addresses": (f"10.0.0.{number}",), "services": "",
+    }  # fmt: skip
+    return instance(**made | fields)
 
 
 def view(*instances, **fields):
@@ -68,7 +73,7 @@ def test_everything_of_one_container():
     assert records(asked) == {
         ZONE: {
             ZONE: apex,
-            f"cmon.{ZONE}": (Record("A", 30, "192.0.2.1"), Record("AAAA", 30, "2001:db8::1")),
+            f"cmon.{ZONE}": (Record("A", 5, "192.0.2.1"), Record("AAAA", 5, "2001:db8::1")),
             f"{one}.cmon.{ZONE}": cname,
             f"{server}.cmon.{ZONE}": cname,
             f"{one}.inst.{ALICE}.{ZONE}": inst,
@@ -112,21 +117,67 @@ def test_a_hidden_container_has_its_cmon_name_only():
     assert set(content["10.in-addr.arpa."]) == {"10.in-addr.arpa."}
 
 
-def test_ptr_records_say_what_the_container_asks_for():
-    asked = container(1, reverse_ptr="Mail.example.net")
-    content = records(view(asked))
-    assert data(content["10.in-addr.arpa."], "1.0.0.10.in-addr.arpa.", "PTR") == ["mail.example.net."]
+@pytest.mark.parametrize(
+    ("asked", "allow"),
+    [
+        ("Mail.example.net", ("example.net",)),
+        ("mail.example.net.", ("MAIL.example.net.",)),
+        (f"web.svc.alice.{ZONE}", ()),
+        (f"a.b.web-9.inst.{ALICE}.{ZONE}", ()),
+    ],
+)
+def test_ptr_records_say_what_the_container_asks_for(asked, allow):
+    content = records(view(container(1, reverse_ptr=asked), reverse_ptr_allow=allow))
+    assert data(content["10.in-addr.arpa."], "1.0.0.10.in-addr.arpa.", "PTR") == [asked.lower().rstrip(".") + "."]
     assert f"web-1.inst.alice.{ZONE}" in content[ZONE]
-    refused = Records(view(asked._replace(reverse_ptr="mail..example")))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        f"cmon.{ZONE}",
+        f"{uuid(1)}.cmon.{ZONE}",
+        f"web.svc.bob.{ZONE}",
+        f"web.inst.{BOB}.{ZONE}",
+        f"xinst.alice.{ZONE}",
+        f"inst.alice.{ZONE}",
+        f"alice.{ZONE}",
+        ZONE,
+        f"web.inst.alice.{ZONE}example.net",
+        "mail.example.org",
+        "xmail.example.net",
+        "example.net",
+        "mail..example",
+    ],
+)
+def test_ptr_records_say_no_other_name(asked):
+    other = container(2, account=BOB, account_name="bob", services="web")
+    refused = Records(view(container(1, reverse_ptr=asked), other, reverse_ptr_allow=["mail.example.net"]))
     assert refused.get("1.0.0.10.in-addr.arpa.") == (Record("PTR", 30, f"web-1.inst.alice.{ZONE}"),)
-    assert [problem.text[:25] for problem in refused.problems()] == ["reverse_ptr: expected a h"]
+    (problem,) = refused.problems()
+    assert problem.uuid == uuid(1)
+    assert problem.text.startswith("reverse_ptr: expected a ")
+    assert refused.update([container(1)]) == set()
+    assert refused.problems() == []
+
+
+def test_ptr_records_follow_the_names_of_an_account():
+    mine = container(1, account=BOB, account_name="acme", reverse_ptr=f"web.svc.acme.{ZONE}")
+    pointer = "1.0.0.10.in-addr.arpa."
+    found = Records(view(mine))
+    assert found.get(pointer)[0].data == f"web.svc.acme.{ZONE}"
+    changed = found.update([container(2, account=str(UUID(int=1)), account_name="acme")])
+    assert pointer in changed, "the other account has the name now"
+    assert found.get(pointer)[0].data == f"web-1.inst.{BOB}.{ZONE}"
+    assert pointer in found.update(removed=[uuid(2)])
+    assert found.get(pointer)[0].data == f"web.svc.acme.{ZONE}"
 
 
 def test_an_alias_of_two_is_that_of_the_one_that_runs_then_of_the_smaller_uuid():
     name = f"web.inst.alice.{ZONE}"
     one, two, three = (container(number, alias="Web") for number in (1, 2, 3))
     assert data(forward(three, two, one), name, "A") == ["10.0.0.1"]
-    stopped = one._replace(running=False)
+    stopped = changed(one, state="stopped")
     assert data(forward(stopped, two, three), name, "A") == ["10.0.0.2"]
     assert problems(stopped, two, three) == [Problem(uuid(3), f"alias web is in DNS for {uuid(2)}")]
     content = records(view(stopped, two, three))["10.in-addr.arpa."]
@@ -148,7 +199,10 @@ def test_what_one_change_changes_elsewhere_is_among_what_changed():
     }
     assert built.get("2.0.0.10.in-addr.arpa.") == (Record("PTR", 30, f"web.inst.alice.{ZONE}"),)
     assert built.update([second]) == set()
-    assert built.update([second._replace(down=True)]) == {f"web.svc.{account}.{ZONE}" for account in accounts}
+    service = {f"web.svc.{account}.{ZONE}" for account in accounts}
+    assert built.update([changed(second, health="unhealthy")]) == service
+    assert built.update([second]) == service
+    assert built.update([changed(second, state="paused")]) == service
 
 
 def test_the_same_alias_in_two_accounts_is_two_names():
@@ -167,6 +221,18 @@ def test_a_name_of_two_accounts_is_that_of_the_smaller_uuid_and_nothing_is_mixed
     assert problems(mine, theirs) == [
         Problem(ALICE, f"account name a.b is a-b in DNS, which is the account {BOB}"),
     ]
+
+
+def test_a_name_of_two_accounts_is_that_of_the_one_that_is_called_so():
+    for name in ("a-b", "A-B"):
+        exact = container(1, alias="web", account=ALICE, account_name=name)
+        theirs = container(2, alias="web", account=BOB, account_name="a_b")
+        built = Records(View(zone=ZONE, instances=(theirs,)))
+        assert data(dict(built.content(ZONE).items()), f"web.inst.a-b.{ZONE}", "A") == ["10.0.0.2"]
+        built.update([exact])
+        assert data(dict(built.content(ZONE).items()), f"web.inst.a-b.{ZONE}", "A") == ["10.0.0.1"]
+        built.update(removed=[exact.container.uuid])
+        assert data(dict(built.content(ZONE).items()), f"web.inst.a-b.{ZONE}", "A") == ["10.0.0.2"]
 
 
 def test_nobody_is_called_by_the_uuid_of_another():
@@ -272,10 +338,20 @@ asked_services = st.one_of(
     st.text('aB-:=1,"\\é port', max_size=40),
 )
 good_addresses = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "11.0.0.1", "2001:db8::1", "2001:DB8:0::2", "2001:db9::1"]
-bad_addresses = ["010.0.0.1", "127.0.0.1", "169.254.1.1", "224.0.0.1", "0.0.0.0", "::", "fe80::1", "::ffff:10.0.0.1"]
+bad_addresses = [
+    "010.0.0.1",
+    "127.0.0.1",
+    "169.254.1.1",
+    "224.0.0.1",
+    "0.0.0.0",
+    "::",
+    "fe80::1",
+    "::ffff:10.0.0.1",
+    "64:ff9b::7f00:1",
+]
 some_addresses = st.sampled_from([*good_addresses, *bad_addresses, "fe80::1%eth0", "\0", "é"])
 instances = st.builds(
-    Instance,
+    instance,
     uuid=st.integers(1, 6).map(uuid),
     alias=nasty,
     account=st.sampled_from([None, ALICE, BOB, str(UUID(int=7))]),
@@ -327,6 +403,7 @@ views = st.builds(
     all_proxies,
     st.just(prefixes),
     st.sampled_from([(), ("ns1.example.net",)]),
+    st.sampled_from([(), ("example.net",)]),
 )
 
 
@@ -349,13 +426,13 @@ def flat(contents):
 @given(views, st.lists(changes, max_size=6))
 def test_after_any_changes_the_records_are_those_of_a_new_start(start, steps):
     built = Records(start)
-    known = {instance.uuid: instance for instance in start.instances}
+    known = {one.container.uuid: one for one in start.instances}
     now = start
     before = flat(records(start))
     for step in steps:
         for gone in step.removed:
             known.pop(gone, None)
-        known |= {instance.uuid: instance for instance in step.changed}
+        known |= {one.container.uuid: one for one in step.changed}
         now = now._replace(
             instances=list(known.values())[::-1],
             nodes=now.nodes if step.nodes is None else step.nodes,
@@ -381,32 +458,33 @@ def test_after_any_changes_the_records_are_those_of_a_new_start(start, steps):
 @given(views)
 def test_names_are_right_whoever_else_is_there(asked):
     contents = records(asked)
-    latest = {instance.uuid: instance for instance in asked.instances}
+    latest = {one.container.uuid: one for one in asked.instances}
     seen = set()
     for name, found in contents[ZONE].items():
         kind = name.removesuffix(ZONE).split(".")
         if kind[1:2] != ["inst"]:
             continue
         (text,) = (record.data for record in found if record.type == "TXT")
-        instance = latest[text.strip('"')]
+        one = latest[text.strip('"')]
         addresses = {record.data for record in found if record.type != "TXT"}
         assert addresses
-        assert kind[0] == instance.uuid or kind[0] not in latest
-        others = [other for other in latest.values() if other.account == instance.account]
-        assert kind[2] in {str(instance.account), *(label_of(other.account_name) for other in others)}
-        seen.add(instance.uuid)
-    for instance in latest.values():
-        assert f"{instance.uuid}.cmon.{ZONE}" in contents[ZONE]
-        own = contents[ZONE].get(f"{instance.uuid}.inst.{instance.account}.{ZONE}")
-        assert (own is not None) == (instance.uuid in seen)
+        assert kind[0] == one.container.uuid or kind[0] not in latest
+        others = [other for other in latest.values() if other.account == one.account]
+        assert kind[2] in {str(one.account), *(label_of(other.account_name) for other in others)}
+        seen.add(one.container.uuid)
+    for one in latest.values():
+        assert f"{one.container.uuid}.cmon.{ZONE}" in contents[ZONE]
+        own = contents[ZONE].get(f"{one.container.uuid}.inst.{one.account}.{ZONE}")
+        assert (own is not None) == (one.container.uuid in seen)
     for origin, content in contents.items():
         for name, found in content.items():
             assert not {"PTR", "CNAME"} & {record.type for record in found} or len(found) == 1
             for record in found:
                 if record.type == "PTR":
                     address = dns.reversename.to_address(dns.name.from_text(name))
-                    holders = [other for other in latest.values() if address in canonical(other.addresses)]
-                    asked_names = {other.reverse_ptr.lower().removesuffix(".") + "." for other in holders}
+                    holders = [other.container for other in latest.values()]
+                    holders = [other for other in holders if address in canonical(other.addresses)]
+                    asked_names = {(other.cns_reverse_ptr or "").lower().removesuffix(".") + "." for other in holders}
                     assert record.data in asked_names or address in [
                         other.data for other in contents[ZONE][record.data]
                     ]

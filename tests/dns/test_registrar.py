@@ -17,14 +17,26 @@ from hypothesis import strategies as st
 
 from pymon.config import Address, ConfigError
 from pymon.directory.lease import Standing
-from pymon.dns import registrar, registration
+from pymon.dns import registrar, update_plan
 from pymon.dns.exchange import ExchangeError, TransferRefusedError
 from pymon.dns.records import Records
-from pymon.dns.registered import RegisteredZone
 from pymon.dns.registrar import Registrar
-from pymon.dns.registration import BATCH_CHANGES, batches, mark, marker, plan, sort_out, term, term_name, update
+from pymon.dns.remote_zone import RemoteZone
 from pymon.dns.rrsets import Record
-from pymon.dns.view import Instance, Proxy, View
+from pymon.dns.update_plan import (
+    BATCH_CHANGES,
+    batches,
+    mark,
+    marker,
+    only_adding,
+    plan,
+    sort_out,
+    term,
+    term_name,
+    update,
+)
+from pymon.dns.view import Proxy, View
+from tests.dns import instances
 
 ZONE = "pymon.test."
 ACCOUNT = str(UUID(int=7))
@@ -121,6 +133,31 @@ def test_the_server_has_what_is_wanted_and_others_keep_what_is_theirs(before, wa
     assert plan(ZONE, wanted, again.ours, again.others).changes == []
 
 
+@given(contents, contents)
+def test_while_not_all_is_known_nothing_is_removed_but_of_the_proxies(before, wanted):
+    server = Model(served(before))
+    found = sort_out(ZONE, "o", server.records)
+    changes = only_adding(plan(ZONE, wanted, found.ours, found.others).changes, found.ours, (f"a.{ZONE}",))
+    for batch in batches(changes):
+        assert server.apply(update(ZONE, "o", "p", batch, KEY))
+        assert all(change.wanted for change in batch if change.name != f"a.{ZONE}")
+    for name in {*before, *wanted}:
+        here = {(record.type, record.data) for record in server.at(name)}
+        old, new = ({(one.type, one.data) for one in content.get(name, ())} for content in (before, wanted))
+        if name == f"a.{ZONE}":
+            assert here == new
+        elif "CNAME" in {kind for kind, _ in old ^ new} and old and new:
+            assert here >= old
+        else:
+            assert here == old | new
+    later = sort_out(ZONE, "o", server.records)
+    for batch in batches(plan(ZONE, wanted, later.ours, later.others).changes):
+        assert server.apply(update(ZONE, "o", "p", batch, KEY))
+    assert {name: {(r.type, r.data) for r in server.at(name)} for name in wanted} == {
+        name: {(r.type, r.data) for r in records} for name, records in wanted.items()
+    }
+
+
 @given(contents, st.sampled_from(NAMES))
 def test_a_name_that_appeared_meanwhile_is_not_overwritten(wanted, name):
     wanted = {**wanted, name: (Record("A", 30, "10.0.0.9"),)}
@@ -136,7 +173,7 @@ def test_a_name_that_appeared_meanwhile_is_not_overwritten(wanted, name):
 def test_a_predecessor_changes_nothing(wanted):
     server = Model(served({}))
     assert not server.apply(update(ZONE, "o", "another", plan(ZONE, wanted, {}).changes, KEY))
-    assert server.apply(registration.claim(ZONE, "o", "another", KEY))
+    assert server.apply(update_plan.claim(ZONE, "o", "another", KEY))
     assert server.apply(update(ZONE, "o", "another", plan(ZONE, wanted, {}).changes, KEY))
 
 
@@ -252,7 +289,7 @@ def many(count):
 
 
 def zone_at(peer):
-    return RegisteredZone(peer, ZONE, "o", "p", lambda: None)
+    return RemoteZone(peer, ZONE, "o", "p", lambda: None)
 
 
 @pytest.mark.parametrize("transfers", [True, False])
@@ -305,7 +342,7 @@ def test_who_was_deposed_sends_no_more_until_it_may_claim_again():
     peer = Peer()
     zone = zone_at(peer)
     zone.reconcile(many(3))
-    RegisteredZone(peer, ZONE, "o", "another", lambda: None).reconcile(many(3))
+    RemoteZone(peer, ZONE, "o", "another", lambda: None).reconcile(many(3))
     before = set(peer.model.records)
     with pytest.raises(ExchangeError, match="expected p to register") as caught:
         zone.apply(many(4))
@@ -359,9 +396,11 @@ async def test_names_that_are_refused_for_a_while_are_there_soon_after(refusal, 
     monkeypatch.setattr(registrar, "REFUSED_SECONDS", 0.2)
     monkeypatch.setattr(registrar, "_REST", 0.0)
     reconciled = []
-    reconcile = RegisteredZone.reconcile
+    reconcile = RemoteZone.reconcile
     monkeypatch.setattr(
-        RegisteredZone, "reconcile", lambda zone, *what: reconciled.append(time.monotonic()) or reconcile(zone, *what)
+        RemoteZone,
+        "reconcile",
+        lambda zone, *what, **how: reconciled.append(time.monotonic()) or reconcile(zone, *what, **how),
     )
     peer = Peer(transfers=True)
     monkeypatch.setattr(registrar, "Peer", lambda *_: peer)
@@ -400,7 +439,7 @@ async def test_names_that_are_refused_for_a_while_are_there_soon_after(refusal, 
 async def test_what_changes_while_the_content_is_copied_is_not_lost(standing, monkeypatch):
     monkeypatch.setattr(registrar, "_PART_SECONDS", -1.0)
     records = Records(
-        View(ZONE, [Instance(str(UUID(int=n)), f"web{n}", ACCOUNT, "a", True, False, (f"10.0.0.{n}",), "s:80")
+        View(ZONE, [instances.instance(str(UUID(int=n)), f"web{n}", ACCOUNT, "a", True, False, (f"10.0.0.{n}",), "s:80")
                     for n in range(1, 30)], proxies=(Proxy("p", ("192.0.2.1",)),))
     )  # fmt: skip
     lease = Lease()
@@ -417,7 +456,7 @@ async def test_what_changes_while_the_content_is_copied_is_not_lost(standing, mo
             changes += begun
             number = chance.randrange(1, 40)
             gone = [str(UUID(int=number))] if chance.random() < 0.3 else []
-            one = Instance(str(UUID(int=number)), f"web{chance.randrange(30)}", ACCOUNT, "a", True, False,
+            one = instances.instance(str(UUID(int=number)), f"web{chance.randrange(30)}", ACCOUNT, "a", True, False,
                            (f"10.0.1.{number}",), chance.choice(["s:80", "t", ""]))  # fmt: skip
             worker.changed(tuple(records.update([] if gone else [one], gone)))
         await asyncio.sleep(0)

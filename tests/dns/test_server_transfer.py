@@ -331,3 +331,24 @@ async def test_the_end_of_the_server_ends_transfers():
     client.writer.transport.resume_reading()
     assert await client.ended()
     await client.close()
+
+
+async def test_zones_that_lack_names_are_not_transferred_and_are_told_of_when_they_have_them() -> None:
+    async with serving(OPTIONS) as served:
+        server, first = served.server, served.zone.serial
+        server.hold(incomplete=True)
+        for kind, serial in (("AXFR", None), ("IXFR", first)):
+            (refused,) = await asked(served, transfer_query(kind, serial=serial))
+            assert refused.rcode() == dns.rcode.SERVFAIL
+        server.hold(incomplete=False)
+        (*_, last) = await asked(served, transfer_query())
+        assert last.rcode() == dns.rcode.NOERROR
+
+
+async def asked(served, query) -> list[dns.message.Message]:
+    client = await served.connect()
+    client.send(query)
+    try:
+        return await read_transfer(client, query)
+    finally:
+        await client.close()

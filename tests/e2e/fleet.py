@@ -22,6 +22,7 @@ from tests.live.agent import Agent
 from tests.live.world import HIERARCHIES, World
 
 OWNER_LABEL = "com.example.account"
+UUID_LABEL = "com.example.uuid"
 
 
 class Container:
@@ -40,7 +41,7 @@ class Container:
         started_at: float = 0.0,
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        """uuid_: claimed by a label, else a new one. account: "" for nobody's. started_at: else now. labels: more."""
+        """uuid_: what its label says, else a new one. account: "" for nobody's. started_at: else now. labels: more."""
         self.node = node
         self.name = name
         self.uuid = uuid_ or str(uuid.uuid4())
@@ -53,20 +54,28 @@ class Container:
         self._folder.mkdir(parents=True)
         labels = {
             **(labels or {}),
-            "pymon.uuid": self.uuid,
+            UUID_LABEL: self.uuid,
             "triton.cmon.groups": ",".join(groups),
             "triton.cns.services": services,
             OWNER_LABEL: account,
         }
-        document = {
-            "Name": f"/{name}",
-            "Config": {"Image": image, "Labels": {key: text for key, text in labels.items() if text}},
-            "State": {"Running": True, "StartedAt": dt.datetime.fromtimestamp(self.started_at, dt.UTC).isoformat()},
-        }
-        (self._folder / "config.v2.json").write_text(json.dumps(document))
+        self._config = {"Image": image, "Labels": {key: text for key, text in labels.items() if text}}
+        self.write()
         self.path = f"/docker-{runtime_id}.scope"
         self.group = node.world.child(node.group, self.path[1:])
         node.containers.append(self)
+
+    def write(self, **state: object) -> None:
+        """The runtime replaces its file. state: what it says besides that the container runs."""
+        started = dt.datetime.fromtimestamp(self.started_at, dt.UTC).isoformat()
+        document = {
+            "Name": f"/{self.name}",
+            "Config": self._config,
+            "State": {"Running": True, "StartedAt": started, **state},
+        }
+        new = self._folder / "new"
+        new.write_text(json.dumps(document))
+        new.rename(self._folder / "config.v2.json")
 
     def end(self) -> None:
         """It stops."""
@@ -79,7 +88,14 @@ class Node:
     """A node, whose agent is at the same address whenever it runs."""
 
     def __init__(
-        self, world: World, folder: Path, name: str, *flags: str, scheme: str = "http", run: type[Agent] = Agent
+        self,
+        world: World,
+        folder: Path,
+        name: str,
+        *flags: str,
+        scheme: str = "http",
+        run: type[Agent] = Agent,
+        host: str = "127.0.0.1",
     ) -> None:
         self.world = world
         self._run = run
@@ -99,12 +115,13 @@ class Node:
         script = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done; shift; exec "$@"'
         self._prefix = ("unshare", "-m", "sh", "-c", script, "sh", *mounts, "--")
         self.port = free_port()
-        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        self.url = f"{scheme}://{host}:{self.port}"
         self._flags = (
-            f"--web.listen-address=127.0.0.1:{self.port}",
+            f"--web.listen-address={host}:{self.port}",
             f"--path.rootfs={self.root}",
             f"--path.cgroupfs={view}",
             f"--config.file={config}",
+            f"--container.uuid-label={UUID_LABEL}",
             *flags,
         )
         self.agent: Agent | None = None
@@ -139,18 +156,18 @@ class Node:
                 container.end()
 
     def container(self, name: str, account: str = "", **more: object) -> Container:
-        """A new container."""
+        """Start a container on this node and return it. account: of its owner, "" for none. more: as in `Container`."""
         return Container(self, name, account, **more)  # type: ignore[arg-type]
 
 
 class Fleet:
-    """Nodes n1, n2, ... with their agents. `with` takes everything away."""
+    """Nodes n1, n2, ... at these addresses, with their agents. `with` takes everything away."""
 
-    def __init__(self, folder: Path, count: int = 3) -> None:
+    def __init__(self, folder: Path, hosts: Sequence[str] = ("127.0.0.1",) * 3) -> None:
         self.world = World()
         self.nodes: list[Node] = []
         try:
-            self.nodes = [Node(self.world, folder, f"n{number + 1}") for number in range(count)]
+            self.nodes = [Node(self.world, folder, f"n{number}", host=host) for number, host in enumerate(hosts, 1)]
         except BaseException:
             self.world.close()
             raise

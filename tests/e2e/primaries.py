@@ -47,14 +47,14 @@ class Primary:
 
     program = ""
 
-    def __init__(self, folder: Path, zones: Mapping[str, str], transfers: bool) -> None:
+    def __init__(self, folder: Path, zones: Mapping[str, str], transfers: bool, host: str) -> None:
         folder.mkdir()
         self.folder = folder
         self.zones = zones
         self.transfers = transfers
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = Address("127.0.0.1", probe.getsockname()[1])
+            probe.bind((host, 0))
+            self.address = Address(host, probe.getsockname()[1])
         for zone, text in zones.items():
             head = f"$ORIGIN {zone}\n$TTL 300\n@ SOA ns.invalid. admin.invalid. 1 3600 60 86400 30\n@ NS ns.invalid.\n"
             (folder / f"{zone}zone").write_text(head + text + "\n")
@@ -149,7 +149,7 @@ class Bind(Primary):
         )
         (self.folder / "named.conf").write_text(
             f'options {{ directory "{self.folder}"; pid-file none; session-keyfile none; recursion no; notify no;\n'
-            f"  listen-on port {self.address.port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};\n"
+            f"  listen-on port {self.address.port} {{ {self.address.host}; }}; listen-on-v6 {{ none; }};\n"
             f"  dnssec-validation no; check-integrity no; }};\ncontrols {{ }};\n{keys}{zones}"
         )
 
@@ -190,7 +190,7 @@ class Knot(Primary):
         )
         (self.folder / "db").mkdir()
         (self.folder / "knot.conf").write_text(
-            f"server:\n    rundir: {self.folder}\n    listen: 127.0.0.1@{self.address.port}\n"
+            f"server:\n    rundir: {self.folder}\n    listen: {self.address.host}@{self.address.port}\n"
             f"database:\n    storage: {self.folder}/db\ncontrol:\n    listen: {self.folder}/control\n"
             f"key:\n{keys}acl:\n  - id: admin\n    key: admin-key\n    action: [update, transfer]\n"
             f"  - id: pymon\n    key: pymon-key\n    action: [update{', transfer' if self.transfers else ''}]\n"
@@ -216,8 +216,10 @@ class PowerDNS(Primary):
             database.executescript(schema.read_text())
         (self.folder / "pdns.conf").write_text(
             f"launch=gsqlite3\ngsqlite3-database={self.folder}/pdns.db\ngsqlite3-dnssec=yes\n"
-            f"gsqlite3-pragma-synchronous=0\nlocal-address=127.0.0.1\nlocal-port={self.address.port}\n"
-            f"socket-dir={self.folder}\ndaemon=no\nguardian=no\ndnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\n"
+            f"gsqlite3-pragma-synchronous=0\nlocal-address={self.address.host}\nlocal-port={self.address.port}\n"
+            # Relative: a path of a socket has at most 107 bytes.
+            "socket-dir=.\n"
+            "daemon=no\nguardian=no\ndnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\n"
             "allow-axfr-ips=\nsecurity-poll-suffix=\n"
         )
         for name, secret in SECRETS.items():
@@ -255,11 +257,13 @@ KINDS = {
 
 
 @contextlib.contextmanager
-def started(kind: str, folder: Path, zones: Mapping[str, str], *, transfers: bool = True) -> Iterator[Primary]:
+def started(
+    kind: str, folder: Path, zones: Mapping[str, str], *, transfers: bool = True, host: str = "127.0.0.1"
+) -> Iterator[Primary]:
     made = KINDS[kind]
     if shutil.which(made.program, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
         pytest.skip(f"needs {made.program}")
-    primary = made(folder / kind.replace(" ", "-"), zones, transfers)
+    primary = made(folder / kind.replace(" ", "-"), zones, transfers, host)
     try:
         primary.start()
         yield primary

@@ -101,6 +101,11 @@ class Prometheus:
         data = self._api("query", query=expression)
         return [Sample(item["metric"], float(item["value"][1])) for item in data["result"]]
 
+    def range(self, selector: str) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
+        """The labels and the samples, times and values, of each series of a range selector."""
+        data = self._api("query", query=selector)
+        return [(item["metric"], [(at, float(value)) for at, value in item["values"]]) for item in data["result"]]
+
     def wait_for(self, expression: str) -> list[Sample]:
         """The instant vector of `expression`, once it has an element."""
         return self._await(f"a result of {expression}", lambda: self.query(expression))

@@ -22,7 +22,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -96,19 +96,41 @@ def environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("PYMON_")}
 
 
+class _ClosedSocket(ssl.SSLSocket):
+    """A socket that is closed when its peer goes between connect(2) and the wrapping in TLS.
+
+    `ssl` looks for data then, lets the error pass, and leaves the socket to the garbage collector.
+    """
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        try:
+            return super().recv(buflen, flags)
+        except ConnectionError:
+            self.close()
+            raise
+
+
 class Client:
     """Keeps one HTTPS connection to an address of IPv4. `Host` is the address unless another one is given."""
 
     def __init__(
-        self, address: str, ca: Path, files: Files | None = None, *, authorization: str = "", source: str = "127.0.0.1"
+        self,
+        address: str,
+        ca: Path,
+        files: Files | None = None,
+        *,
+        authorization: str = "",
+        source: str = "",
+        timeout: float = 60,
     ) -> None:
         context = ssl.create_default_context(cafile=str(ca))
+        context.sslsocket_class = _ClosedSocket
         if files is not None:
             context.load_cert_chain(files.cert, files.key)
         host, _, port = address.rpartition(":")
         self._authorization = {"Authorization": authorization} if authorization else {}
         self._connection = http.client.HTTPSConnection(
-            host, int(port), context=context, timeout=60, source_address=(source, 0)
+            host, int(port), context=context, timeout=timeout, source_address=(source, 0) if source else None
         )
 
     def get(
@@ -148,12 +170,13 @@ class Client:
 class Process:
     """A process of pymon's that logs; `with` ends it, and asserts that it ended well and complained of nothing."""
 
-    def __init__(self, *words: str | Path, stdout: int = subprocess.DEVNULL) -> None:
+    def __init__(self, *words: str | Path, stdout: int = subprocess.DEVNULL, prefix: Sequence[str] = ()) -> None:
+        """prefix: words of a program that becomes the process, as ``ip netns exec NAME``."""
         self.log: list[str] = []
         self.allowed = re.compile(r"(?!)")
         """Lines of the log that are no complaint."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pymon", *words],
+            [*prefix, sys.executable, "-m", "pymon", *words],
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
             stdout=stdout,
@@ -220,8 +243,16 @@ class Process:
 class Proxy(Process):
     """`pymon proxy` on free ports of 127.0.0.1. tls: its certificate, or a new one; False for terminators alone."""
 
-    def __init__(self, site: Site, *flags: str | Path, tls: Files | bool = True, wait: bool = True) -> None:
-        """wait: until it is ready, which takes a node that was heard of or none in the directory."""
+    def __init__(
+        self,
+        site: Site,
+        *flags: str | Path,
+        tls: Files | bool = True,
+        wait: bool = True,
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """wait: until it is ready, which takes a node that was heard of or none in the directory. host: its address."""
         self.site = site
         if tls is True:
             tls = site.server(f"cmon.{ZONE}", f"*.cmon.{ZONE}", "localhost", "127.0.0.1")
@@ -230,10 +261,12 @@ class Proxy(Process):
         super().__init__(
             "proxy",
             f"--data-dir={site.data_dir}",
-            "--web.listen-address=127.0.0.1:0",
-            "--telemetry.listen-address=127.0.0.1:0",
+            f"--web.listen-address={host}:0",
+            f"--telemetry.listen-address={host}:0",
+            "--drain=0",
             *own,
             *flags,
+            prefix=prefix,
         )
         try:
             parts = ("telemetry", "proxy") if self.tls else ("telemetry",)
@@ -260,7 +293,7 @@ class Proxy(Process):
         """Of tenants' requests."""
         return int(self.address.rpartition(":")[2])
 
-    def client(self, files: Files | None = None, *, authorization: str = "", source: str = "127.0.0.1") -> Client:
+    def client(self, files: Files | None = None, *, authorization: str = "", source: str = "") -> Client:
         """A client that knows the proxy's authority."""
         assert self.tls is not None
         return Client(self.address, self.tls.ca, files, authorization=authorization, source=source)

@@ -10,8 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from pymon.dns.records import Records
-from pymon.dns.registration import mark, marker
+from pymon.dns.update_plan import mark, marker
 from pymon.dns.view import Instance, Proxy, View
+from tests.dns import instances
 from tests.e2e.primaries import Primary
 
 ZONE = "pymon.test."
@@ -28,10 +29,13 @@ THEIRS = {f"web1.inst.alice.{ZONE}", f"web2.inst.alice.{ZONE}", f"cmon.{ZONE}"}
 """Of what is wanted, what is somebody else's."""
 
 
-def instance(number: int, **changes: Any) -> Instance:
-    address = f"10.0.{number >> 8}.{number & 255}"
-    made = Instance(str(UUID(int=number)), f"web{number}", ACCOUNT, "alice", True, False, (address,), "web:80")
-    return made._replace(**changes)
+def instance(
+    number: int, *, alias: str = "", addresses: tuple[str, ...] = (), running: bool = True, services: str = "web:80"
+) -> Instance:
+    return instances.instance(
+        str(UUID(int=number)), alias or f"web{number}", ACCOUNT, "alice", running, False,
+        addresses or (f"10.0.{number >> 8}.{number & 255}",), services,
+    )  # fmt: skip
 
 
 def view(count: int) -> View:

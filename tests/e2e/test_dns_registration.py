@@ -22,7 +22,7 @@ from pymon.dns import inbound
 from pymon.dns import registrar as registrar_module
 from pymon.dns.records import Records
 from pymon.dns.registrar import Registrar, Server
-from pymon.dns.registration import sort_out
+from pymon.dns.update_plan import sort_out
 from pymon.dns.view import Proxy
 from tests.e2e import primaries
 from tests.e2e.primaries import Primary, started
@@ -102,7 +102,7 @@ async def test_changes_are_there_within_two_seconds_and_only_they_are_sent(
             for changes, removed in (
                 ([instance(1, running=False)], []),
                 ([instance(2, addresses=("10.1.0.2", "2001:db8::2"))], []),
-                ([], [instance(3).uuid]),
+                ([], [instance(3).container.uuid]),
                 ([instance(21, alias="Größe")], []),
                 ([instance(1)], []),
             ):
@@ -123,7 +123,7 @@ async def test_changes_are_there_within_two_seconds_and_only_they_are_sent(
             # Who registers now is all that has changed.
             assert primary.serial(ZONE) - serial <= 1 or kind == "bind"
         for number in range(2, 22):
-            records.update(removed=[instance(number).uuid])
+            records.update(removed=[instance(number).container.uuid])
         async with registering(primary, records, directory):
             await settled(primary, records, before=before)
 
@@ -135,7 +135,7 @@ async def test_a_server_that_was_down_catches_up(kind: str, tmp_path: Path, dire
         async with registering(primary, records, directory) as registrar:
             await settled(primary, records)
             primary.stop()
-            registrar.changed(records.update([instance(6)], [instance(2).uuid]))
+            registrar.changed(records.update([instance(6)], [instance(2).container.uuid]))
             await eventually("it is noticed", lambda: registrar.status()[0].error)
             registrar.changed(records.update([instance(7)]))
             aged = registrar.status()[0].age_seconds
@@ -161,7 +161,7 @@ async def test_a_zone_that_a_server_does_not_have_holds_up_no_other(kind: str, t
             await eventually("the zones it has are right", there)
             await eventually("it has failed three times", lambda: sum(registrar.failures().values()) >= 3)
             began = time.monotonic()
-            registrar.changed(records.update([instance(4)], [instance(1).uuid]))
+            registrar.changed(records.update([instance(4)], [instance(1).container.uuid]))
             await eventually("and stay so", there)
             assert time.monotonic() - began < 2
             errors = {status.zone: status.error for status in registrar.status()}
@@ -177,7 +177,9 @@ async def test_a_zone_that_is_signed(kind: str, tmp_path: Path, directory: str) 
     with started(kind, tmp_path, EMPTY) as primary:
         async with registering(primary, records, directory) as registrar:
             await settled(primary, records)
-            registrar.changed(records.update([instance(6), instance(1, addresses=("10.9.9.9",))], [instance(2).uuid]))
+            registrar.changed(
+                records.update([instance(6), instance(1, addresses=("10.9.9.9",))], [instance(2).container.uuid])
+            )
             await settled(primary, records)
             assert registrar.failures() == {}
         async with registering(primary, records, directory) as registrar:
@@ -307,7 +309,7 @@ async def test_two_thousand_names_at_once(kind: str, tmp_path: Path, directory: 
             await settled(primary, records, seconds=90)
             assert sum(registrar.updates().values()) - sent < 60
             assert registrar.failures() == {}
-            registrar.changed(records.update(removed=[instance(number).uuid for number in range(1, 335)]))
+            registrar.changed(records.update(removed=[instance(number).container.uuid for number in range(1, 335)]))
             await settled(primary, records, seconds=90)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -14,14 +15,14 @@ from pymon.directory.lease import LEASE_SECONDS
 from pymon.directory.presence import ALIVE_SECONDS, RENEW_SECONDS
 from tests.e2e.fleet import Fleet, Node
 from tests.e2e.primaries import ALGORITHM, SECRETS, started
-from tests.e2e.proxy import ZONE, Proxy, Site
+from tests.e2e.proxy import ZONE, Proxy, Site, free_port
 from tests.live.world import until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
 FIRST, SECOND = "192.0.2.1", "192.0.2.2"
 BOTH = {FIRST, SECOND}
-TTL_SECONDS = 30.0
+TTL_SECONDS = 5.0
 SOON_SECONDS = 6.0
 """For what takes no waiting, on a machine that does other things."""
 
@@ -82,7 +83,7 @@ def test_one_that_is_killed_leaves_and_the_other_registers(fleet: Fleet, nodes: 
             until("the other registers", lambda: registering(rest))
             until("a new name", lambda: answers(bind, f"{late.uuid}.cmon", "CNAME"))
             within(LEASE_SECONDS + SOON_SECONDS, begun)
-            until("the killed one has left", lambda: everywhere({left}, rest), TTL_SECONDS)
+            until("the killed one has left", lambda: everywhere({left}, rest), ALIVE_SECONDS + TTL_SECONDS)
             within(ALIVE_SECONDS + RENEW_SECONDS + SOON_SECONDS, begun)
             assert answers(bind, f"{early.uuid}.cmon", "CNAME") == {f"cmon.{ZONE}."}
 
@@ -98,3 +99,38 @@ def test_one_that_is_killed_leaves_and_the_other_registers(fleet: Fleet, nodes: 
                 within(RENEW_SECONDS + SOON_SECONDS, begun)
         checked = site.pymon("dns", "check", f"--server={bind}", *flags[1:], f"--dns.proxy-address={gone}")
         assert checked == ""
+
+
+def test_the_first_answer_has_all_proxies_whether_the_directory_is_there_or_not(tmp_path: Path) -> None:
+    site, other = Site(tmp_path), Site(tmp_path / "other")
+    site.pymon("account", "create", "alice")
+    server = site.server(f"cmon.{ZONE}", "127.0.0.1")
+    directory, away = site.data_dir / "directory.db", tmp_path / "away"
+
+    def proxy(site: Site, address: str, port: int = 0) -> Proxy:
+        flags = (f"--dns.listen-address=127.0.0.1:{port}", f"--dns.proxy-address={address}")
+        return Proxy(site, f"--directory={directory}", *flags, tls=server, wait=False)
+
+    def first(where: str) -> set[str]:
+        return until("its first answer", lambda: answers(where, "cmon"))
+
+    with proxy(site, FIRST) as one:
+        (names,) = one.await_("its names", lambda: one.listening("dns"))
+        assert first(names) == {FIRST}
+        port = free_port()
+        two = proxy(other, SECOND, port)
+        try:
+            assert first(f"127.0.0.1:{port}") == BOTH
+            until("the other knows", lambda: answers(names, "cmon") == BOTH)
+            until("it is written", (other.data_dir / "presence-copy.json").exists)
+        finally:
+            two.kill()
+        directory.rename(away)
+        one.allowed = re.compile("directory cannot be read|cannot be renewed")
+        with proxy(other, SECOND, port) as two:
+            two.allowed = one.allowed
+            assert first(f"127.0.0.1:{port}") == BOTH
+            assert answers(names, "cmon") == BOTH
+            away.rename(directory)
+            until("read again", lambda: two.metric("pymon_proxy_directory_up"))
+            assert answers(f"127.0.0.1:{port}", "cmon") == BOTH

@@ -257,6 +257,7 @@ def test_a_node_is_there_when_it_is_registered_and_gone_when_it_is_not(place: Pl
         assert client.status(path) == 404
         place.site.pymon("node", "create", node.name, node.url)
         until("routed", lambda: client.status(path) == 200, SOON_SECONDS)
+        until("its first answer is complete", lambda: client.status("/v1/discover") == 200, SOON_SECONDS)
         assert client.uuids() == {place.mine.uuid, container.uuid}
         place.site.pymon("node", "delete", node.name)
         until("not routed", lambda: client.status(path) == 404, SOON_SECONDS)

@@ -2,8 +2,9 @@ import pytest
 
 from pymon._native.renderer import Body, Labels
 from pymon._native.table import Table
-from pymon.catalogue.model import MILLI, ONE, Column, Kind, Metric, Sample, Unit, counter, gauge, unknown
-from pymon.exposition.compile import compile_catalogue, label_block, openmetrics_header, scale, text_header
+from pymon.catalogue.model import MILLI, Column, Kind, Metric, Sample, gauge
+from pymon.exposition.compile import compile_catalogue, label_block
+from pymon.exposition.header import openmetrics_header, text_header
 
 
 def rendered(compiled, *tables):
@@ -106,23 +107,18 @@ def test_constant_labels_come_first():
     ],
 )
 def test_names_and_types(name, kind, text, openmetrics):
-    metric = Metric(name, kind, "h", "c", ())
-    assert text_header(metric).decode() == "# HELP {0} h\n# TYPE {0} {1}\n".format(*text)
-    assert openmetrics_header(metric).decode() == "# TYPE {0} {1}\n# HELP {0} h\n".format(*openmetrics)
+    assert text_header(name, kind, "h").decode() == "# HELP {0} h\n# TYPE {0} {1}\n".format(*text)
+    assert openmetrics_header(name, kind, "h").decode() == "# TYPE {0} {1}\n# HELP {0} h\n".format(*openmetrics)
+    assert text_header(name, kind, None).decode() == "# TYPE {} {}\n".format(*text)
+    assert openmetrics_header(name, kind, None).decode() == "# TYPE {} {}\n".format(*openmetrics)
 
 
 def test_help_is_escaped():
-    metric = counter("a_total", 'say "x"\\\n', "c")
-    assert text_header(metric).startswith(b'# HELP a_total say "x"\\\\\\n\n')
-    assert openmetrics_header(metric).endswith(b'# HELP a say \\"x\\"\\\\\\n\n')
-    assert text_header(unknown("a", "h", "c")) == b"# HELP a h\n# TYPE a untyped\n"
+    help = 'say "x"\\\n'
+    assert text_header("a_total", "counter", help).startswith(b'# HELP a_total say "x"\\\\\\n\n')
+    assert openmetrics_header("a_total", "counter", help).endswith(b'# HELP a say \\"x\\"\\\\\\n\n')
 
 
 def test_label_block():
     assert label_block([]) == b""
     assert label_block([("a", ""), ("b", '"'), ("c", "é\udc80")]) == 'a="",b="\\"",c="é\\\\x80"'.encode()
-
-
-def test_scale():
-    assert scale(ONE) == (0, 1, 1, 0, 0, False)
-    assert scale(Unit(multiply=2, decimals=3, signed=True, subtract=4, divide=5, add=6)) == (4, 2, 5, 6, 3, True)

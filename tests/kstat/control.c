@@ -139,7 +139,7 @@ EXPORT int double_set_flags(const char *module, int instance, const char *name, 
 	kernel_lock();
 	record *item = find(module, instance, name);
 	if (item) {
-		item->flags = flags;
+		kernel_set_flags(item, flags);
 	}
 	kernel_unlock();
 	return item ? 0 : -1;
@@ -203,6 +203,14 @@ EXPORT void double_direct(int on)
 {
 	kernel_lock();
 	kernel.no_direct = !on;
+	kernel_unlock();
+}
+
+/* Whether the chain changes right behind every kstat_open. */
+EXPORT void double_busy(int on)
+{
+	kernel_lock();
+	kernel.busy = on;
 	kernel_unlock();
 }
 

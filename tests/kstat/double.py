@@ -32,12 +32,12 @@ FLAGS = [
 STRLEN = 31
 RAW, NAMED, INTR, IO, TIMER = range(5)
 CHAR, INT32, UINT32, INT64, UINT64, FLOAT, DOUBLE, STRING = 0, 1, 2, 3, 4, 5, 6, 9
-VIRTUAL, VAR_SIZE, LONGSTRINGS = 1, 2, 0x40
+VIRTUAL, VAR_SIZE, INVALID, LONGSTRINGS = 1, 2, 0x20, 0x40
 FOREVER = -1
 SYMBOLS = ("kstat_open", "kstat_close", "kstat_chain_update", "kstat_read", "kstat_data_lookup")
 COUNTERS = tuple(
     """
-    opens closes updates library_reads direct_reads chain_ids allocations errors eagain headers records
+    opens closes updates library_reads direct_reads chain_ids allocations errors eagain made headers records
     """.split()
 )
 
@@ -98,7 +98,7 @@ class Text(ctypes.Structure):
 
 
 class Value(ctypes.Union):
-    """The value of a statistic."""
+    """The value of a statistic, as union `value` in kstat.h."""
 
     _fields_ = (
         ("char", ctypes.c_ubyte * 16),
@@ -154,6 +154,7 @@ SIGNATURES: Mapping[str, tuple[object, tuple[object, ...]]] = {
     "double_fail_update": (None, (ctypes.c_int, ctypes.c_int)),
     "double_vanish_after": (None, (ctypes.c_int, ctypes.c_int, ctypes.c_int)),
     "double_direct": (None, (ctypes.c_int,)),
+    "double_busy": (None, (ctypes.c_int,)),
     "double_descriptor": (None, (ctypes.c_int,)),
     "double_reads": (ctypes.c_int64, KEY),
     "double_counters": (None, (ctypes.POINTER(Counters),)),
@@ -205,11 +206,11 @@ class Double:
         self.library.double_generate(first, zones, salt)
 
     def remove_zone(self, zone_id: int) -> int:
-        """How many kstats went."""
+        """Remove the kstats of a zone, and return how many there were."""
         return self.library.double_remove_zone(zone_id)
 
     def replace_zone(self, zone_id: int, *, salt: int = 1) -> None:
-        """Another zone under the same id."""
+        """Remove a zone, and make another one with the same id."""
         self.remove_zone(zone_id)
         self.generate(1, first=zone_id, salt=salt)
 
@@ -233,6 +234,7 @@ class Double:
         self._done(self.library.double_set_type(*key_of(kstat), kstat_type), kstat)
 
     def set_flags(self, kstat: Key, flags: int) -> None:
+        """INVALID hides it from the next chain update that finds the chain changed, which this alone is not."""
         self._done(self.library.double_set_flags(*key_of(kstat), flags), kstat)
 
     def tell(self, kstat: Key, *, ndata: int = -1, data_size: int = -1) -> None:
@@ -256,6 +258,10 @@ class Double:
     def direct(self, on: bool) -> None:
         """Whether ioctl answers; without, only kstat_read reads."""
         self.library.double_direct(on)
+
+    def busy(self, on: bool) -> None:
+        """Whether the chain changes right behind every kstat_open, as it does while zones boot."""
+        self.library.double_busy(on)
 
     def descriptor(self, number: int) -> None:
         """What kstat_open gives as kc_kd from now on; below -1: a descriptor of its own."""

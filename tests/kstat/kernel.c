@@ -9,7 +9,6 @@
 kernel_state kernel = {.chain_id = 1, .descriptor = -2};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static kid_t last_kid;
 static int_map by_kid;
 static int_map zones; /* first record of each */
 static record **buckets;
@@ -99,6 +98,12 @@ static int zone_of(const spec *made)
 	return -1;
 }
 
+void kernel_set_flags(record *item, uint8_t flags)
+{
+	kernel.turns += (item->flags ^ flags) & KSTAT_FLAG_INVALID ? 1 : 0;
+	item->flags = flags;
+}
+
 /* The data with its strings behind it, and behind those, where strings are. */
 static void record_fill(record *item, const spec *made)
 {
@@ -130,7 +135,7 @@ static void record_fill(record *item, const spec *made)
 			item->refs[i].at += made->refs[i].wild ? 0 : text_at;
 		}
 	}
-	item->flags = made->flags;
+	kernel_set_flags(item, made->flags);
 	item->snaptime = made->snaptime;
 	item->error = made->error;
 	item->error_times = made->error_times;
@@ -161,7 +166,7 @@ record *kernel_put(const spec *made)
 	if (!item) {
 		abort();
 	}
-	item->kid = ++last_kid;
+	item->kid = ++kernel.last_kid;
 	item->type = made->type;
 	item->instance = made->instance;
 	item->crtime = made->crtime;
@@ -233,7 +238,12 @@ void kernel_reset(void)
 	free(buckets);
 	buckets = NULL;
 	kernel = (kernel_state){
-		.chain_id = kernel.chain_id + 1, .descriptor = -2, .count.headers = kernel.count.headers};
+		.chain_id = kernel.chain_id + 1,
+		.last_kid = kernel.last_kid,
+		.turns = kernel.turns,
+		.descriptor = -2,
+		.count.headers = kernel.count.headers,
+	};
 }
 
 /* --- reading --- */
@@ -249,8 +259,11 @@ static void vanish(void)
 
 static int failure(record *item)
 {
-	if (!item || (item->flags & KSTAT_FLAG_INVALID)) {
+	if (!item) {
 		return ENXIO;
+	}
+	if (item->flags & KSTAT_FLAG_INVALID) {
+		return EAGAIN; /* its owner is at it */
 	}
 	if (!item->error || !item->error_times) {
 		return 0;

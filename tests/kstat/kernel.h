@@ -113,13 +113,16 @@ typedef struct {
 	uint64_t allocations;	/* of ks_data by kstat_read */
 	uint64_t errors;	/* reads that failed, by whatever way */
 	uint64_t eagain;	/* those with EAGAIN */
+	uint64_t made;		/* headers, by chain updates */
 	uint64_t headers;	/* alive in all handles */
 	uint64_t records;	/* in the chain */
 } counters;
 
 typedef struct {
 	record *first, *last;
+	kid_t last_kid;
 	kid_t chain_id;
+	uint64_t turns; /* of kstats that became valid or INVALID */
 	hrtime_t now;
 	counters count;
 	int open_error;
@@ -129,6 +132,7 @@ typedef struct {
 	int vanish_in;	/* reads until vanish_zone goes; 0 never */
 	int vanish_zone;
 	bool vanish_returns;
+	bool busy;   /* the chain changes behind every kstat_open */
 	bool loaded; /* the file, since the reset */
 } kernel_state;
 
@@ -139,6 +143,7 @@ void kernel_unlock(void);
 void kernel_reset(void);
 record *kernel_find(const char module[KSTAT_STRLEN], int instance, const char name[KSTAT_STRLEN]);
 record *kernel_by_kid(kid_t kid);
+void kernel_set_flags(record *item, uint8_t flags);
 /* Add a kstat. One of the same module, instance and name keeps its kid and takes over the new values when class, type
  * and creation time are the same and so is the size (or the flags let it vary); else it goes first. */
 record *kernel_put(const spec *made);

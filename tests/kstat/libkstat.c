@@ -24,6 +24,7 @@ typedef struct handle {
 	kid_t last;
 	kid_t *removed; /* since the last update */
 	size_t nremoved, cap_removed;
+	uint64_t turns; /* kernel.turns at the last update */
 	struct handle *next;
 } handle;
 
@@ -80,8 +81,58 @@ static int append(handle *held, const record *item)
 	*(held->tail ? &held->tail->header.ks_next : &held->ctl.kc_chain) = &new->header;
 	held->tail = new;
 	map_put(&held->nodes, item->kid, new);
-	held->last = item->kid;
 	kernel.count.headers++;
+	kernel.count.made++;
+	return 0;
+}
+
+/* The kernel leaves out what is INVALID. */
+static const record *visible(const record *item)
+{
+	while (item && (item->flags & KSTAT_FLAG_INVALID)) {
+		item = item->next;
+	}
+	return item;
+}
+
+/* Headers stay up to the first kid that is new; all behind it are made anew. */
+static int merge(handle *held)
+{
+	const record *item = visible(kernel.first);
+	for (kstat_t *header = held->ctl.kc_chain, *next; header; header = next) {
+		next = header->ks_next;
+		if (item && header->ks_kid == item->kid) {
+			item = visible(item->next);
+		} else {
+			drop(held, (node *)header);
+		}
+	}
+	for (; item; item = visible(item->next)) {
+		if (append(held, item) < 0) {
+			return -1;
+		}
+	}
+	return 0;
+}
+
+/* The same where nothing has become valid or INVALID since, without a look at every header. */
+static int follow(handle *held)
+{
+	for (size_t i = 0; i < held->nremoved; i++) {
+		node *gone = map_get(&held->nodes, held->removed[i]);
+		if (gone) {
+			drop(held, gone);
+		}
+	}
+	const record *item = kernel.last;
+	while (item && item->kid > held->last && item->prev && item->prev->kid > held->last) {
+		item = item->prev;
+	}
+	for (; item; item = item->next) {
+		if (item->kid > held->last && !(item->flags & KSTAT_FLAG_INVALID) && append(held, item) < 0) {
+			return -1;
+		}
+	}
 	return 0;
 }
 
@@ -101,19 +152,13 @@ static kid_t update(handle *held)
 	if (held->ctl.kc_chain_id == kernel.chain_id) {
 		return 0;
 	}
-	for (size_t i = 0; i < held->nremoved; i++) {
-		drop(held, map_get(&held->nodes, held->removed[i]));
-	}
+	int status = held->turns == kernel.turns ? follow(held) : merge(held);
 	held->nremoved = 0;
-	const record *from = kernel.last;
-	while (from && from->kid > held->last && from->prev && from->prev->kid > held->last) {
-		from = from->prev;
+	if (status < 0) {
+		return -1;
 	}
-	for (; from; from = from->next) {
-		if (from->kid > held->last && append(held, from) < 0) {
-			return -1;
-		}
-	}
+	held->turns = kernel.turns;
+	held->last = kernel.last_kid;
 	return held->ctl.kc_chain_id = kernel.chain_id;
 }
 
@@ -165,6 +210,7 @@ EXPORT kstat_ctl_t *kstat_open(void)
 		held = NULL;
 		errno = error;
 	}
+	kernel.chain_id += kernel.busy;
 	kernel_unlock();
 	return held ? &held->ctl : NULL;
 }

@@ -11,6 +11,7 @@ from tests.kstat.double import (
     CHAR,
     INT32,
     INT64,
+    INVALID,
     IO,
     NAMED,
     STRING,
@@ -18,6 +19,7 @@ from tests.kstat.double import (
     UINT32,
     UINT64,
     VAR_SIZE,
+    VIRTUAL,
     Control,
     Double,
     Header,
@@ -106,6 +108,43 @@ def test_kept_headers_keep_their_address_and_new_ones_come_behind(double):
         assert [kid for _, kid, _ in after] == sorted(kid for _, kid, _ in after)
         assert min(kid for _, kid, _ in after[14:]) > max(kid for _, kid, _ in before)
         assert double.library.kstat_chain_update(control) == 0
+
+
+def test_a_kid_that_comes_in_front_has_all_behind_it_made_anew(double):
+    double.generate(1)
+    double.load([kstat("low", flags=INVALID)], add=True)
+    double.generate(1, first=2)
+    with double.opened() as control:
+        before = [keep(header) for header in double.chain(control)]
+        assert len(before) == 14
+        double.set_flags(("m", 0, "low"), VIRTUAL)
+        assert double.library.kstat_chain_update(control) == 0  # as the kernel's: the id stays the same
+        double.generate(1, first=3)
+        made = double.counters()["made"]
+        assert double.library.kstat_chain_update(control) > 0
+        after = [keep(header) for header in double.chain(control)]
+        assert after[:7] == before[:7]
+        assert after[7][2] == "low"
+        assert [kid for _, kid, _ in after[8:15]] == [kid for _, kid, _ in before[7:]]
+        assert double.counters()["made"] - made == len(after) - 7
+        assert double.counters()["headers"] == len(after) == 22
+
+
+def test_a_kstat_that_is_not_valid_is_hidden_and_eagain(double):
+    double.generate(1)
+    with double.opened() as control:
+        header = header_of(double, control, ZONE[2])
+        double.set_flags(ZONE, INVALID)
+        assert read_error(double, control, header) == errno.EAGAIN
+        assert double.library.ioctl(control.contents.kd, KSTAT_IOC_READ, ctypes.byref(header)) == -1
+        assert ctypes.get_errno() == errno.EAGAIN
+        double.generate(1, first=2)
+        assert double.library.kstat_chain_update(control) > 0
+        assert ZONE[2] not in [plain(header.name) for header in double.chain(control)]
+        double.set_flags(ZONE, VIRTUAL)
+        double.remove_zone(2)
+        assert double.library.kstat_chain_update(control) > 0
+        assert double.read(control, ZONE)["value"] == 1000003
 
 
 def test_what_came_and_went_between_two_updates_is_never_seen(double):

@@ -27,6 +27,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 TEXT = "text/plain; version=0.0.4"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 START_SECONDS = 120.0
+_LISTEN = "0A"
+"""The state of a listening socket in /proc/net/tcp. A connection that its process has closed has inode 0 there."""
 _BAD = re.compile(r"Traceback|level=error|internal error|Error: ")
 
 
@@ -125,16 +127,16 @@ class Agent:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The id of its process."""
         return self._process.pid
 
     @property
     def url(self) -> str:
-        """Without a path."""
+        """Its URL, without a path."""
         return f"http://{self.address}"
 
     def get(self, path: str = "/metrics", headers: Mapping[str, str] | None = None) -> Answer:
-        """Ask for a path."""
+        """Ask for a path, and return the answer, whatever its status."""
         request = urllib.request.Request(self.url + path, headers=dict(headers or {}))  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
@@ -197,7 +199,7 @@ class Agent:
     # What it costs.
 
     def tasks(self) -> list[Path]:
-        """Its threads."""
+        """The directories of its threads in /proc."""
         return list(Path(f"/proc/{self.pid}/task").iterdir())
 
     def descriptors(self) -> dict[str, int]:
@@ -210,8 +212,14 @@ class Agent:
                 continue
         return found
 
+    def connections(self) -> int:
+        """Number of connections to its port that it has not closed."""
+        port = f":{int(self.address.rpartition(':')[2]):04X}"
+        rows = [line.split() for line in Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:]]
+        return sum(row[1].endswith(port) and row[3] != _LISTEN and row[9] != "0" for row in rows)
+
     def rss_kib(self) -> int:
-        """Resident memory."""
+        """Resident memory of its process in KiB."""
         return int(next(self._status("VmRSS")).split()[0])
 
     def _status(self, key: str) -> Iterator[str]:

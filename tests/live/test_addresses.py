@@ -167,7 +167,7 @@ def test_a_path_used_again_has_the_addresses_of_the_one_that_is_there(world: Wor
     become(agent, group, ["198.18.31.2"])
     group.remove()
     group.__init__(group.name)  # type: ignore[misc]  # made anew at the same path
-    assert addresses(agent, group) == []
+    until("the new one there", lambda: inventory(agent)[1].get(group.path, {}).get("addresses") == [])
     process = alone(group)
     linked(world, process.pid, "eth0", 32)
     become(agent, group, ["198.18.32.2"])

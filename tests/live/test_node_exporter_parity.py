@@ -11,9 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from pymon.catalogue.node import NODE
 from pymon.sources.errors import SourceError
-from pymon.sources.node import NODE_COLLECTORS, NodeContext
+from pymon.sources.node import NODE_COLLECTORS, NODE_METRICS, NodeContext
 from tests.oracle import TEXT_TYPES, parse, render
 
 PROGRAM = shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
@@ -35,21 +34,32 @@ EXCLUDES = {
 NOT_OURS = {
     r"node_(scrape_collector|exporter)_": "about node_exporter itself",
     r"(go|process|promhttp)_": "about node_exporter itself",
-    r"node_network_receive_nohandler_total$": "not in /proc/net/dev; sysfs has a file for each device",
-    r"node_cpu_(core_throttles_total|package_throttles_total|isolated)$": "a walk of sysfs for each CPU",
+    r"node_processes_": "processes come and go, and with them the states that there are",
 }
+NOT_THEIRS = {"cgroups", "kernel_hung", "machine", "machine_topology"}
+"""Collectors that came after 1.5, and cAdvisor's."""
+
 VALUE_DIFFERS = {
     "node_procs_running": "each sees itself running",
+    "node_filefd_allocated": "the files of the scrape",
+    "node_netstat_Tcp_CurrEstab": "the connection of the scrape",
+    "node_sockstat_TCP_alloc": "the connection of the scrape",
+    "node_sockstat_TCP_inuse": "the connection of the scrape",
+    "node_sockstat_TCP_mem": "the connection of the scrape",
+    "node_sockstat_TCP_mem_bytes": "the connection of the scrape",
+    "node_sockstat_sockets_used": "the connection of the scrape",
+    "node_tcp_connection_states": "the connection of the scrape; a listener's limit is no bytes in a queue",
 }
 LABELS_SINCE = {
     "node_disk_info": {"rotational"},
+    "node_network_info": {"adminstate"},
 }
 """Labels that came after 1.5."""
 
 
 @contextmanager
 def exporter():
-    collectors = [f"--collector.{collector.name}" for collector in NODE_COLLECTORS if collector.name != "machine"]
+    collectors = [f"--collector.{collector.name}" for collector in NODE_COLLECTORS if collector.name not in NOT_THEIRS]
     excludes = [f"--collector.{name}-exclude={pattern}" for name, pattern in EXCLUDES.items()]
     process = subprocess.Popen(
         [PROGRAM, "--web.listen-address=127.0.0.1:0", "--collector.disable-defaults", *collectors, *excludes],
@@ -78,7 +88,7 @@ def collect(sources):
         except SourceError as error:
             assert error.reason in {"nodata", "eopnotsupp", "enoent"}, error  # noqa: PT017
         tables += source.tables
-    found = render(NODE, tables)
+    found = render(NODE_METRICS, tables)
     return {
         (name, frozenset(pair for pair in labels if pair[0] not in LABELS_SINCE.get(name, ()))): value
         for (name, labels), value in found.items()
@@ -141,7 +151,7 @@ def test_parity():
 
 
 def check_headers(exposition):
-    ours_by_name = {metric.name: metric for metric in NODE}
+    ours_by_name = {metric.name: metric for metric in NODE_METRICS}
     helps = {name: text for name, text in re.findall(r"^# HELP (\S+) (.*)$", exposition, re.MULTILINE) if ours(name)}
     types = {name: kind for name, kind in re.findall(r"^# TYPE (\S+) (.*)$", exposition, re.MULTILINE) if ours(name)}
     assert helps == {name: ours_by_name[name].help for name in helps}

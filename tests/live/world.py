@@ -136,7 +136,7 @@ class Group:
                         stream.close()
 
     def kill(self) -> None:
-        """Kill what is inside."""
+        """Kill the processes that were started in it, and reap them."""
         for process in self.processes:
             process.kill()
             process.wait()
@@ -220,7 +220,7 @@ class LinkError(Exception):
 
 
 def run(*argv: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-    """Run a program to its end."""
+    """Run a program, and return what it printed. check: it must succeed."""
     done = subprocess.run(argv, check=False, capture_output=True)
     assert not check or done.returncode == 0, f"{' '.join(argv)}: {done.stderr.decode()}"
     return done

@@ -7,16 +7,29 @@ import select
 import socket
 import ssl
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pymon._native import readers, renderer, responder, table, tls
-from pymon._native.readers import Mailbox, Reader, Result, Ticket, monotonic_ns
-from pymon._native.renderer import Body, Labels, Renderer, decimal, escape
+from pymon._native import exposition, peaks, readers, renderer, responder, table, tls
+from pymon._native.exposition import Exposition, number, read_labels, split_labels, unescaped
+from pymon._native.peaks import Peaks
+from pymon._native.readers import (
+    Mailbox,
+    PlanFile,
+    PlanTarget,
+    Reader,
+    Result,
+    Ticket,
+    is_keyed,
+    monotonic_ns,
+)
+from pymon._native.renderer import Body, FamilyLines, Labels, Renderer, SampleLine, decimal, escape
 from pymon._native.responder import HandOver, Responder, Zones
 from pymon._native.table import Table
 from pymon._native.tls import accept_any_certificate
+from pymon.catalogue.model import MILLI
 
 REPEATS = 20_000
 WARM_UP = 2_000
@@ -25,14 +38,19 @@ GROWTH = 1 << 20
 FOREVER = 2**62
 
 COLUMNS = tuple(f"c{i}" for i in range(70))
-SCALE = (0, 1, 1, 0, 3, False)
-SAMPLE = (0, 0, 1, 2, 2, SCALE, b'a{k="v",', b'a{k="v"}')
-FAMILIES = [(b"# text\n", b"# openmetrics\n", [SAMPLE] * 3)]
+SAMPLE = SampleLine(0, 0, MILLI, b'a{k="v",', b'a{k="v"}', minus=1, plus=2, when=2)
+FAMILIES = [
+    FamilyLines(b"# text\n", b"# openmetrics\n", [SAMPLE] * 3, by_row=False),
+    FamilyLines(b"# text\n", b"# openmetrics\n", [SAMPLE] * 3, by_row=True),
+]
 QUERY = bytes.fromhex("0001000000010000000000000161017a0000010001")
 TRANSFER = QUERY[:-4] + b"\0\xfc\0\1"
 SOA_DATA = bytes(2 + 20)
 TEXT = b"".join(b"c%d: %d kB\n" % (i, i) for i in range(70))
 WRONG = (TypeError, ValueError, KeyError, IndexError, OverflowError, BufferError, OSError)
+
+
+EXPOSITION = b"# HELP a A.\n# TYPE a gauge\n" + b"".join(b'a{n="%d",x="\\n"} 1\n' % i for i in range(40))
 
 
 def resident():
@@ -66,6 +84,10 @@ class World:
         self.tables = self.reader.new_tables()
         self.table = filled()
         self.other = filled()
+        self.peaks = Peaks(2)
+        self.sampled = filled()
+        self.sampled.grow(100)
+        self.peaked = Table("peaks", ["a", "b", "c", "d"])
         self.renderer = Renderer(FAMILIES, 1)
         self.labels = Labels([b'id="/"', None])
         self.body = Body()
@@ -78,12 +100,21 @@ class World:
         self.socket.bind(("127.0.0.1", 0))
         self.responder = self.make_responder()
 
+    def sample(self):
+        now_ns = time.monotonic_ns()
+        self.peaks.forget(1)
+        self.peaks.take(1, self.sampled, "c1", 100, now_ns, 1.0)
+        self.peaks.write(self.peaked, 100, (15, 60), now_ns)
+
     def make_reader(self, **arguments):
         options = {
             "roots": [str(self.directory / "cgroup")],
             "procfs": "/proc",
             "sysfs": str(self.directory),
-            "files": [("current", 0, "value", False, 0, 0, ()), ("io.stat", 0, "io", False, 1, 0, (("rbytes", 0),))],
+            "files": [
+                PlanFile("current", "value", [PlanTarget(0)]),
+                PlanFile("io.stat", "nested", [PlanTarget(1, [("device", "device")])], keys=[("rbytes", 0)]),
+            ],
             "layout": [("t", ("current",)), ("io", ("rbytes",))],
             "budget": 3,
             "slow_seconds": 0,
@@ -108,7 +139,7 @@ class World:
         self.reader.add(1, "nothing", 0)
 
     def make_responder(self, **arguments):
-        limits = {"responses_per_second": 1, "excess_bytes_per_second": 1, "slip": 1}
+        limits = {"responses_per_second": 1, "excess_bytes_per_second": 1, "handed_per_second": 0, "slip": 1}
         return Responder(self.zones, [self.socket], **(limits | arguments))
 
     def change_zone(self):
@@ -156,7 +187,7 @@ class World:
 
     def render(self):
         self.body.clear()
-        self.renderer.render(self.body, [self.table], self.labels, openmetrics=True, selected=b"\1")
+        self.renderer.render(self.body, [self.table], self.labels, openmetrics=True, selected=b"\1\1")
 
     def lend(self):
         with memoryview(self.table) as view, memoryview(self.body) as body:
@@ -167,8 +198,16 @@ class World:
         self.table.clear()
         for _ in range(3):
             self.table.add_row([("a", "1"), ("b", '"\udcff')])
+        self.table.drop_repeated()
         self.table.scan_rows(TEXT, "name", skip=1)
         self.table.grow(100)
+
+
+def read(data=EXPOSITION, **options):
+    made = Exposition(data, **options)
+    while not made.run(500):
+        pass
+    return made
 
 
 def refused(call, *arguments, **options):
@@ -181,6 +220,14 @@ def refused(call, *arguments, **options):
 
 CALLS = {
     "monotonic_ns": lambda world: monotonic_ns(),
+    "is_keyed": lambda world: is_keyed("nested"),
+    "PlanFile": lambda world: PlanFile("a", "flat", [PlanTarget(0)]),
+    "PlanTarget": lambda world: PlanTarget(0),
+    **{
+        f"PlanFile.{name}": lambda world: PlanFile("a", "flat", []).keys
+        for name in ("root", "slow", "column", "keys", "second", "rest", "negative")
+    },
+    "PlanTarget.labels": lambda world: PlanTarget(0).labels,
     "Result": lambda world: (Result().done, Result().failures),
     "Result.done": lambda world: world.ticket.results[0].done,
     "Result.seconds": lambda world: world.ticket.results[0].seconds,
@@ -200,19 +247,43 @@ CALLS = {
     "Reader.wake": World.add_and_remove,
     "Reader.close": lambda world: world.make_reader().close(),
     "Reader.name": lambda world: world.reader.name,
+    "Reader.failures_of": lambda world: world.reader.failures_of(world.ticket.results[0], ("a",)),
     "Reader.layout": lambda world: world.reader.layout,
     "Reader.new_tables": lambda world: world.reader.new_tables(),
     "Reader.open_descriptors": lambda world: world.reader.open_descriptors,
+    "Reader.own_descriptors": lambda world: world.reader.own_descriptors,
     "Reader.shares_descriptors": lambda world: world.reader.shares_descriptors,
     "Body": lambda world: Body().append(TEXT),
     "Body.append": World.render,
     "Body.clear": World.render,
     "Labels": lambda world: Labels([TEXT, None, b""]),
+    "SampleLine": lambda world: replace(SAMPLE, table=9),
+    "FamilyLines": lambda world: replace(FAMILIES[0], by_row=True),
+    **{f"SampleLine.{name}": lambda world: SAMPLE.when for name in ("minus", "plus", "when")},
     "Renderer": lambda world: Renderer(FAMILIES, 1),
     "Renderer.render": World.render,
     "Renderer.table_count": lambda world: world.renderer.table_count,
-    "decimal": lambda world: decimal(2**64 - 1, SCALE),
+    "decimal": lambda world: decimal(2**64 - 1, MILLI),
     "escape": lambda world: escape(b'\xff"' * 500),
+    **dict.fromkeys(("Exposition", "Exposition.run"), lambda world: read()),
+    "Exposition.problem": lambda world: read(EXPOSITION + b"a{n=1} 1\n").problem,
+    "Exposition.steps": lambda world: read(b"").steps,
+    "Exposition.family_count": lambda world: read(b"").family_count,
+    "Exposition.sample_count": lambda world: read(b"").sample_count,
+    "Exposition.repeated": lambda world: read(b"a 1\na 2\n" * 50, allow_repeated=True).repeated,
+    "Exposition.families": lambda world: read().families(),
+    "Exposition.samples": lambda world: read().samples(10, 20),
+    "Exposition.rows": lambda world: read().rows(10, 20),
+    "Exposition.labelled": lambda world: read(strict=True).labelled(0, b'u="1"', (b"n", b"u")),
+    "read_labels": lambda world: (read_labels(b'a{b="1"}', 2), read_labels(b"a{b=1}", 2)),
+    "split_labels": lambda world: split_labels(b'a="1",b="2"'),
+    "number": lambda world: (number(b"inf"), number(b"x")),
+    "unescaped": lambda world: unescaped(b"a\\n" * 100),
+    "Peaks": lambda world: Peaks(3),
+    "Peaks.series": lambda world: world.peaks.series,
+    **dict.fromkeys(("Peaks.take", "Peaks.write", "Peaks.forget"), World.sample),
+    "refused Peaks.take": refused(lambda world: world.peaks.take(9, world.table, "c0", 3, 0, 1.0)),
+    "refused Peaks.write": refused(lambda world: world.peaks.write(world.table, 3, (15,), 0)),
     "Table": lambda world: filled(),
     "Table.add_row": World.rows,
     "Table.address": lambda world: world.table.address,
@@ -220,10 +291,12 @@ CALLS = {
     "Table.assign_row": lambda world: world.table.assign_row(world.other, 1),
     "Table.clear": World.rows,
     "Table.columns": lambda world: world.table.columns,
+    "Table.drop_repeated": World.rows,
     "Table.fill": lambda world: world.table.fill(0, range(10**9, 10**9 + 70)),
     "Table.get": lambda world: world.table.get(0, "c69"),
     "Table.grow": World.rows,
     "Table.labels": lambda world: world.table.labels(0),
+    "Table.malformed": lambda world: world.table.malformed,
     "Table.name": lambda world: world.table.name,
     "Table.relabel": lambda world: world.table.relabel(0, [("a", "1" * (time.monotonic_ns() % 50))]),
     "Table.parent": lambda world: world.table.parent(0),
@@ -273,17 +346,23 @@ CALLS = {
     "Responder.counters": World.hand_over,
     "Responder.responses": World.hand_over,
     "views": World.lend,
+    "refused Exposition.labelled": refused(lambda world: read().labelled(0, b"", ())),
     "refused Table": refused(lambda world: Table("t", ["a", "a"])),
     "refused Table.add_row": refused(lambda world: world.table.add_row([("good", "1"), ("a", "\ud800")])),
     "refused Table.relabel": refused(lambda world: world.table.relabel(0, [("good", "1"), ("a", "\ud800")])),
     "refused Table.set": refused(lambda world: world.table.set(0, "c0", 2**64)),
     "refused Table.fill": refused(lambda world: world.table.fill(0, [1, "x"])),
-    "refused Renderer": refused(lambda world: Renderer([*FAMILIES, (b"", b"", [(9, *SAMPLE[1:])])], 1)),
+    "refused Renderer": refused(
+        lambda world: Renderer([*FAMILIES, FamilyLines(b"", b"", [replace(SAMPLE, table=9)], by_row=False)], 1)
+    ),
     "refused Renderer.render": refused(lambda world: world.renderer.render(world.body, [Table("t", ["a"])])),
     "refused Labels": refused(lambda world: Labels([b"a", "b"])),
-    "refused decimal": refused(lambda world: decimal(1, (0, 1, 0, 0, 0, False))),
+    "refused decimal": refused(lambda world: decimal(1, replace(MILLI, divide=0))),
     "refused Reader": refused(World.make_reader, roots=["/", "/nothing/here"]),
-    "refused plan": refused(World.make_reader, files=[("a", 0, "keyed", False, 0, 0, (("k", 0), ("l", 9)))]),
+    "refused plan": refused(
+        World.make_reader,
+        files=[PlanFile("a", "nested", [PlanTarget(0, [("k", "key"), ("l", "no")])], keys=[("k", 0)])],
+    ),
     "refused accept_any_certificate": refused(lambda world: accept_any_certificate(world, max_chain_bytes=1000)),
     "refused Responder": refused(World.make_responder, slip=-1),
     "refused Zones.add": refused(lambda world: world.zones.add("z.", len)),
@@ -308,7 +387,7 @@ SLOW = {
 
 
 def public_names():
-    for module in (readers, renderer, responder, table, tls):
+    for module in (exposition, peaks, readers, renderer, responder, table, tls):
         for name, value in vars(module).items():
             if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
                 continue

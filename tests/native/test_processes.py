@@ -14,8 +14,8 @@ import pytest
 from pymon._native.readers import Mailbox, Reader, Result, monotonic_ns
 from pymon._native.table import Table
 from pymon.catalogue.cadvisor import METRICS
-from pymon.catalogue.cgroup_fields import ADVANCED_TCP_FIELDS
-from pymon.sources.cgroup import PROCESS_TABLES, CgroupSource, columns_of, find_hierarchies
+from pymon.catalogue.cgroup_fields import ADVANCED_TCP_FIELDS, PROCESS_TABLES
+from pymon.sources.cgroup import CgroupSource, columns_of, find_hierarchies
 
 COLLECTORS = ("container_process", "container_sched", "container_file_descriptors", "container_ulimits")
 MINUTE = 60 * 10**9
@@ -247,7 +247,7 @@ def test_processes_that_have_gone(host: Host) -> None:
     assert cells["process"] == {"cgroup.procs": 3}
     assert cells["sched"] == sched(100, 20, 3)
     assert cells["descriptors"] == files(1, 1)
-    assert cells["ulimits"] == {"max_open_files": None}
+    assert cells["ulimits"] == {"max_open_files": 1024}
     host.list(99)
     cells = host.collect()
     assert cells["sched"] == sched(100, 20, 3)
@@ -532,3 +532,65 @@ def test_a_wrong_plan(tmp_path: Path, processes: dict[str, int], error: type[Exc
             budget=1,
             slow_seconds=1.0,
         )
+
+
+DEV = "head\nhead\n  eth0: {} 0 0 0 0 0 0 0 2 0 0 0 0 0 0 0\n    lo: 9\n"
+
+
+@pytest.fixture
+def traffic(tmp_path: Path) -> Iterator[Host]:
+    with running(tmp_path, "container_network", "container_ulimits") as host:
+        yield host
+
+
+def received(host: Host) -> list[int | None]:
+    table = host.tables["network"]
+    return [table.get(row, "receive_bytes") for row in range(len(table))]
+
+
+def collect_traffic(host: Host, *, row: int | None = None) -> list[int | None]:
+    """Received bytes of the interfaces of the container."""
+    reader = host.source.readers["process"] if row is None else host.source.row_reader
+    host.tables = {table.name: table for table in reader.new_tables()}
+    jobs = [(reader, list(host.tables.values()))]
+    until = monotonic_ns() + MINUTE
+    ticket = host.mailbox.collect(jobs, until, 1) if row is None else host.mailbox.collect_row(jobs, until, row)
+    assert select.select([host.mailbox.fileno()], [], [], 60)[0]
+    assert host.mailbox.take() is ticket
+    host.result = ticket.results[0]
+    return received(host)
+
+
+@pytest.mark.parametrize("row", [None, 0])
+def test_the_process_used_last_is_used_while_it_lives(traffic: Host, row: int | None) -> None:
+    traffic.namespace(20, 2, dev=DEV.format(5))
+    traffic.process(20, limit=200)
+    traffic.list(10, 20)  # 10 has gone
+    assert collect_traffic(traffic, row=row) == [5]
+    assert traffic.tables["ulimits"].get(0, "max_open_files") == 200
+    traffic.namespace(11, 2, dev=DEV.format(6))
+    traffic.process(11, limit=300)
+    traffic.list(11, 20)
+    for _ in range(3):
+        assert collect_traffic(traffic, row=row) == [5]
+        assert traffic.tables["ulimits"].get(0, "max_open_files") == 200
+    traffic.end(20)
+    assert collect_traffic(traffic, row=row) == [6], "another one of the list takes its place in the same collection"
+    assert traffic.tables["ulimits"].get(0, "max_open_files") == 300
+    assert traffic.failures == {}
+
+
+def test_all_listed_processes_have_gone(traffic: Host) -> None:
+    traffic.list(10, 11)
+    assert collect_traffic(traffic) == []
+    traffic.namespace(12, 2, dev=DEV.format(7))
+    traffic.list(10, 11, 12)
+    assert collect_traffic(traffic) == [7]
+    assert traffic.failures == {}
+
+
+def test_a_file_that_the_kernel_lacks_is_no_process_that_has_gone(traffic: Host) -> None:
+    traffic.namespace(10, 2)
+    traffic.list(10)
+    assert collect_traffic(traffic) == []
+    assert traffic.failures == {"enoent": 1}

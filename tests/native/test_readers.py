@@ -6,15 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from pymon._native.readers import Mailbox, Reader, Result, Ticket, monotonic_ns
+from pymon._native.readers import (
+    Mailbox,
+    PlanFile,
+    PlanTarget,
+    Reader,
+    Result,
+    Ticket,
+    is_keyed,
+    monotonic_ns,
+)
 from pymon._native.table import Table
 
 FOREVER = 2**62
 COLUMNS = ("current", "anon", "file", "max")
+ONE = [PlanTarget(0)]
 FILES = (
-    ("current", 0, "value", False, 0, 0, ()),
-    ("stat", 0, "keyed", False, 0, 0, (("anon", 1), ("file", 2))),
-    ("max", 0, "limit", True, 0, 3, ()),
+    PlanFile("current", "value", ONE),
+    PlanFile("stat", "flat", ONE, keys=[("anon", 1), ("file", 2)]),
+    PlanFile("max", "limit", ONE, slow=True, column=3),
 )
 
 
@@ -277,15 +287,23 @@ def test_a_root_that_cannot_be_opened(tmp_path, start):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"files": [("f", 1, "value", False, 0, 0, ())]}, IndexError, "memory: f: no root 1"),
-        ({"files": [("f", 0, "value", False, 0, 4, ())]}, IndexError, "memory: f: more than the 4 columns of t"),
-        ({"files": [("f", 0, "pair", False, 0, 3, ())]}, IndexError, "memory: f: more than the 4 columns of t"),
-        ({"files": [("f", 0, "keyed", False, 0, 0, (("a", 4),))]}, IndexError, "memory: f: more than the 4 columns"),
-        ({"files": [("f", 0, "value", False, 1, 0, ())]}, IndexError, None),
-        ({"files": [("f", 0, "keyed", True, 0, 0, (("a", 0),))]}, ValueError, "memory: f: of kind keyed"),
-        ({"files": [("f", 0, "wrong", False, 0, 0, ())]}, KeyError, "wrong"),
-        ({"net": {"wrong": 0}}, ValueError, "memory: unknown network tables"),
-        ({"layout": [("t", COLUMNS)] * 33}, ValueError, "memory: more than 32 tables"),
+        ({"files": [PlanFile("f", "value", ONE, root=1)]}, IndexError, "memory: f: no root 1"),
+        ({"files": [PlanFile("f", "value", ONE, column=4)]}, IndexError, "memory: f: more than the 4 columns of t"),
+        ({"files": [PlanFile("f", "pair", ONE, column=3)]}, IndexError, "memory: f: more than the 4 columns of t"),
+        ({"files": [PlanFile("f", "flat", ONE, keys=[("a", 4)])]}, IndexError, "memory: f: more than the 4 columns"),
+        ({"files": [PlanFile("f", "value", [PlanTarget(1)])]}, IndexError, None),
+        ({"files": [PlanFile("f", "value", [])]}, ValueError, "memory: f: 1 to 2 targets expected"),
+        ({"files": [PlanFile("f", "nested", ONE * 3)]}, ValueError, "memory: f: 1 to 2 targets expected"),
+        (
+            {"files": [PlanFile("f", "nested", [PlanTarget(0, [("a", "key")] * 4)])]},
+            ValueError,
+            "memory: f: more than 3 labels",
+        ),
+        ({"files": [PlanFile("f", "nested", [PlanTarget(0, [("a", "wrong")])])]}, KeyError, "wrong"),
+        ({"files": [PlanFile("f", "flat", ONE, slow=True, keys=[("a", 0)])]}, ValueError, "memory: f: of kind flat"),
+        ({"files": [PlanFile("f", "wrong", ONE)]}, KeyError, "wrong"),
+        ({"net_files": [PlanFile("f", "tcp", ONE, column=4)]}, IndexError, "memory: f: more than the 4 columns of t"),
+        ({"layout": [("t", COLUMNS)] * 65}, ValueError, "memory: more than 64 tables"),
         ({"budget": -1}, OverflowError, None),
     ],
 )
@@ -314,6 +332,50 @@ def test_jobs_that_do_not_fit(mailbox, start):
     with pytest.raises(TypeError):
         Reader("x", None, roots=[], procfs="/", sysfs="/", files=[], layout=[], budget=0, slow_seconds=1)
     assert mailbox.take() is None
+
+
+def test_kinds():
+    assert [is_keyed(kind) for kind in ("flat", "nested", "statistics", "value", "pair", "procs")] == [True] * 3 + [
+        False
+    ] * 3
+    with pytest.raises(KeyError):
+        is_keyed("wrong")
+
+
+NESTED = {
+    "io.stat": ({"label": "device"}, "8:0 rbytes=1 wbytes=0\n7:0 rbytes=2\n", {"8:0": (1, 0), "7:0": (2, None)}),
+    "rdma.current": ({"label": "key"}, "mlx4_0 rbytes=2 hca=3\nocrdma1 wbytes=max\n", {"mlx4_0": (2, None)}),
+    "numa_stat": ({"label": "node"}, "rbytes N0=1 N1=2\nother N2=3\nwbytes N0=4 x=5\n", {"0": (1, 4), "1": (2, None)}),
+    "any": ({"label": "subkey"}, "rbytes a=1\nwbytes a=2 b=3\n", {"a": (1, 2), "b": (None, 3)}),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_nested_keyed_files(tmp_path, mailbox, start, name):
+    """What the labels do not say of key and subkey is the column."""
+    labels, content, expected = NESTED[name]
+    (tmp_path / "cgroup/a").mkdir()
+    (tmp_path / "cgroup/a" / name).write_text(content)
+    target = PlanTarget(0, list(labels.items()))
+    file = PlanFile(name, "nested", [target], keys=[("rbytes", 0), ("wbytes", 1)])
+    reader = start(files=[file], layout=[("t", ("r", "w"))])
+    reader.add(0, "a", 0)
+    (table,), result = collect(mailbox, reader, 1)
+    assert {table.labels(row): cells(table)[row] for row in range(len(table))} == {
+        f'label="{value}",'.encode(): numbers for value, numbers in expected.items()
+    }
+    assert {table.parent(row) for row in range(len(table))} == {0}
+    assert result.failures == {}, "max is no limit, and no failure"
+
+
+def test_nested_keyed_files_without_labels(tmp_path, mailbox, start):
+    (tmp_path / "cgroup/a").mkdir()
+    (tmp_path / "cgroup/a/cpu.pressure").write_text("some avg10=0.00 total=5\nfull avg10=1.25 total=0\nnew total=9\n")
+    file = PlanFile("cpu.pressure", "nested", ONE, keys=[("some:total", 0), ("full:total", 1), ("irq:total", 2)])
+    reader = start(files=[file])
+    reader.add(0, "a", 0)
+    (table,), result = collect(mailbox, reader, 1)
+    assert (cells(table), result.failures) == ({0: (5, 0, None, None)}, {})
 
 
 def test_new_ones_are_not_done():

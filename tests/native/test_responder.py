@@ -23,7 +23,7 @@ from tests.native.knot import knot
 
 ORIGIN = "pymon.internal."
 UUIDS = [f"{i:08x}-0000-4000-8000-{i:012x}" for i in range(8)]
-UNLIMITED = {"responses_per_second": 0, "excess_bytes_per_second": 0, "slip": 2}
+UNLIMITED = {"responses_per_second": 0, "excess_bytes_per_second": 0, "handed_per_second": 0, "slip": 2}
 
 
 def alias(target):

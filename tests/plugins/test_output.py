@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from pymon.exposition.families import ExpositionError, Family, Sample, parse_text, write
 from pymon.plugins.output import parse_output
+from tests.exposition.prometheus_rules import broken_rules
 
 TABS = "/opt/custom/cmon/vm-plugins/my.sh"
 TEXT = "/opt/custom/cmon/vm-plugins/my.prom"
@@ -76,6 +77,7 @@ def test_nothing_is_no_metrics():
         ('a{b="1",b="2"}\tgauge\t1', "label b: given twice"),
         ("a\tgauge\t1\na\tcounter\t1", "line 2: a: expected the type gauge as before, got counter"),
         ("a\tgauge\t1\na\tgauge\t2", "plugin_my_a: the same labels twice"),
+        ('a{x="1",y="2"}\tgauge\t1\na{y="2",z="",x="1"}\tgauge\t2', "plugin_my_a: the same labels twice"),
         ("ttl\toption\tsoon", "ttl: expected seconds, got 'soon'"),
         ("pages\toption\t1", "expected the option ttl, got 'pages'"),
         ("metrics_cached_boolean\tgauge\t1", "expected another name, this one is pymon's"),
@@ -116,6 +118,9 @@ def test_the_text_format_has_its_prefix_on_every_line():
         ("# TYPE a summary\na_count 1\n", "expected a TYPE of counter, gauge, histogram, got summary"),
         ("# TYPE a gauge\na 1 1500000000000\n", "line 2: a: expected the end of the line"),
         ("# TYPE a gauge\na 1\na 2\n", "plugin_my_a: the same labels twice"),
+        ('# TYPE a gauge\na{x="1",y="2"} 1\na{y="2",x="1"} 2\n', "plugin_my_a: the same labels twice"),
+        ('# TYPE h histogram\nh_sum{le="1"} 3\nh_count{le="1"} 3\n', "line 2: h_sum: expected no label le"),
+        ('# TYPE h histogram\nh_bucket{le="1"} 1\nh_count{le="1"} 3\n', "line 3: h_count: expected no label le"),
         ("# OPTION ttl\n", "expected # OPTION ttl N"),
         ("# OPTION ttl x\n", "ttl: expected seconds, got 'x'"),
         ("# OPTION size 5\n", "expected the option ttl, got 'size'"),
@@ -127,6 +132,16 @@ def test_a_bad_text_costs_the_output(text, expected):
     with pytest.raises(ExpositionError) as caught:
         prom(text)
     assert expected in str(caught.value)
+
+
+def test_lines_of_a_histogram_are_one_whatever_the_order_of_their_labels():
+    output = prom(
+        '# TYPE h histogram\nh_bucket{a="1",b="2",le="1"} 1\nh_sum{b="2",a="1"} 5\nh_count{a="1",b="2",c=""} 3\n'
+        'h_bucket{le="NaN"} 1\nh_bucket{le="nan"} 1\nh_bucket{le="-0"} 1\nh_bucket{le="0"} 1\n'
+    )
+    text = write(output.families, openmetrics=False)
+    assert broken_rules(text) == []
+    assert b'plugin_my_h_sum{a="1",b="2"} 5\nplugin_my_h_count{a="1",b="2"} 3\n' in text
 
 
 def test_an_option_behind_the_first_line_is_a_comment():

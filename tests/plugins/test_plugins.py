@@ -9,6 +9,7 @@ import uvloop
 
 from pymon.exposition.families import parse_text, write
 from pymon.plugins.plugins import LATELY_SECONDS, MAX_RUNNING, RELOAD_SECONDS, Plugins, Target
+from tests.exposition.prometheus_rules import broken_rules
 from tests.plugins.scripts import script, until
 
 UUID = "9f3c2a52-61b1-4c5f-9a05-0f34b1a3ce10"
@@ -128,6 +129,33 @@ async def test_a_label_is_never_exported_onto_another(directories, started):
     assert series(plugins.container(WEB, labelled=True))[-1] == wanted
 
 
+async def test_a_label_is_exported_alike_in_all_lines_of_a_family(directories, started):
+    lines = r"""value{name="x"}\tgauge\t1\nvalue{exported_name="x"}\tgauge\t2\n"""
+    script(directories[1], "my.sh", f"printf '{lines}'")
+    plugins = await started()
+    await plugins.prime((WEB,), 20)
+    written = write(plugins.container(WEB, labelled=True), openmetrics=False)
+    assert broken_rules(written) == []
+    assert f'plugin_my_value{{id="{UUID}",name="web",exported_exported_name="x"}} 1' in written.decode()
+    assert f'plugin_my_value{{id="{UUID}",name="web",exported_name="x"}} 2' in written.decode()
+
+
+async def test_of_two_plugins_with_one_family_the_first_has_it(directories, started):
+    for directory in directories:
+        script(directory, "a.sh", r"""printf 'b_value{x="1",y="2"}\tgauge\t1\n'""")
+        script(directory, "a_b.sh", r"""printf 'value{y="2",x="1"}\tgauge\t2\nother\tgauge\t3\n'""")
+    plugins = await started()
+    await plugins.prime([WEB, DB], 20)
+    for families in (plugins.node(), plugins.container(WEB, labelled=True), await plugins.containers([WEB, DB])):
+        written = write(families, openmetrics=False)
+        assert broken_rules(written) == []
+        assert b"plugin_a_b_value" in written
+        assert b"plugin_a_b_other" in written
+        values = [line.split()[-1] for line in written.decode().splitlines() if line.startswith("plugin_a_b_value")]
+        assert set(values) == {"1"}
+    assert plugins.problems["a_b", "duplicate"] == 4
+
+
 async def test_vms_of_plugin_json_says_for_which_containers_a_plugin_is_run(directories, started):
     script(directories[1], "my.sh", GOOD)
     (directories[1] / "plugin.json").write_text(json.dumps({"my.sh": {"vms": [UUID.upper()]}}))
@@ -188,10 +216,9 @@ async def test_the_ttl_is_that_of_the_output_or_of_the_plugin(directories, start
     assert available(plugins.node()) == {"plugin_my_metrics_available_boolean": "0"}
 
 
-async def test_values_are_renewed_in_the_background_while_somebody_asks(directories, tmp_path, monkeypatch):
-    monkeypatch.setattr("pymon.plugins.plugins.MIN_TTL_SECONDS", 0.2)
+async def test_values_are_renewed_in_the_background_while_somebody_asks(directories, tmp_path):
     script(directories[0], "my.sh", rf"echo >> {tmp_path}/runs; printf 'ttl\toption\t0\nvalue\tgauge\t1\n'")
-    plugins = Plugins(*directories, owner_uid=os.geteuid())
+    plugins = Plugins(*directories, owner_uid=os.geteuid(), min_ttl_seconds=0.2)
     await plugins.start()
     try:
         plugins.node()

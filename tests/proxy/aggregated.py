@@ -12,9 +12,10 @@ import pymon
 from pymon.agent.build import build_agent
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import load_agent_options
+from pymon.agent.scrape import Scrape
 from pymon.exposition.families import Family, Sample, write
-from pymon.exposition.negotiation import Format
-from pymon.proxy.aggregate import Adder, Merger, Part
+from pymon.proxy.aggregate import Adder, Merger
+from pymon.proxy.part import Part
 from tests.agent.fixture_host import HOSTS, copy_host
 from tests.e2e.prometheus import check_metrics
 from tests.oracle import escaped, parse
@@ -67,14 +68,7 @@ async def _scrape_each(agent):
     try:
         bodies = {}
         for uuid in sorted(agent.registry._by_text):
-            lent = await agent.collection.scrape_container(
-                uuid,
-                collectors=None,
-                names=None,
-                format=Format.TEXT_0_0_4,
-                gzip=False,
-                timeout_seconds=None,
-            )
+            lent = await agent.collection.scrape(Scrape("container", uuid))
             bodies[uuid] = bytes(lent.data)
             lent.release()
         return bodies
@@ -120,6 +114,20 @@ def adds_up(name, kind):
         "container_spec_memory_limit_bytes",
         "container_spec_memory_swap_limit_bytes",
         "container_spec_memory_reservation_limit_bytes",
+        "container_spec_memory_low_bytes",
+        "container_spec_memory_high_bytes",
+        "pymon_container_effective_memory_limit_bytes",
+        "pymon_container_effective_cpu_limit_cores",
+        "pymon_container_effective_threads_max",
+        "container_memory_swap_max_usage_bytes",
+        "container_spec_memory_swap_high_bytes",
+        "container_spec_memory_zswap_limit_bytes",
+        "container_misc_max_usage",
+        "container_misc_limit",
+        "container_rdma_hca_handles_limit",
+        "container_rdma_hca_objects_limit",
+        "container_dmem_limit_bytes",
+        "container_dmem_min_bytes",
         "cpucap_baseline_percentage",
         "cpucap_burst_limit_seconds",
         "cpucap_cur_usage_percentage",
@@ -128,6 +136,8 @@ def adds_up(name, kind):
         "cpucap_max_usage_percentage",
         "mem_limit",
         "mem_swap_limit",
+        "nprocs_limit_count",
+        "swapresv_limit_bytes",
         "zfs_available",
         "zfs_compressratio",
         "zfs_refcompressratio",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pymon.proxy import inventory, inventory_store
 from tests.proxy.aggregated import scraped
 from tests.proxy.upstream import TLS
 
@@ -16,3 +17,11 @@ def tls() -> TLS:
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory):
     return scraped(tmp_path_factory)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inventories are polled and stored often."""
+    monkeypatch.setattr(inventory, "RETRY_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr(inventory, "PACE_SECONDS", 0.02)
+    monkeypatch.setattr(inventory_store, "SAVE_SECONDS", 0.02)

@@ -30,11 +30,11 @@ from uuid import NAMESPACE_DNS, UUID, uuid5
 
 import uvloop
 
-from pymon.cli.proxy import serve_proxy
 from pymon.config import Address, Listen
 from pymon.directory.authority import Authority
 from pymon.directory.directory import open_directory
 from pymon.dns.options import DnsOptions
+from pymon.front.proxy import serve_proxy
 from pymon.proxy.build import Proxy
 from pymon.proxy.options import ProxyOptions, load_proxy_options
 from tests.oracle import parse
@@ -147,6 +147,9 @@ class FakeNode:
                 if head.startswith(b"GET /v1/containers?"):
                     await self._tell(peer, head)
                     continue
+                if head.startswith(b"GET /-/healthy "):  # a proxy that doubts whether it reaches the node
+                    await peer.say(answer(b"OK\n"))
+                    continue
                 self.open += not scraped
                 scraped = True
                 self.scrapes.append(head)
@@ -225,6 +228,7 @@ class Site:
             f"--tls.key-file={self.key}",
             "--web.listen-address=127.0.0.1:0",
             "--telemetry.listen-address=127.0.0.1:0",
+            "--drain=0",
         ]
 
     def options(self, **changes: Any) -> ProxyOptions:
@@ -249,8 +253,9 @@ class Answer(NamedTuple):
 
     @property
     def told(self) -> tuple[int, list[tuple[str, str]], bytes]:
-        """All of it but the time of day."""
-        return self.status, [field for field in self.fields if field[0] != "date"], self.body
+        """All of it but the time of day and the id of the request."""
+        fields = [field for field in self.fields if field[0] not in ("date", "x-request-id")]
+        return self.status, fields, self.body
 
     @property
     def line(self) -> str:
@@ -292,8 +297,21 @@ class Client:
             status = int(first.split()[1])
             lengths = [int(value) for name, value in fields if name == "content-length"]
             bodiless = method == "HEAD" or status == 304
-            body = b"" if bodiless else await self.reader.readexactly(*lengths)
+            if bodiless:
+                body = b""
+            elif ("transfer-encoding", "chunked") in fields:
+                body = b"".join([chunk async for chunk in self._chunks()])
+            else:
+                body = await self.reader.readexactly(*lengths)
         return Answer(status, fields, body)
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        """The chunks of a body up to the last one. IncompleteReadError when the connection ends before it."""
+        size = -1
+        while size:
+            size = int(await self.reader.readuntil(b"\r\n"), 16)
+            yield await self.reader.readexactly(size)
+            assert await self.reader.readexactly(2) == b"\r\n"
 
     async def ended(self) -> bytes:
         """What comes until the connection ends."""

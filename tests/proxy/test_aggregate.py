@@ -3,7 +3,8 @@ from collections import Counter
 
 import pytest
 
-from pymon.proxy.aggregate import Adder, InvalidPartError, Merger
+from pymon.proxy.aggregate import Adder, Merger
+from pymon.proxy.part import InvalidPartError
 from tests.e2e.prometheus import check_metrics
 from tests.oracle import parse
 from tests.proxy.aggregated import aggregate, exposition, families_of, merge, one

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from pymon.proxy.aggregate import InvalidPartError, Part
+from pymon.proxy.part import InvalidPartError, Part
 from tests.agent.fixture_host import REPOSITORY
 from tests.e2e.prometheus import check_metrics
 from tests.oracle import escaped, parse

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from pymon.proxy.authz import Decision, Kind, Resource, decide
+from pymon.proxy.authz import Decision, Kind, Resource, decide, kind_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "authz.txt"
 
@@ -37,6 +37,32 @@ RESOURCES = {
     **{kind.value: Resource(kind) for kind in Kind if kind not in {Kind.CONTAINER, Kind.NODE}},
 }
 
+UUIDS = ("c0ffee00-0000-4000-8000-00000000000A", "c0ffee00000040008000000000000000")
+
+PATHS = (
+    "/metrics",
+    *(f"/v1/{uuid}/metrics" for uuid in UUIDS),
+    "/v1/account/metrics",
+    "/v1/discover",
+    "/v1/gz/discover",
+    "/v1/gz/metrics",
+    "/v1/sd",
+    "/v1/sd/",
+    "/v1/summary",
+    "/v1/login",
+    "/v1/logout",
+    "/static/page.js",
+    "/_ping",
+    "/v7/_ping",
+    "/v1/v1/_ping",
+    "/-/healthy",
+    "/-/ready",
+    "/-/",
+    "/",
+    "",
+    "*",
+)
+
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get", "")
 
 
@@ -51,6 +77,9 @@ def table():
                 f"{status} {' '.join(word or '(empty)' for word in by_status[status])}" for status in sorted(by_status)
             )
             lines.append(f"{who:<18} {what:<28} {answers}\n")
+    for path in PATHS:
+        kind, uuid = kind_of(path)
+        lines.append(f"path {path or '(empty)':<55} {kind.value} {uuid}".rstrip() + "\n")
     return "".join(lines)
 
 
@@ -75,10 +104,10 @@ def test_what_is_not_yours_is_answered_as_what_is_not_there(who, method):
             assert decision is Decision.ALLOW or decision is absent[resource.kind]
 
 
-def test_without_a_principal_nothing_but_health_is_allowed_and_all_refusals_are_the_same():
+def test_without_a_principal_nothing_that_has_data_is_allowed_and_all_refusals_are_the_same():
     for (what, resource), method in product(RESOURCES.items(), METHODS):
         decision = decide(None, resource, method)
-        if what != "health":
+        if what not in {"health", "page", "logout"}:
             assert decision is Decision.UNAUTHENTICATED
 
 

@@ -18,7 +18,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymon.proxy.agent_document import Container
+from pymon.inventory_document import Container
 from pymon.proxy.discovery import (
     PARAMETERS,
     Query,
@@ -31,7 +31,7 @@ from pymon.proxy.discovery import (
     parse_query,
     shard_of,
 )
-from pymon.proxy.fleet import NodeView, Place
+from pymon.proxy.places import NodeView, Place
 
 ALICE = UUID(int=0xA11CE)
 NODE = NodeView("n1", "00000000-0000-0000-0000-0000000000aa", "host-1")
@@ -185,6 +185,19 @@ def test_http_sd_of_what_runs_in_containers() -> None:
     assert len(json.loads(http_sd_apps(places, parse_query("role=app&groups=a")))) == 1
     shards = [json.loads(http_sd_apps(places, parse_query(f"role=app&shards=2&shard={shard}"))) for shard in (0, 1)]
     assert sorted(map(str, shards[0] + shards[1])) == sorted(map(str, found))
+
+
+def test_targets_are_at_addresses_of_hosts() -> None:
+    for addresses, host in (
+        (("127.0.0.1", "169.254.169.254", "::1", "192.0.2.7"), "192.0.2.7"),
+        (("fe80::1", "ff02::1", "::ffff:127.0.0.1", "2001:db8::7"), "[2001:db8::7]"),
+    ):
+        (target,) = json.loads(
+            http_sd_apps([place(1, services="web:22", addresses=addresses)], parse_query("role=app"))
+        )
+        assert target["targets"] == [f"{host}:22"]
+        places = [place(1, services="web:22", addresses=addresses[:-1])]
+        assert json.loads(http_sd_apps(places, parse_query("role=app"))) == []
 
 
 def test_targets_by_path_need_no_dns() -> None:

@@ -7,7 +7,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pymon.directory.model import Quota
-from pymon.proxy.limits import AccountLimits, AddressLimits, Reason
+from pymon.proxy.limits import PASS_SECONDS, AccountLimits, AddressLimits, PassLimits, Reason
 from pymon.token_bucket import TokenBucket
 
 ALICE, BOB = UUID(int=1), UUID(int=2)
@@ -170,21 +170,55 @@ def test_a_smaller_burst_never_costs_more_than_itself():
     assert limits.admit(ALICE, quota(rate=1, burst=10, concurrency=9999), 1.0).retry_after_seconds == 1.0
 
 
-def test_a_request_that_stands_for_many_makes_the_next_ones_wait():
-    limits = AccountLimits()
-    limit = quota(rate=10, burst=20)
-    assert limits.admit(ALICE, limit, 0.0) is None
-    limits.charge(ALICE, 49)
-    throttled = limits.admit(ALICE, limit, 0.0)
-    assert throttled.reason is Reason.RATE
-    assert throttled.retry_after_seconds == pytest.approx(3.1)
-    assert limits.admit(ALICE, limit, 3.0) is not None
-    assert limits.admit(ALICE, limit, 3.1) is None
-    assert limits.admit(BOB, limit, 0.0) is None
-    unlimited = quota(rate=0)
-    limits.admit(ALICE, unlimited, 4.0)
-    limits.charge(ALICE, 10**6)
-    assert limits.admit(ALICE, unlimited, 4.0) is None
+def test_a_pass_over_all_containers_may_come_at_once_and_one_more_on_credit():
+    limits, mine = PassLimits(), quota(rate=100)
+    assert [limits.admit(ALICE, mine, 20_000, 20_000, 7.0) for _ in range(3)] == [0.0, 0.0, pytest.approx(5.0)]
+    assert limits.admit(ALICE, mine, 20_000, 20_000, 11.9) == pytest.approx(0.1)
+    assert limits.admit(BOB, mine, 20_000, 20_000, 11.9) == 0.0
+    assert limits.admit(ALICE, mine, 20_000, 20_000, 12.0) == 0.0
+    assert limits.admit(ALICE, mine, 20_000, 20_000, 12.0) == pytest.approx(5.0)
+
+
+def test_who_comes_every_five_seconds_is_never_refused():
+    limits = PassLimits()
+    assert [limits.admit(ALICE, quota(), 10**6, 10**6, 3.0 + 5.0 * n) for n in range(1000)] == [0.0] * 1000
+
+
+def test_a_shard_costs_its_part():
+    limits, now = PassLimits(), 50.0
+    granted = [limits.admit(ALICE, quota(), 500, 20_000, now) for _ in range(100)].count(0.0)
+    assert granted == 80  # two passes of 40
+    assert limits.admit(ALICE, quota(), 500, 20_000, now) == pytest.approx(0.125)
+    assert limits.admit(ALICE, quota(), 500, 20_000, now + 0.125) == 0.0
+
+
+def test_few_containers_may_be_read_as_often_as_the_quota_allows():
+    limits, mine = PassLimits(), quota(rate=100)
+    granted = [limits.admit(ALICE, mine, 1, 1, 1.0) for _ in range(2000)].count(0.0)
+    assert granted == 1000
+    assert limits.admit(ALICE, mine, 1, 1, 1.02) == 0.0
+    assert {limits.admit(BOB, quota(rate=0), 10**6, 10**6, 1.0) for _ in range(100)} == {0.0}
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 8), st.integers(1, 3000), st.integers(1, 3000)), max_size=80))
+def test_no_account_owes_more_than_a_pass_however_its_containers_change(steps):
+    limits, now, passes = PassLimits(), 1.0, 0.0
+    for pause, part, whole in steps:
+        now += pause
+        read = min(part, whole)
+        wait = limits.admit(ALICE, quota(rate=1e-6), read, whole, now)
+        assert 0.0 <= wait <= PASS_SECONDS * 1.001
+        if not wait:
+            passes += read / whole
+    assert passes <= 2.001 + (now - 1.0) / PASS_SECONDS
+
+
+def test_of_too_many_accounts_those_that_asked_longest_ago_are_forgotten():
+    limits = PassLimits(2)
+    for account in (ALICE, BOB, UUID(int=3)):
+        assert limits.admit(account, quota(), 10**6, 10**6, 1.0) == 0.0
+    assert len(limits) == 2
 
 
 def test_the_same_quota_from_another_snapshot_changes_nothing():

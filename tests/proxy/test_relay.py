@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from pymon.exposition.negotiation import Format
 from pymon.proxy import fair, relay
+from pymon.proxy.fair import FairGate
 from pymon.proxy.relay import Ask, Node, Relay, check
-from pymon.proxy.upstream import Response, Upstream, UpstreamError
+from pymon.proxy.upstream import Upstream, UpstreamError
+from pymon.service.http1 import Response
 from tests.proxy.agents import Agent, Handle, Peer, always, on_each_loop, until
 
 ALICE, BOB, CAROL = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -31,7 +33,7 @@ class Front:
     def __init__(self, agent: Agent, slots: int) -> None:
         self.agent = agent
         self.outcomes: list[str] = []
-        self.node = Node(Upstream(agent.url), slots)
+        self.node = Node(Upstream(agent.url), FairGate(slots))
         self.relay = Relay({"n": self.node}.__getitem__, lambda _, outcome: self.outcomes.append(outcome))
 
     async def scrape(self, what: Ask | None = None, seconds: float = 10.0) -> Response:
@@ -328,7 +330,7 @@ def test_whatever_is_cancelled_no_slot_is_lost_and_everybody_hears(actions):
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: told.append(context))
         puppet, outcomes = Puppet(), []
-        node = Node(puppet, 2)
+        node = Node(puppet, FairGate(2))
         scrapes = Relay({"n": node}.__getitem__, lambda _, outcome: outcomes.append(outcome))
         tasks = []
         for action, number, account, seconds in actions:

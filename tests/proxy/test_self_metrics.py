@@ -4,14 +4,14 @@ import asyncio
 import gzip
 import json
 
-from multidict import CIMultiDict
+from prometheus_client.exposition import generate_latest as text_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from pymon.directory.model import Quota
 from pymon.proxy.authn import REASONS
-from pymon.proxy.self_metrics import SelfMetrics
-from pymon.proxy.telemetry import TelemetryWeb
+from pymon.proxy.self_metrics import TIMED_ACCOUNTS, SelfMetrics
 from tests.proxy.agents import until
 from tests.proxy.running import (
     NOBODY,
@@ -30,12 +30,19 @@ from tests.proxy.running import (
 )
 
 NAMES = {
-    "pymon_build_info", "pymon_proxy_authentication_failures", "pymon_proxy_connections_refused",
-    "pymon_proxy_containers", "pymon_proxy_directory_age_seconds", "pymon_proxy_directory_up", "pymon_proxy_handshakes",
+    "pymon_build_info", "pymon_certificate_expiry_timestamp_seconds", "pymon_proxy_account_metrics_cut",
+    "pymon_proxy_authentication_failures", "pymon_proxy_claims_refused",
+    "pymon_proxy_connections_refused", "pymon_proxy_containers", "pymon_proxy_containers_left_out",
+    "pymon_proxy_copy_pending", "pymon_proxy_left", "pymon_proxy_nodes_reached", "pymon_proxy_nodes_unknown",
+    "pymon_proxy_peers", "pymon_proxy_refusals_unsaid", "pymon_proxy_request_duration_seconds", "pymon_proxy_scrapes",
+    "pymon_proxy_directory_age_seconds", "pymon_proxy_directory_up", "pymon_proxy_handshakes",
+    "pymon_proxy_holders", "pymon_proxy_holders_up",
     "pymon_proxy_inventory_age_seconds", "pymon_proxy_inventory_conflicts", "pymon_proxy_inventory_failures",
-    "pymon_proxy_inventory_up", "pymon_proxy_requests", "pymon_proxy_shared_scrapes", "pymon_proxy_throttled",
-    "pymon_proxy_upstream_connections", "pymon_proxy_upstream_request_duration_seconds",
-    "pymon_proxy_upstream_waiting",
+    "pymon_proxy_inventory_up", "pymon_proxy_quota_exchange_up", "pymon_proxy_quota_proxies",
+    "pymon_proxy_requests", "pymon_proxy_shared_scrapes", "pymon_proxy_throttled",
+    "pymon_proxy_upstream_certificate_expiry_time_seconds", "pymon_proxy_upstream_connections",
+    "pymon_proxy_upstream_request_duration_seconds", "pymon_proxy_upstream_waiting",
+    "pymon_reload_failures", "pymon_reload_last_success_timestamp_seconds", "pymon_reload_last_successful",
 }  # fmt: skip
 
 
@@ -95,7 +102,7 @@ async def test_failures_limits_and_agents_are_counted(tmp_path):
                 node.scrape = scrape
                 asked = [asyncio.create_task(client.ask(f"/v1/{A}/metrics")) for client in (one, two)]
                 await until(lambda: node.scrapes)
-                flights = proxy.proxy.relay._flights
+                flights = proxy.proxy.tenants.relay._flights
                 await until(lambda: any(flight.waiters for flight in flights.values()))
                 held.set()
                 assert [(await one).status for one in asked] == [200, 200]
@@ -148,7 +155,7 @@ async def test_the_own_address_answers_metrics_and_health_and_nothing_else(tmp_p
                 got = await client.ask(path, alice.bearer)
                 assert got.status == status, path
                 assert (await client.ask(path, method="HEAD")).status == status
-                assert (await client.ask(path, method="POST"))["allow"] == "GET, HEAD"
+                assert (await client.ask(path, method="POST")).status == (404 if status == 404 else 405), path
             plain = await client.ask("/metrics")
             assert plain["content-type"].startswith("text/plain; version=0.0.4")
             packed = await client.ask("/metrics", "Accept-Encoding: gzip", "Accept: application/openmetrics-text")
@@ -166,36 +173,55 @@ def test_label_values_stay_values():
     metrics = SelfMetrics()
     metrics.requests[evil, evil, 200] += 1
     metrics.throttled[evil, "rate"] += 1
-    metrics.upstream.observe(0.003, evil)
+    metrics.asked_agent(0.003, evil)
     metrics.gauges("pymon_x", "X.", ("node",), lambda: {(evil,): 1.0})
-    for openmetrics in (False, True):
-        web = TelemetryWeb(metrics.registry, lambda: None)
-        kind = "application/openmetrics-text" if openmetrics else "text/plain"
-        text = web._answer(Request(kind)).data.decode()
-        families = list((openmetrics_families if openmetrics else text_string_to_metric_families)(text))
+    for latest, families_of in (
+        (text_latest, text_string_to_metric_families),
+        (openmetrics_latest, openmetrics_families),
+    ):
+        families = list(families_of(latest(metrics.registry).decode()))
         labels = {value for family in families for sample in family.samples for value in sample.labels.values()}
         assert evil in labels
         assert "evil" not in {family.name for family in families}
 
 
-class Request:
-    """What the telemetry looks at of one."""
-
-    method = "GET"
-    raw_path = "/metrics"
-
-    def __init__(self, accept):
-        self.headers = CIMultiDict({"Accept": accept})
-
-
 def test_durations_are_cumulative_and_end_with_all():
     metrics = SelfMetrics()
     for seconds in (0.0, 0.001, 0.0011, 0.3, 10.0, 11.0):
-        metrics.upstream.observe(seconds, "ok")
-    [family] = [family for family in metrics.collect() if family.name.endswith("duration_seconds")]
+        metrics.asked_agent(seconds, "ok")
+    [family] = [
+        family for family in metrics.registry.collect() if family.name.endswith("upstream_request_duration_seconds")
+    ]
     buckets = {sample.labels["le"]: sample.value for sample in family.samples if sample.name.endswith("_bucket")}
     assert (buckets["0.001"], buckets["0.0025"], buckets["0.5"], buckets["10.0"], buckets["+Inf"]) == (2, 3, 4, 5, 6)
     assert list(buckets.values()) == sorted(buckets.values())
+
+
+def test_answers_are_timed_by_account_and_route_and_accounts_above_the_bound_together():
+    metrics = SelfMetrics()
+    for number in range(TIMED_ACCOUNTS + 20):
+        metrics.answered(f"account{number}", "discover", 200, 0.02)
+        metrics.answered(f"account{number}", "discover", 429, 0.0)
+    metrics.answered("", "other", 401, 0.0)
+    [family] = [
+        family for family in metrics.registry.collect() if family.name == "pymon_proxy_request_duration_seconds"
+    ]
+    counts = {
+        (sample.labels["account"], sample.labels["route"]): sample.value
+        for sample in family.samples
+        if sample.name.endswith("_count")
+    }
+    assert len(counts) == TIMED_ACCOUNTS + 2
+    assert counts["account0", "discover"] == 2
+    assert counts["", "discover"] == 40
+    assert counts["", "other"] == 1
+    buckets = {
+        sample.labels["le"]: sample.value
+        for sample in family.samples
+        if sample.name.endswith("_bucket") and sample.labels["account"] == "account0"
+    }
+    assert buckets == {"0.005": 1, "0.025": 2, "0.1": 2, "0.5": 2, "2.5": 2, "10.0": 2, "+Inf": 2}
+    assert metrics.requests["account119", "discover", 429] == 1, "requests are counted for every account"
 
 
 def test_quota_defaults_are_what_the_manual_says():
@@ -220,8 +246,9 @@ async def test_a_process_logs_one_line_for_each_trouble_in_the_form_it_is_told(t
     assert [one["msg"] for one in written if one["level"] == "warn"] == [
         "scrape failed: node n1: its node answered 500"
     ]
-    refused = [one["msg"] for one in written if "not authenticated" in one["msg"]]
-    assert refused == ["not authenticated: malformed: no token of pymon from 127.0.0.1"]
+    refused = [(one["code"], one["reason"]) for one in written if one["msg"] == "refused"]
+    failed = (502, "its node answered 500")
+    assert refused == [*[failed] * 6, (401, "malformed: no token of pymon")]
     assert {one["level"] for one in written} == {"info", "warn"}
     assert alice.token not in proxy.log
     assert "traceback" not in proxy.log

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pymon.proxy.upstream import Upstream, UpstreamError
-from tests.proxy.agents import Agent, always, on_each_loop
+from tests.proxy.agents import Agent, Peer, always, on_each_loop, until
 from tests.proxy.upstream import OK, get, using
 
 
@@ -35,6 +35,25 @@ async def test_a_path_that_is_none_is_not_sent():
                 with pytest.raises(ValueError, match="expected the path of a request"):
                     await get(upstream, path)
                 assert agent.connections == 0
+
+
+@on_each_loop
+async def test_connections_of_a_burst_are_closed_after_it_but_one():
+    everybody = asyncio.Barrier(7)
+
+    async def handle(peer: Peer) -> None:
+        while True:
+            if b"/burst" in await peer.asked():
+                await everybody.wait()
+            await peer.say(OK)
+
+    async with Agent(handle) as agent:
+        with using(agent.url, spare_seconds=0.05) as upstream:
+            await asyncio.gather(*(get(upstream, "/burst") for _ in range(7)))
+            assert agent.connections == 7
+            await until(lambda: agent.open == upstream.connections == 1)
+            await get(upstream)
+            assert agent.connections == 7
 
 
 @settings(max_examples=300)

@@ -9,7 +9,8 @@ import ssl
 import pytest
 import trustme
 
-from pymon.proxy.upstream import Response, Upstream, UpstreamError
+from pymon.proxy.upstream import Upstream, UpstreamError
+from pymon.service.http1 import Response
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
 TWO = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 3\r\n\r\ntwo"

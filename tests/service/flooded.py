@@ -8,7 +8,9 @@ import sys
 import uvloop
 
 from pymon.config import Address, Listen
-from pymon.service.serve import Server, serve, stop_on_signals
+from pymon.service.ending import stop_on_signals
+from pymon.service.serve import serve
+from pymon.service.server import Server
 from tests.service.running import ok
 
 

@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import trustme
-from aiohttp import web
 
 from pymon.config import Address, Listen
-from pymon.service.answer import send, text_reply
+from pymon.service.answer import Reply, text_reply
 from pymon.service.gate import Gate
-from pymon.service.serve import Server, serve
+from pymon.service.serve import serve
+from pymon.service.server import Request, Server, Times
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Handler = Callable[[Request], Awaitable[Reply]]
 
 PATIENCE_SECONDS = 20.0
 
@@ -95,8 +95,8 @@ class Running:
                 await writer.wait_closed()
 
 
-async def ok(request: web.BaseRequest) -> web.StreamResponse:
-    return await send(request, text_reply(200, "ok"))
+async def ok(request: Request) -> Reply:
+    return text_reply(200, "ok")
 
 
 @contextlib.asynccontextmanager
@@ -106,10 +106,11 @@ async def running(
     *,
     addresses: Sequence[Listen] = (Address("127.0.0.1", 0),),
     gate: Gate | None = None,
-    handler_cancellation: bool = False,
+    cancel_handlers: bool = False,
+    times: Times | None = None,
 ) -> AsyncIterator[Running]:
     counts: list[int] = []
-    server = Server(handler, counts.append, tls, gate=gate, handler_cancellation=handler_cancellation)
+    server = Server(handler, counts.append, tls, gate=gate, cancel_handlers=cancel_handlers, times=times)
     stop = asyncio.Event()
     bound: asyncio.Future[tuple[Listen, ...]] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(

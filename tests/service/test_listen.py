@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from aiohttp import web
 
 from pymon.config import Address, UnixAddress
-from pymon.service.answer import send, text_reply
-from pymon.service.connection import Connection
-from pymon.service.listen import bound, listening, raise_descriptor_limit
+from pymon.service.answer import Reply, text_reply
+from pymon.service.listen import bound, listening, listening_apart, raise_descriptor_limit
+from pymon.service.server import Request
 from tests.service.running import running
 
 
@@ -33,10 +32,9 @@ def test_it_serves_and_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "s"
     seen = []
 
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        assert isinstance(request.protocol, Connection)
-        seen.append((request.protocol.remote, request.protocol.peer_certificate_der))
-        return await send(request, text_reply(200, "ok"))
+    async def handler(request: Request) -> Reply:
+        seen.append((request.client.remote, request.client.certificate_der))
+        return text_reply(200, "ok")
 
     async def main() -> None:
         async with running(handler, addresses=[UnixAddress(path), Address("127.0.0.1", 0)]) as server:
@@ -98,6 +96,37 @@ def test_what_is_bound_is_called_as_it_was_asked_for(host: str) -> None:
     with listening(asked) as (listener,):
         found = bound(listener, asked)
         assert found == Address(host, listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1"])
+def test_processes_have_listeners_of_their_own_at_one_address(host: str) -> None:
+    with listening_apart(Address(host, 0), 3) as found:
+        (port,) = {listener.getsockname()[1] for own in found for listener in own}
+        assert len({listener.fileno() for own in found for listener in own}) == 3
+        accepted = 0
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", port)):
+                for own in found:
+                    try:
+                        own[0].accept()[0].close()
+                    except BlockingIOError:
+                        continue
+                    accepted += 1
+        assert accepted == 20
+        # Who does not share the address, and who would, cannot have it: a second proxy has to fail.
+        for opened in (listening(Address(host, port)), listening_apart(Address(host, port), 2)):
+            with pytest.raises(OSError, match="Address already in use"), opened:
+                pass
+    with listening(Address(host, port)):
+        pass
+
+
+def test_processes_share_the_listener_of_a_socket_file(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with listening_apart(UnixAddress(path), 2) as (first, second):
+        assert first[0] is second[0]
+        assert path.exists()
+    assert not path.exists()
 
 
 def test_descriptors_are_raised_to_the_hard_limit() -> None:

@@ -16,12 +16,10 @@ from typing import Any
 import pytest
 import trustme
 import uvloop
-from aiohttp import web
 
-from pymon.service import connection, serve
-from pymon.service.answer import GONE, send, text_reply
-from pymon.service.connection import Connection
+from pymon.service.answer import Reply, text_reply
 from pymon.service.gate import Gate, GateLimits
+from pymon.service.server import Connection, Request, Times
 from tests.service.running import FixedTLS, client_context, reset, running, until
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
@@ -60,10 +58,9 @@ def descriptors() -> int:
 def test_the_client_certificate_is_read_once(runner: Any, version: ssl.TLSVersion, ca: trustme.CA) -> None:
     seen: list[Connection] = []
 
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        assert isinstance(request.protocol, Connection)
-        seen.append(request.protocol)
-        return await send(request, text_reply(200, "ok"))
+    async def handler(request: Request) -> Reply:
+        seen.append(request.client)
+        return text_reply(200, "ok")
 
     async def main() -> None:
         client = client_context(ca, "client.example")
@@ -78,9 +75,9 @@ def test_the_client_certificate_is_read_once(runner: Any, version: ssl.TLSVersio
 
     runner(main())
     assert seen[0] is seen[1]
-    assert seen[0].peer_certificate_der
-    assert b"client.example" in seen[0].peer_certificate_der
-    assert seen[2].peer_certificate_der is None
+    assert seen[0].certificate_der
+    assert b"client.example" in seen[0].certificate_der
+    assert seen[2].certificate_der is None
     assert [client.remote for client in seen] == ["127.0.0.1"] * 3
 
 
@@ -114,12 +111,10 @@ def test_trouble_with_a_context_closes_the_connection(ca: trustme.CA, caplog: py
 # --- connections that bring nothing, or bring it slowly --------------------------------------------
 
 
-def test_silent_connections_end(monkeypatch: pytest.MonkeyPatch, ca: trustme.CA) -> None:
-    monkeypatch.setattr(serve, "HANDSHAKE_SECONDS", 0.2)
-
+def test_silent_connections_end(ca: trustme.CA) -> None:
     async def main() -> None:
         for tls in (None, FixedTLS(ca)):
-            async with running(tls=tls) as server:
+            async with running(tls=tls, times=Times(handshake=0.2)) as server:
                 assert await server.raw() == b""
                 assert server.gate.refused["silent"] == 1
                 assert server.gate.pending == 0
@@ -127,11 +122,9 @@ def test_silent_connections_end(monkeypatch: pytest.MonkeyPatch, ca: trustme.CA)
     run(main())
 
 
-def test_handshakes_end_in_time(monkeypatch: pytest.MonkeyPatch, ca: trustme.CA) -> None:
-    monkeypatch.setattr(serve, "HANDSHAKE_SECONDS", 0.3)
-
+def test_handshakes_end_in_time(ca: trustme.CA) -> None:
     async def main() -> None:
-        async with running(tls=FixedTLS(ca)) as server:
+        async with running(tls=FixedTLS(ca), times=Times(handshake=0.3)) as server:
             before = descriptors()
             assert await server.raw(b"\x16\x03\x01\x02\x00\x01") == b""
             assert server.gate.handshakes["timeout"] + server.gate.handshakes["failed"] == 1
@@ -167,13 +160,9 @@ def test_garbage_in_a_handshake_is_counted(ca: trustme.CA) -> None:
 
 @pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("head", [b"G", b"GET / HTTP/1.1\r\nHost:", GET])
-def test_a_first_head_that_is_not_whole_in_time_ends(
-    head: bytes, secure: bool, monkeypatch: pytest.MonkeyPatch, ca: trustme.CA
-) -> None:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
-
+def test_a_first_head_that_is_not_whole_in_time_ends(head: bytes, secure: bool, ca: trustme.CA) -> None:
     async def main() -> None:
-        async with running(tls=FixedTLS(ca) if secure else None) as server:
+        async with running(tls=FixedTLS(ca) if secure else None, times=Times(head=0.3)) as server:
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 assert await server.raw(head, context=client_context(ca) if secure else None) == b""
             assert server.gate.refused["slow_head"] == 1
@@ -182,11 +171,9 @@ def test_a_first_head_that_is_not_whole_in_time_ends(
     run(main())
 
 
-def test_trickling_does_not_prolong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.5)
-
+def test_trickling_does_not_prolong() -> None:
     async def main() -> None:
-        async with running() as server:
+        async with running(times=Times(head=0.5)) as server:
             for begin in (b"GET /", GET + b"\r\nGET /"):
                 reader, writer = await server.open()
                 writer.write(begin)
@@ -204,12 +191,9 @@ def test_trickling_does_not_prolong(monkeypatch: pytest.MonkeyPatch) -> None:
     run(main())
 
 
-def test_whole_requests_keep_a_connection_past_the_time_of_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
-    monkeypatch.setattr(serve, "HANDSHAKE_SECONDS", 0.2)
-
+def test_whole_requests_keep_a_connection_past_the_time_of_a_head() -> None:
     async def main() -> None:
-        async with running() as server:
+        async with running(times=Times(head=0.2, handshake=0.2)) as server:
             reader, writer = await server.open()
             for _ in range(3):
                 for piece in (GET, b"X-A: b\r\n", b"\r\n"):
@@ -338,9 +322,9 @@ def test_without_descriptors_the_oldest_gives_way(
 def test_the_handler_of_a_client_that_goes_away(cancellation: bool, end: str) -> None:
     entered, ended, release = asyncio.Event(), asyncio.Event(), asyncio.Event()
     outcome: list[str] = []
-    asking: list[web.BaseRequest] = []
+    asking: list[Request] = []
 
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+    async def handler(request: Request) -> Reply:
         asking.append(request)
         entered.set()
         outcome.append("cancelled")
@@ -349,10 +333,10 @@ def test_the_handler_of_a_client_that_goes_away(cancellation: bool, end: str) ->
             outcome[:] = ["ran to its end"]
         finally:
             ended.set()
-        return GONE
+        return text_reply(200, "nobody reads this")
 
     async def main() -> None:
-        async with running(handler, handler_cancellation=cancellation) as server:
+        async with running(handler, cancel_handlers=cancellation, times=Times(half_closed=0.2)) as server:
             _, writer = await server.open()
             writer.write(GET + b"\r\n")
             await entered.wait()
@@ -361,7 +345,8 @@ def test_the_handler_of_a_client_that_goes_away(cancellation: bool, end: str) ->
             else:
                 writer.close()
             if not cancellation:
-                await until(lambda: asking[0].transport is None)
+                if end == "reset":
+                    await until(lambda: asking[0].client.transport is None)
                 release.set()
             async with asyncio.timeout(10):
                 await ended.wait()

@@ -85,3 +85,11 @@ def test_a_small_file_or_nothing(tmp_path):
     assert read_small(tmp_path / "file") == b"word\n"
     assert read_small(tmp_path / "missing") == b""
     assert read_small(tmp_path) == b""
+
+
+def test_a_file_without_end_is_an_error():
+    file = KernelFile(Path("/dev/zero"))
+    with pytest.raises(SourceError) as caught:
+        file.read()
+    assert caught.value.reason == "efbig"
+    assert file._descriptor is None

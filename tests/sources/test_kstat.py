@@ -3,13 +3,14 @@ from __future__ import annotations
 import errno
 import json
 import resource
+import time
 from pathlib import Path
 
 import pytest
 
-from pymon.catalogue.kstat_fields import KSTATS, NODE_STATUS, ZONE_STATUS, Kstat, Rows
+from pymon.catalogue.kstat_fields import KSTATS, NODE_STATUS, UNLIMITED_64, ZONE_STATUS, Kstat, Rows
 from pymon.sources.kstat import KstatReader, LinkAppeared, ZoneAppeared, ZoneGone
-from tests.kstat.double import CHAINS
+from tests.kstat.double import CHAINS, INVALID, VIRTUAL, plain
 from tests.sources.kstats import NEVER, READ_WAYS, ZONE_MISC, cells, kstat, link, only, table_of, unsigned, zone
 
 # What is where.
@@ -107,6 +108,22 @@ def test_unlimited_is_no_limit(double, open_reader):
     assert cells(table_of(reader, "kstat.cpucap"), row) == {}
 
 
+def test_caps_of_swap_and_processes_are_read_and_none_is_no_limit(double, open_reader):
+    caps = [
+        kstat("caps", number, f"{kind}_zone_{number}", "zone_caps", {"zonename": name, "usage": number, "value": value})
+        for number, name, swap, processes in ((1, "a", 2**30, 2000), (2, "b", UNLIMITED_64, 2**31 - 1))
+        for kind, value in (("swapresv", swap), ("nprocs", processes))
+    ]
+    double.load([zone(1, "a"), zone(2, "b"), *caps])
+    reader = open_reader()
+    rows = {change.zone_id: change.row for change in reader.collect() if isinstance(change, ZoneAppeared)}
+    assert cells(table_of(reader, "kstat.swapresv"), rows[1]) == {"usage": 1, "value": 2**30}
+    assert cells(table_of(reader, "kstat.nprocs"), rows[1]) == {"usage": 1, "value": 2000}
+    for table in ("kstat.swapresv", "kstat.nprocs"):
+        assert cells(table_of(reader, table), rows[2]) == {"usage": 2}
+    assert reader.failures == {}
+
+
 def test_an_empty_chain_is_no_zones(double, open_reader):
     reader = open_reader()
     assert reader.collect() == []
@@ -136,102 +153,6 @@ def test_a_collector_whose_kstat_has_nothing_that_is_wanted_is_not_available(dou
     assert table_of(reader, "kstat.node_status").get(0, "cpu_util:available") == 0
 
 
-# Links.
-
-
-def links_of(reader):
-    table = table_of(reader, "kstat.link")
-    rows = [row for row in range(len(table)) if table.parent(row) is not None]
-    return sorted((table.parent(row), table.labels(row).decode()) for row in rows)
-
-
-def test_a_link_is_of_the_zone_it_names_or_of_that_in_its_own_name(double, open_reader):
-    double.load(
-        [
-            link("z7_net0"),
-            link("z8_net1", zonename="b"),
-            link("moved0", zonename="b"),
-            link("z8_e1000g0", zonename="b"),
-            link("ixgbe0", zonename="global"),
-            link("igb0"),
-            link("z99_net0"),
-            link("z8_net5", zonename="nobody"),
-            zone(7, "a"),
-            zone(8, "b"),
-        ]
-    )
-    reader = open_reader()
-    changes = reader.collect()
-    assert links_of(reader) == [
-        (0, 'interface="vnic0",'),
-        (1, 'interface="vnic0",'),
-        (1, 'interface="vnic1",'),
-        (1, 'interface="vnic1000g0",'),
-    ]
-    told = [(change.zone_row, change.name) for change in changes if isinstance(change, LinkAppeared)]
-    assert sorted(told) == [(0, "z7_net0"), (1, "moved0"), (1, "z8_e1000g0"), (1, "z8_net1")]
-
-
-def test_two_links_of_a_zone_never_have_one_name(double, open_reader):
-    double.load([zone(1, "a"), link("z1_net0", zonename="a"), link("z1_eth0", zonename="a")])
-    reader = open_reader()
-    reader.collect()
-    assert links_of(reader) == [(0, 'interface="eth0",'), (0, 'interface="vnic0",')]
-
-
-@pytest.mark.parametrize(
-    ("name", "interface"),
-    [
-        ("net0", "vnic0"),
-        ("my_net12", "vnic12"),
-        ("net0_1", "vnic0_1"),
-        ("lo", "lo"),
-        ("9net", "9net"),
-        ("z2_a3", "vnic2_a3"),
-    ],
-)
-def test_links_are_called_as_cmon_agent_calls_them(double, open_reader, name, interface):
-    double.load([zone(1, "a"), link(f"z1_{name}", zonename="a")])
-    reader = open_reader()
-    reader.collect()
-    assert links_of(reader) == [(0, f'interface="{interface}",')]
-
-
-def test_a_link_waits_for_its_zone_without_being_read_again(double, open_reader):
-    double.load([link("z5_net0", zonename="late")])
-    reader = open_reader()
-    for _ in range(3):
-        assert reader.collect() == []
-    assert double.reads(("link", 0, "z5_net0")) == 1
-    double.load([zone(5, "late")], add=True)
-    assert reader.collect() == [ZoneAppeared(0, 5, "late", 1005), LinkAppeared(0, 0, "z5_net0")]
-
-
-def test_a_link_that_changes_hands_is_looked_up_again(double, open_reader):
-    double.load([zone(1, "a"), zone(2, "b"), link("net0", zonename="a", crtime=1)])
-    reader = open_reader()
-    reader.collect()
-    double.load([link("net0", zonename="b", crtime=1)], add=True)
-    changes = [*reader.collect(), *reader.collect()]
-    assert [change.zone_row for change in changes if isinstance(change, LinkAppeared)] == [1]
-    assert links_of(reader) == [(1, 'interface="vnic0",')]
-
-
-def test_labels_added_to_a_link_stay_with_it(double, open_reader):
-    double.load([zone(1, "a"), link("z1_net0", zonename="a")])
-    reader = open_reader()
-    reader.collect()
-    table = table_of(reader, "kstat.link")
-    table.relabel(0, [("interface", "vnic0"), ("nic_tag", 'a"b')])
-    reader.collect()
-    tables = reader.new_row_tables()
-    assert reader.collect_zone(0, tables)
-    own = next(item for item in tables if item.name == "kstat.link")
-    assert table.labels(0) == own.labels(0) == b'interface="vnic0",nic_tag="a\\"b",'
-    assert own.parent(0) == 0
-    assert own.get(0, "rbytes64") == 7
-
-
 # What changes.
 
 
@@ -247,6 +168,83 @@ def test_zones_come_and_go_and_rows_are_used_again(double, open_reader):
     came = [change for change in reader.collect() if isinstance(change, ZoneAppeared)]
     assert [(change.row, change.zone_id) for change in came] == [(1, 8), (3, 9)]
     assert reader.rows == 4
+
+
+@READ_WAYS
+def test_a_low_kid_that_appears_moves_no_zone(double, open_reader, direct):
+    double.load([kstat("m", 0, "low", "misc", {"a": 1}, flags=INVALID)])
+    double.generate(20)
+    double.direct(direct)
+    reader = open_reader()
+    rows = {change.zone_id: change.row for change in reader.collect() if isinstance(change, ZoneAppeared)}
+    before = {row: cells(table_of(reader, "kstat.memcap"), row) for row in rows.values()}
+    links = {row: table_of(reader, "kstat.link").labels(row) for row in range(20)}
+    made = double.counters()["made"]
+    double.set_flags(("m", 0, "low"), VIRTUAL)
+    double.generate(1, first=21)
+    double.set(("link", 0, "z5_net0"), "rbytes64", 17)
+    changes = reader.collect()
+    assert double.counters()["made"] - made == 21 * 7 + 1
+    assert [type(change) for change in changes] == [ZoneAppeared, LinkAppeared]
+    assert {row: cells(table_of(reader, "kstat.memcap"), row) for row in rows.values()} == before
+    assert {row: table_of(reader, "kstat.link").labels(row) for row in range(20)} == links
+    link_row = next(row for row in range(20) if table_of(reader, "kstat.link").parent(row) == rows[5])
+    assert table_of(reader, "kstat.link").get(link_row, "rbytes64") == 17
+    assert reader.failures == {}
+    double.remove(("m", 0, "low"))
+    double.remove_zone(7)
+    assert reader.collect() == [ZoneGone(rows[7])]
+
+
+@READ_WAYS
+def test_a_zone_that_becomes_visible_in_front_of_others_is_the_only_change(double, open_reader, direct):
+    double.generate(3)
+    double.direct(direct)
+    with double.opened() as control:
+        names = {
+            header.instance: plain(header.name) for header in double.chain(control) if plain(header.module) == "zones"
+        }
+    hidden = ("zones", 1, names[1])
+    double.set_flags(hidden, INVALID)
+    reader = open_reader()
+    assert {change.zone_id for change in reader.collect() if isinstance(change, ZoneAppeared)} == {2, 3}
+    double.set_flags(hidden, VIRTUAL)
+    double.generate(1, first=9)
+    appeared = [change.zone_id for change in reader.collect() if isinstance(change, ZoneAppeared)]
+    assert appeared == [1, 9]
+
+
+def test_a_zone_that_becomes_valid_after_an_update_is_seen_though_the_id_stays_the_same(double, open_reader):
+    double.generate(2)
+    with double.opened() as control:
+        chain = double.chain(control)
+        names = {header.instance: plain(header.name) for header in chain if plain(header.module) == "zones"}
+    reader = open_reader()
+    reader.collect()
+    for zone_id in (1, 2):
+        double.set_flags(("zones", zone_id, names[zone_id]), INVALID)
+        double.generate(1, first=10 + zone_id)
+        assert len(reader.collect()) == 3  # one gone, another and its link here
+        double.set_flags(("zones", zone_id, names[zone_id]), VIRTUAL)
+        assert reader.collect() == []
+        time.sleep(1.1)
+        appeared = [change.zone_id for change in reader.collect() if isinstance(change, ZoneAppeared)]
+        assert appeared == [zone_id]
+    made = double.counters()["made"]
+    time.sleep(1.1)
+    assert reader.collect() == []
+    assert double.counters()["made"] == made
+
+
+def test_a_chain_that_changes_between_open_and_probe_is_read_directly_all_the_same(double, open_reader):
+    double.generate(1)
+    double.busy(True)
+    reader = open_reader()
+    double.fail(("caps", 1, "cpucaps_zone_1"), errno.EAGAIN)
+    reader.collect()
+    counters = double.counters()
+    assert (counters["library_reads"], counters["direct_reads"] > 0) == (0, True)
+    assert reader.failures == {"eagain": 1}
 
 
 def test_another_zone_under_the_same_id_is_another_zone(double, open_reader):
@@ -290,9 +288,9 @@ def test_each_kstat_is_read_once_and_only_for_what_is_wanted(double, open_reader
     reader.collect(NEVER)
     before = double.counters()["direct_reads"]
     reader.collect()
-    assert double.counters()["direct_reads"] == before + 2 * 6
+    assert double.counters()["direct_reads"] == before + 2 * 7
     reader.collect(frozenset({"kstat.tcp", "kstat.link"}))
-    assert double.counters()["direct_reads"] == before + 2 * 6 + 2 * 2
+    assert double.counters()["direct_reads"] == before + 2 * 7 + 2 * 2
     assert cells(table_of(reader, "kstat.zone_misc"), 0) == {}
     assert cells(table_of(reader, "kstat.tcp"), 0) != {}
     status = cells(table_of(reader, "kstat.status"), 0)

@@ -1,80 +1,36 @@
-"""The node itself: one module a collector, and the list of them."""
+"""Collectors of the node. Each module of this package that has a COLLECTOR is one: its fields, its parser, its metrics.
+
+Names, types, labels and help of metrics are those of node_exporter 1.12 and of cAdvisor's machine metrics. The type
+untyped of node_exporter is unknown here. Constant labels are in the samples, all others in the rows. Columns of kstats
+are for the metrics that node_exporter has on Solaris, where `kernel` is a mode of CPUs and the metrics of the ZFS cache
+have different names. Metrics of the cmon dialect are in `catalogue/cmon.py`.
+"""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-from pymon.sources.node.arcstats import Arcstats
-from pymon.sources.node.clock import Time
-from pymon.sources.node.cpu import Cpu
-from pymon.sources.node.cpu_info import CpuInfo
-from pymon.sources.node.cpu_util import CpuUtil
-from pymon.sources.node.diskstats import Diskstats
-from pymon.sources.node.filesystem import Filesystem
-from pymon.sources.node.loadavg import Loadavg
-from pymon.sources.node.machine import Machine
-from pymon.sources.node.meminfo import Meminfo
-from pymon.sources.node.netdev import Netdev
-from pymon.sources.node.pressure import Pressure
-from pymon.sources.node.source import NodeSource
-from pymon.sources.node.stat import Stat
-from pymon.sources.node.statfs import StatfsProbe
-from pymon.sources.node.time_of_day import TimeOfDay
-from pymon.sources.node.uname import Uname
-from pymon.sources.node.vmstat import Vmstat
-from pymon.sources.node.zfs import Zfs
+from pymon.sources.node.source import Collector, NodeContext, NodeSource
+
+if TYPE_CHECKING:
+    from pymon.catalogue.model import Metric
 
 
-@dataclass(frozen=True, slots=True)
-class NodeContext:
-    """What the collectors take from outside: where the node's file systems are, its clock (ns since 1970), statvfs."""
-
-    procfs: Path = Path("/proc")
-    sysfs: Path = Path("/sys")
-    rootfs: Path = Path("/")
-    clock: Callable[[], int] = time.time_ns
-    statvfs: Callable[[str], os.statvfs_result] = os.statvfs
+def _collectors(dialect: str) -> tuple[Collector, ...]:
+    modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
+    collectors = [module.COLLECTOR for module in modules if hasattr(module, "COLLECTOR")]
+    return tuple(sorted((item for item in collectors if item.dialect == dialect), key=lambda item: item.name))
 
 
-@dataclass(frozen=True, slots=True)
-class NodeCollector:
-    """A collector by name, and how to make its source."""
+NODE_COLLECTORS = _collectors("cadvisor")
+"""The collectors of the node by name, which is the order of their metrics."""
 
-    name: str
-    make: Callable[[NodeContext], NodeSource]
+CMON_COLLECTORS = _collectors("cmon")
+"""The collectors of the node in the cmon dialect."""
 
+NODE_METRICS: tuple[Metric, ...] = tuple(metric for collector in NODE_COLLECTORS for metric in collector.metrics)
+"""All families of the node, in the order of the exposition."""
 
-NODE_COLLECTORS: tuple[NodeCollector, ...] = (
-    NodeCollector(Cpu.name, lambda node: Cpu(node.procfs)),
-    NodeCollector(
-        Diskstats.name, lambda node: Diskstats(node.procfs, node.sysfs, node.rootfs / "run" / "udev" / "data")
-    ),
-    NodeCollector(
-        Filesystem.name, lambda node: Filesystem(node.procfs, node.rootfs, StatfsProbe(statvfs=node.statvfs))
-    ),
-    NodeCollector(Loadavg.name, lambda node: Loadavg(node.procfs)),
-    NodeCollector(Machine.name, lambda node: Machine(node.procfs, node.sysfs, node.rootfs)),
-    NodeCollector(Meminfo.name, lambda node: Meminfo(node.procfs)),
-    NodeCollector(Netdev.name, lambda node: Netdev(node.procfs)),
-    NodeCollector(Pressure.name, lambda node: Pressure(node.procfs)),
-    NodeCollector(Stat.name, lambda node: Stat(node.procfs)),
-    NodeCollector(Time.name, lambda node: Time(node.sysfs, node.clock)),
-    NodeCollector(Uname.name, lambda node: Uname(node.procfs)),
-    NodeCollector(Vmstat.name, lambda node: Vmstat(node.procfs)),
-    NodeCollector(Zfs.name, lambda node: Zfs(node.procfs)),
-)
-"""Every collector of the node, in the order of its metrics."""
-
-CMON_COLLECTORS: tuple[NodeCollector, ...] = (
-    NodeCollector(CpuInfo.name, lambda node: CpuInfo(node.procfs)),
-    NodeCollector(CpuUtil.name, lambda node: CpuUtil(node.procfs)),
-    NodeCollector(Arcstats.name, lambda node: Arcstats(node.procfs)),
-    NodeCollector(TimeOfDay.name, lambda node: TimeOfDay(node.clock)),
-)
-"""Those of the cmon dialect."""
-
-__all__ = ["CMON_COLLECTORS", "NODE_COLLECTORS", "NodeCollector", "NodeContext", "NodeSource"]
+__all__ = ["CMON_COLLECTORS", "NODE_COLLECTORS", "NODE_METRICS", "Collector", "NodeContext", "NodeSource"]

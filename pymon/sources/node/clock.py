@@ -1,4 +1,4 @@
-"""The node's clock, its zone and its clock sources."""
+"""The node's clock, time zone and clock sources."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from pymon._native.table import Table
-from pymon.catalogue.node_fields import INFO_FIELDS
+from pymon.catalogue.model import NSEC, SIGNED, Column, gauge
 from pymon.sources.kernel_file import KernelFile
 from pymon.sources.node.kernel_text import complete_lines, text
-from pymon.sources.node.source import NodeSource
+from pymon.sources.node.source import INFO_FIELDS, Collector, NodeSource
 
-# kernel/time/clocksource.c registers this one device.
+# kernel/time/clocksource.c registers only this device.
 _DEVICE = "0"
 
 
@@ -49,3 +49,37 @@ class Time(NodeSource):
         for line in complete_lines(self._read(file) or b""):
             for word in line.split():
                 table.fill(table.add_row((("device", _DEVICE), ("clocksource", text(word)))), (1,))
+
+
+METRICS = (
+    gauge(
+        "node_time_clocksource_available_info",
+        "Available clocksources read from '/sys/devices/system/clocksource'.",
+        "time",
+        Column("node_time_clocksource_available", "info"),
+    ),
+    gauge(
+        "node_time_clocksource_current_info",
+        "Current clocksource read from '/sys/devices/system/clocksource'.",
+        "time",
+        Column("node_time_clocksource_current", "info"),
+    ),
+    gauge("node_time_seconds", "System time in seconds since epoch (1970).", "time", Column("node_time", "now", NSEC)),
+    gauge(
+        "node_time_zone_offset_seconds",
+        "System time zone offset in seconds.",
+        "time",
+        Column("node_time_zone", "offset", SIGNED),
+    ),
+)
+
+COLLECTOR = Collector(
+    Time.name,
+    lambda node: Time(node.sysfs, node.clock),
+    METRICS,
+    row_labels={
+        "node_time_zone": ("time_zone",),
+        "node_time_clocksource_available": ("device", "clocksource"),
+        "node_time_clocksource_current": ("device", "clocksource"),
+    },
+)

@@ -1,6 +1,6 @@
 """CPU time, from /proc/stat.
 
-A line for each CPU that is online, in ticks of USER_HZ (Documentation/filesystems/proc.rst):
+The file has a line for each online CPU, in ticks of USER_HZ (Documentation/filesystems/proc.rst):
     cpu0 1295 0 1298 116511 15 0 13 1555 0 0
 """
 
@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from pymon._native.table import Table
-from pymon.catalogue.node_fields import CPU_FIELDS
+from pymon.catalogue.model import NSEC, ONE, USER_HZ, Column, Kind, Metric, Sample, Unit, counter, gauge
 from pymon.sources.kernel_file import KernelFile
+from pymon.sources.node.cpu_throttles import CpuThrottles
 from pymon.sources.node.kernel_text import complete_lines, text, unsigned
-from pymon.sources.node.source import NodeSource
+from pymon.sources.node.source import Collector, NodeSource
+
+CPU_FIELDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guest_nice")
+"""The cpuN lines of /proc/stat, in order (fs/proc/stat.c)."""
 
 Ticks = list[int | None]
 
@@ -23,7 +27,7 @@ _HOTPLUG_TICKS = 300
 
 
 def parse_cpus(data: bytes) -> dict[str, Ticks]:
-    """Ticks by CPU number, in the order of CPU_FIELDS; None for what is not there or no number."""
+    """Return the ticks of each CPU in the order of CPU_FIELDS, by CPU number. A missing or invalid value is None."""
     cpus = {}
     for line in complete_lines(data):
         if not line.startswith(b"cpu"):
@@ -36,10 +40,10 @@ def parse_cpus(data: bytes) -> dict[str, Ticks]:
 
 
 def steady(before: Ticks | None, now: Ticks) -> Ticks:
-    """The ticks to publish: none goes back, unless the CPU was taken out and put back.
+    """Return the ticks to publish. No value decreases, unless the CPU was removed and added again.
 
-    idle and iowait are estimates that the kernel lets go back a little; as in node_exporter, 3 seconds of idle time
-    lost mean that the CPU started anew.
+    idle and iowait are estimates, and the kernel lets them decrease slightly. As in node_exporter, a decrease of idle
+    by 3 seconds or more means that the CPU was added again.
     """
     if before is None:
         return now
@@ -50,7 +54,7 @@ def steady(before: Ticks | None, now: Ticks) -> Ticks:
 
 
 class CpuTimes(NodeSource):
-    """A table of one row for each CPU, from its line."""
+    """Base of collectors that fill one row for each CPU from /proc/stat."""
 
     def __init__(self, procfs: Path, table: Table) -> None:
         self._file = KernelFile(procfs / "stat")
@@ -62,6 +66,7 @@ class CpuTimes(NodeSource):
         data = self._read(self._file)
         if data is None:
             return
+        self._expect_no_minus(self._file, data)
         cpus = {cpu: steady(self._before.get(cpu), ticks) for cpu, ticks in parse_cpus(data).items()}
         if not cpus:
             self._misread(self._file.path, "lines such as 'cpu0 1295 0 1298 116511 15 0 13 1555 0 0'")
@@ -71,16 +76,88 @@ class CpuTimes(NodeSource):
 
     @abstractmethod
     def _add(self, cpu: str, ticks: Ticks) -> None:
-        """Add the row of a CPU."""
+        """Add the row of a CPU to the table."""
 
 
 class Cpu(CpuTimes):
-    """Table node_cpu: a row for each CPU {cpu}, ticks of USER_HZ."""
+    """Table node_cpu {cpu}: a row for each CPU, in ticks of USER_HZ, and the tables of CpuThrottles."""
 
     name: ClassVar[str] = "cpu"
 
-    def __init__(self, procfs: Path) -> None:
+    def __init__(self, procfs: Path, sysfs: Path) -> None:
         super().__init__(procfs, Table("node_cpu", CPU_FIELDS))
+        self._throttles = CpuThrottles(sysfs)
+        self.tables = (*self.tables, *self._throttles.tables)
+
+    def _fill(self) -> None:
+        super()._fill()
+        self._throttles.fill(self.problems)
 
     def _add(self, cpu: str, ticks: Ticks) -> None:
         self._table.fill(self._table.add_row((("cpu", cpu),)), ticks)
+
+
+def _by_label(table: str, label: str, keys: dict[str, str], unit: Unit = ONE) -> tuple[Sample, ...]:
+    """Return a sample for each key of a table. keys: key -> value of the label."""
+    return tuple(Sample((Column(table, key, unit),), ((label, value),)) for key, value in keys.items())
+
+
+METRICS = (
+    counter(
+        "node_cpu_core_throttles_total",
+        "Number of times this CPU core has been throttled.",
+        "cpu",
+        Column("node_cpu_core", "throttles"),
+    ),
+    Metric(
+        "node_cpu_guest_seconds_total",
+        Kind.COUNTER,
+        "Seconds the CPUs spent in guests (VMs) for each mode.",
+        "cpu",
+        _by_label("node_cpu", "mode", {"guest": "user", "guest_nice": "nice"}, USER_HZ),
+    ),
+    gauge(
+        "node_cpu_isolated",
+        "Whether each core is isolated, information from /sys/devices/system/cpu/isolated.",
+        "cpu",
+        Column("node_cpu_isolated", "isolated"),
+    ),
+    counter(
+        "node_cpu_package_throttles_total",
+        "Number of times this CPU package has been throttled.",
+        "cpu",
+        Column("node_cpu_package", "throttles"),
+    ),
+    Metric(
+        "node_cpu_seconds_total",
+        Kind.COUNTER,
+        "Seconds the CPUs spent in each mode.",
+        "cpu",
+        (
+            *_by_label(
+                "node_cpu",
+                "mode",
+                {mode: mode for mode in ("idle", "iowait", "irq", "nice", "softirq", "steal", "system", "user")},
+                USER_HZ,
+            ),
+            *_by_label(
+                "kstat.cpu_sys",
+                "mode",
+                {"cpu_nsec_idle": "idle", "cpu_nsec_kernel": "kernel", "cpu_nsec_user": "user"},
+                NSEC,
+            ),
+        ),
+    ),
+)
+
+COLLECTOR = Collector(
+    Cpu.name,
+    lambda node: Cpu(node.procfs, node.sysfs),
+    METRICS,
+    row_labels={
+        "node_cpu": ("cpu",),
+        "node_cpu_core": ("package", "core"),
+        "node_cpu_isolated": ("cpu",),
+        "node_cpu_package": ("package",),
+    },
+)

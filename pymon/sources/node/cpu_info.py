@@ -1,4 +1,4 @@
-"""The CPU's model number, from /proc/cpuinfo: a line ``model : 85`` of each CPU (arch/x86/kernel/cpu/proc.c)."""
+"""The CPU's model number, from lines ``model : 85`` of /proc/cpuinfo (arch/x86/kernel/cpu/proc.c)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import ClassVar
 
 from pymon._native.table import Table
-from pymon.catalogue.node_fields import CPU_INFO_FIELDS
 from pymon.sources.errors import SourceError
 from pymon.sources.kernel_file import KernelFile
 from pymon.sources.node.kernel_text import complete_lines, unsigned
-from pymon.sources.node.source import NodeSource
+from pymon.sources.node.source import Collector, NodeSource
+
+CPU_INFO_FIELDS = ("model",)
+"""/proc/cpuinfo on x86."""
 
 
 def parse_model(data: bytes) -> int | None:
-    """The model number of the first CPU; None on processors other than x86."""
+    """Return the model number of the first CPU, or None when there is none, as on processors other than x86."""
     for line in complete_lines(data):
         key, _, value = line.partition(b":")
         if key.strip() == b"model":
@@ -23,7 +25,7 @@ def parse_model(data: bytes) -> int | None:
 
 
 class CpuInfo(NodeSource):
-    """Table node_cpu_info: one row. The file is read once: it is long, and processors stay what they are."""
+    """Table node_cpu_info: one row. The file is long and the model does not change, so it is read only once."""
 
     name: ClassVar[str] = "cpu_info"
 
@@ -44,3 +46,6 @@ class CpuInfo(NodeSource):
             self._table.fill(self._table.add_row(), (self._model,))
         elif not self.problems:
             raise SourceError("nodata", f"{self._path}: no line such as 'model : 85'")
+
+
+COLLECTOR = Collector(CpuInfo.name, lambda node: CpuInfo(node.procfs), dialect="cmon")

@@ -1,4 +1,4 @@
-"""CPU time as illumos counts it, from /proc/stat: every CPU is idle, in the kernel or in user mode."""
+"""CPU time in the three states of illumos (idle, kernel, user), from /proc/stat."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import ClassVar
 
 from pymon._native.table import Table
-from pymon.catalogue.node_fields import CPU_FIELDS, CPU_UTIL_FIELDS
-from pymon.sources.node.cpu import CpuTimes, Ticks
+from pymon.sources.node.cpu import CPU_FIELDS, CpuTimes, Ticks
+from pymon.sources.node.source import Collector
+
+CPU_UTIL_FIELDS = ("idle", "kernel", "user")
+"""Sums of fields in `CPU_FIELDS`."""
 
 _PARTS = (("idle", "iowait"), ("system", "irq", "softirq"), ("user", "nice"))
 _PLACES = tuple(tuple(map(CPU_FIELDS.index, fields)) for fields in _PARTS)
 
 
 def utilisation(ticks: Ticks) -> Ticks:
-    """Ticks in the order of CPU_UTIL_FIELDS. A CPU that waits for I/O is idle; time that the hypervisor took is none
-    of the three, and that of guests is in user mode already.
+    """Convert ticks in the order of CPU_FIELDS to ticks in the order of CPU_UTIL_FIELDS.
+
+    iowait counts as idle. steal is in none of the three. guest time is already part of user time.
     """
     sums: Ticks = []
     for places in _PLACES:
@@ -25,7 +29,7 @@ def utilisation(ticks: Ticks) -> Ticks:
 
 
 class CpuUtil(CpuTimes):
-    """Table node_cpu_util: a row for each CPU {cpu_id}, ticks of USER_HZ."""
+    """Table node_cpu_util {cpu_id}: a row for each CPU, in ticks of USER_HZ."""
 
     name: ClassVar[str] = "cpu_util"
 
@@ -34,3 +38,8 @@ class CpuUtil(CpuTimes):
 
     def _add(self, cpu: str, ticks: Ticks) -> None:
         self._table.fill(self._table.add_row((("cpu_id", cpu),)), utilisation(ticks))
+
+
+COLLECTOR = Collector(
+    CpuUtil.name, lambda node: CpuUtil(node.procfs), dialect="cmon", row_labels={"node_cpu_util": ("cpu_id",)}
+)

@@ -1,4 +1,6 @@
-"""Block devices: traffic from /proc/diskstats, what they are from sysfs and udev's data base.
+"""Block devices: traffic from /proc/diskstats, properties from sysfs and udev's database.
+
+A line of /proc/diskstats:
 
 254       0 vda 9160 5769 1158922 8821 741 3777 263504 1947 0 4532 11229 3073 44 55376 460 5 0
 """
@@ -12,17 +14,46 @@ from pathlib import Path
 from typing import ClassVar
 
 from pymon._native.table import Table
-from pymon.catalogue.node_fields import DISK_ATA_FIELDS, DISKSTATS_FIELDS, INFO_FIELDS
+from pymon.catalogue.model import MILLI, ONE, SECTOR, Column, Unit, counter, gauge
 from pymon.sources.kernel_file import KernelFile, read_small
+from pymon.sources.node.exclusions import DEFAULT_EXCLUSIONS
 from pymon.sources.node.kernel_text import complete_lines, text, unsigned
-from pymon.sources.node.source import NodeSource
+from pymon.sources.node.source import INFO_FIELDS, Collector, NodeSource
 
-_EXCLUDED = re.compile(r"^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$")
+DISKSTATS_FIELDS = (
+    "reads",
+    "reads_merged",
+    "read_sectors",
+    "read_ms",
+    "writes",
+    "writes_merged",
+    "written_sectors",
+    "write_ms",
+    "in_flight",
+    "io_ms",
+    "weighted_io_ms",
+    "discards",
+    "discards_merged",
+    "discarded_sectors",
+    "discard_ms",
+    "flushes",
+    "flush_ms",
+)
+"""/proc/diskstats, in order, after the device name (Documentation/admin-guide/iostats.rst).
+
+Linux has discards since 4.18 and flushes since 5.5.
+"""
+
+DISK_ATA_FIELDS = ("ID_ATA_WRITE_CACHE", "ID_ATA_WRITE_CACHE_ENABLED", "ID_ATA_ROTATION_RATE_RPM")
+"""Numeric properties of ATA disks in udev's database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A line of diskstats: numbers in the order of DISKSTATS_FIELDS, fewer on an old kernel, more on a new one."""
+    """A line of diskstats.
+
+    numbers: in the order of DISKSTATS_FIELDS. Old kernels have fewer, new ones can have more. None is not a number.
+    """
 
     major: str
     minor: str
@@ -31,7 +62,7 @@ class Disk:
 
 
 def parse_diskstats(data: bytes) -> Iterator[Disk]:
-    """The devices; lines that are no device's are passed over."""
+    """Yield the devices. Lines that do not describe a device are skipped."""
     for line in complete_lines(data):
         words = line.split()
         major, minor, name, *numbers = words if len(words) > len(("major", "minor", "name")) else [b""] * 3
@@ -40,7 +71,7 @@ def parse_diskstats(data: bytes) -> Iterator[Disk]:
 
 
 def parse_udev(data: bytes) -> dict[str, str]:
-    """Properties of a device: lines such as ``E:ID_MODEL=QEMU_HARDDISK``."""
+    """Return a device's properties by name, from lines such as ``E:ID_MODEL=QEMU_HARDDISK``."""
     return {
         text(name): text(value)
         for line in complete_lines(data)
@@ -51,13 +82,19 @@ def parse_udev(data: bytes) -> dict[str, str]:
 
 
 class Diskstats(NodeSource):
-    """Tables node_disk {device}: sectors of 512 bytes, milliseconds and counts; node_disk_info, node_disk_filesystem,
-    node_disk_mapper and node_disk_backing with the constant 1. Labels that nobody knows are empty.
+    """Block devices.
+
+    Table node_disk {device} has sectors of 512 bytes, milliseconds and counts. The tables node_disk_info,
+    node_disk_filesystem, node_disk_mapper and node_disk_backing have labels and the constant 1. An unknown label value
+    is empty.
     """
 
     name: ClassVar[str] = "diskstats"
 
-    def __init__(self, procfs: Path, sysfs: Path, udev_data: Path) -> None:
+    def __init__(
+        self, procfs: Path, sysfs: Path, udev_data: Path, excluded: re.Pattern[str] = DEFAULT_EXCLUSIONS.disk_devices
+    ) -> None:
+        self._excluded = excluded
         self._file = KernelFile(procfs / "diskstats")
         self._block = sysfs / "block"
         self._udev_data = udev_data
@@ -72,16 +109,17 @@ class Diskstats(NodeSource):
         data = self._read(self._file)
         if data is None:
             return
+        self._expect_no_minus(self._file, data)
         disks = list(parse_diskstats(data))
         for disk in disks:
-            if not _EXCLUDED.search(disk.name):
+            if not self._excluded.search(disk.name):
                 self._add(disk, parse_udev(read_small(f"{self._udev_data}/b{disk.major}:{disk.minor}")))
         if not disks:
             self._misread(self._file.path, "lines such as ' 254 0 vda 9160 5769 ...'")
 
     def _add(self, disk: Disk, udev: Mapping[str, str]) -> None:
         device = ("device", disk.name)
-        # In a file name the kernel writes ! for the / of a device such as cciss/c0d0.
+        # The kernel replaces / by ! in the directory name of a device such as cciss/c0d0.
         directory = f"{self._block}/{disk.name.replace('/', '!')}"
         row = self._traffic.add_row((device,))
         self._traffic.fill(row, disk.numbers[: len(DISKSTATS_FIELDS)])
@@ -128,7 +166,7 @@ class Diskstats(NodeSource):
 
 
 def _serial(udev: Mapping[str, str]) -> str:
-    """The serial number on the disk's label, or the nearest to it; virtio devices have only ID_SERIAL."""
+    """Return the serial number printed on the disk, or the closest to it. virtio devices have only ID_SERIAL."""
     return udev.get("SCSI_IDENT_SERIAL") or udev.get("ID_SERIAL_SHORT") or udev.get("ID_SERIAL", "")
 
 
@@ -137,3 +175,147 @@ def _entries(path: Path) -> list[str]:
         return sorted(entry.name for entry in path.iterdir())
     except OSError:
         return []
+
+
+def _disk(key: str, unit: Unit = ONE) -> Column:
+    return Column("node_disk", key, unit)
+
+
+METRICS = (
+    gauge(
+        "node_disk_ata_rotation_rate_rpm",
+        "ATA disk rotation rate in RPMs (0 for SSDs).",
+        "diskstats",
+        _disk("ID_ATA_ROTATION_RATE_RPM"),
+    ),
+    gauge("node_disk_ata_write_cache", "ATA disk has a write cache.", "diskstats", _disk("ID_ATA_WRITE_CACHE")),
+    gauge(
+        "node_disk_ata_write_cache_enabled",
+        "ATA disk has its write cache enabled.",
+        "diskstats",
+        _disk("ID_ATA_WRITE_CACHE_ENABLED"),
+    ),
+    gauge(
+        "node_disk_device_mapper_backing_device_info",
+        "Info about the underlying block devices of a device mapper device.",
+        "diskstats",
+        Column("node_disk_backing", "info"),
+    ),
+    gauge(
+        "node_disk_device_mapper_info",
+        "Info about disk device mapper.",
+        "diskstats",
+        Column("node_disk_mapper", "info"),
+    ),
+    counter(
+        "node_disk_discard_time_seconds_total",
+        "This is the total number of seconds spent by all discards.",
+        "diskstats",
+        _disk("discard_ms", MILLI),
+    ),
+    counter(
+        "node_disk_discarded_sectors_total",
+        "The total number of sectors discarded successfully.",
+        "diskstats",
+        _disk("discarded_sectors"),
+    ),
+    counter(
+        "node_disk_discards_completed_total",
+        "The total number of discards completed successfully.",
+        "diskstats",
+        _disk("discards"),
+    ),
+    counter(
+        "node_disk_discards_merged_total", "The total number of discards merged.", "diskstats", _disk("discards_merged")
+    ),
+    gauge(
+        "node_disk_filesystem_info",
+        "Info about disk filesystem.",
+        "diskstats",
+        Column("node_disk_filesystem", "info"),
+    ),
+    counter(
+        "node_disk_flush_requests_time_seconds_total",
+        "This is the total number of seconds spent by all flush requests.",
+        "diskstats",
+        _disk("flush_ms", MILLI),
+    ),
+    counter(
+        "node_disk_flush_requests_total",
+        "The total number of flush requests completed successfully",
+        "diskstats",
+        _disk("flushes"),
+    ),
+    gauge("node_disk_info", "Info of /sys/block/<block_device>.", "diskstats", Column("node_disk_info", "info")),
+    gauge("node_disk_io_now", "The number of I/Os currently in progress.", "diskstats", _disk("in_flight")),
+    counter("node_disk_io_time_seconds_total", "Total seconds spent doing I/Os.", "diskstats", _disk("io_ms", MILLI)),
+    counter(
+        "node_disk_io_time_weighted_seconds_total",
+        "The weighted # of seconds spent doing I/Os.",
+        "diskstats",
+        _disk("weighted_io_ms", MILLI),
+    ),
+    counter(
+        "node_disk_read_bytes_total",
+        "The total number of bytes read successfully.",
+        "diskstats",
+        _disk("read_sectors", SECTOR),
+    ),
+    counter(
+        "node_disk_read_time_seconds_total",
+        "The total number of seconds spent by all reads.",
+        "diskstats",
+        _disk("read_ms", MILLI),
+    ),
+    counter(
+        "node_disk_reads_completed_total",
+        "The total number of reads completed successfully.",
+        "diskstats",
+        _disk("reads"),
+    ),
+    counter("node_disk_reads_merged_total", "The total number of reads merged.", "diskstats", _disk("reads_merged")),
+    counter(
+        "node_disk_write_time_seconds_total",
+        "This is the total number of seconds spent by all writes.",
+        "diskstats",
+        _disk("write_ms", MILLI),
+    ),
+    counter(
+        "node_disk_writes_completed_total",
+        "The total number of writes completed successfully.",
+        "diskstats",
+        _disk("writes"),
+    ),
+    counter("node_disk_writes_merged_total", "The number of writes merged.", "diskstats", _disk("writes_merged")),
+    counter(
+        "node_disk_written_bytes_total",
+        "The total number of bytes written successfully.",
+        "diskstats",
+        _disk("written_sectors", SECTOR),
+    ),
+)
+
+COLLECTOR = Collector(
+    Diskstats.name,
+    lambda node: Diskstats(
+        node.procfs, node.sysfs, node.rootfs / "run" / "udev" / "data", node.exclusions.disk_devices
+    ),
+    METRICS,
+    row_labels={
+        "node_disk": ("device",),
+        "node_disk_info": (
+            "device",
+            "major",
+            "minor",
+            "path",
+            "wwn",
+            "model",
+            "serial",
+            "revision",
+            "rotational",
+        ),
+        "node_disk_filesystem": ("device", "type", "usage", "uuid", "version"),
+        "node_disk_mapper": ("device", "name", "uuid", "vg_name", "lv_name", "lv_layer"),
+        "node_disk_backing": ("device", "backing_device"),
+    },
+)

@@ -1,6 +1,6 @@
 """Sizes of mounted file systems.
 
-Mounts are those of process 1, from /proc/1/mountinfo (or, where hidepid hides it, this process's own):
+The mounts are those of process 1, from /proc/1/mountinfo, or those of this process where hidepid hides that file:
     36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
 """
 
@@ -13,29 +13,31 @@ from pathlib import Path
 from typing import ClassVar
 
 from pymon._native.table import Table
-from pymon.catalogue.node_fields import FILESYSTEM_FIELDS, INFO_FIELDS
+from pymon.catalogue.model import Column, Metric, gauge
 from pymon.sources.errors import SourceError
 from pymon.sources.kernel_file import KernelFile
+from pymon.sources.node.exclusions import DEFAULT_EXCLUSIONS, Exclusions
 from pymon.sources.node.kernel_text import complete_lines, text
-from pymon.sources.node.source import NodeSource
+from pymon.sources.node.source import INFO_FIELDS, Collector, NodeSource
 from pymon.sources.node.statfs import Answer, StatfsProbe
 
-_EXCLUDED_MOUNT_POINTS = re.compile(
-    r"^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
-)
-_EXCLUDED_TYPES = re.compile(
-    r"^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay"
-    r"|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs|tracefs)$"
-)
+FILESYSTEM_FIELDS = ("size", "free", "avail", "files", "files_free", "readonly", "device_error")
+"""From statfs(2): sizes in bytes, numbers of files. readonly and device_error are 0 or 1."""
+
 _DEVICE_NUMBER, _MOUNT_POINT, _MOUNT_OPTIONS = 2, 4, 5
 _SUPER_OPTIONS = 2
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 _UINT64_MAX = 2**64 - 1
+_PROBE_SHARE = 0.8
+"""Share of the time of a collection that statfs may take, so that what is known of other mounts is in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A line of mountinfo. `readonly` is either the mount's or its file system's; the mount point is as os takes it."""
+    """A line of mountinfo.
+
+    mount_point: on the node, as functions of `os` take it. readonly: the mount or its file system is read-only.
+    """
 
     device_number: str
     mount_point: str
@@ -44,22 +46,31 @@ class Mount:
     readonly: bool
 
 
-def parse_mountinfo(data: bytes) -> list[Mount] | None:
-    """The mounts to publish, or None when no line is a mount's.
+def parse_mountinfo(data: bytes, rootfs: str = "", exclusions: Exclusions = DEFAULT_EXCLUSIONS) -> list[Mount] | None:
+    """Return the mounts to publish, or None when no line describes a mount.
 
-    Of mounts on the same mount point only the last can be seen: it hides the others. Then node_exporter's defaults
-    leave out types and mount points that are the kernel's or a container's.
+    rootfs: where the process of the file sees the node's root, without a slash at its end, "" for its own root. If a
+    file system is mounted there, other mounts are not the node's.
+    Of several mounts on one mount point only the last is returned, because it hides the others. File system types and
+    mount points that `exclusions` names are left out: by default those of the kernel and of containers.
     """
-    visible = {}
+    visible: dict[str, tuple[list[bytes], list[bytes]]] = {}
+    below: dict[str, tuple[list[bytes], list[bytes]]] = {}
     for line in complete_lines(data):
         mount, _, file_system = (part.split(b" ") for part in line.partition(b" - "))
         if len(mount) > _MOUNT_OPTIONS and len(file_system) > _SUPER_OPTIONS:
-            visible[mount[_MOUNT_POINT]] = mount, file_system
+            mount_point = os.fsdecode(_unescape(mount[_MOUNT_POINT]))
+            if rootfs and f"{mount_point}/".startswith(f"{rootfs}/"):
+                below[mount_point[len(rootfs) :] or "/"] = mount, file_system
+            else:
+                visible[mount_point] = mount, file_system
+    if "/" in below:
+        visible.clear()
+    visible |= below
     mounts = []
-    for mount, file_system in visible.values():
+    for mount_point, (mount, file_system) in visible.items():
         fs_type = text(_unescape(file_system[0]))
-        mount_point = os.fsdecode(_unescape(mount[_MOUNT_POINT]))
-        if not (_EXCLUDED_TYPES.search(fs_type) or _EXCLUDED_MOUNT_POINTS.search(mount_point)):
+        if not (exclusions.file_system_types.search(fs_type) or exclusions.mount_points.search(mount_point)):
             options = mount[_MOUNT_OPTIONS].split(b",") + file_system[_SUPER_OPTIONS].split(b",")
             device_number, device = text(mount[_DEVICE_NUMBER]), text(_unescape(file_system[1]))
             mounts.append(Mount(device_number, mount_point, fs_type, device, b"ro" in options))
@@ -67,36 +78,45 @@ def parse_mountinfo(data: bytes) -> list[Mount] | None:
 
 
 class Filesystem(NodeSource):
-    """Tables node_filesystem {device, mountpoint, fstype, device_error}, bytes and counts, and node_filesystem_mount
+    """Tables node_filesystem {device, mountpoint, fstype, device_error}, in bytes and counts, and node_filesystem_mount
     {device, major, minor, mountpoint} with the constant 1.
 
-    Sizes are blocks times the fragment size, the unit that statfs counts blocks in. One that 64 bits can't hold is
-    absent. A mount whose statfs failed or hangs has only `device_error`.
+    A size is the number of blocks times the fragment size, which is the unit of statfs. A size that does not fit 64
+    bits is absent. A mount whose statfs failed or hangs has only `device_error`.
     """
 
     name: ClassVar[str] = "filesystem"
 
-    def __init__(self, procfs: Path, rootfs: Path, probe: StatfsProbe) -> None:
+    def __init__(
+        self, procfs: Path, rootfs: Path, probe: StatfsProbe, exclusions: Exclusions = DEFAULT_EXCLUSIONS
+    ) -> None:
+        self._exclusions = exclusions
         self._rootfs = str(rootfs).rstrip("/")
         self._probe = probe
         self._first = KernelFile(procfs / "1" / "mountinfo")
         self._own = KernelFile(procfs / "self" / "mountinfo")
         self._sizes = Table("node_filesystem", FILESYSTEM_FIELDS)
         self._mounts = Table("node_filesystem_mount", INFO_FIELDS)
+        self._listed = False
         self._parsed: tuple[bytes, list[Mount] | None] = (b"", None)
         super().__init__((self._sizes, self._mounts), (self._first, self._own))
 
+    def is_whole(self) -> bool:
+        """Return whether the mounts were read. Of a mount without numbers `device_error` tells."""
+        return self._listed
+
     def _fill(self) -> None:
         mounts = self._mounted()
+        self._listed = not self.problems
         by_device: dict[str, list[str]] = {}
         for mount in mounts:
             by_device.setdefault(mount.device_number, []).append(self._path(mount))
-        answers = self._probe.probe(by_device)
+        answers = self._probe.probe(by_device, self.seconds * _PROBE_SHARE)
         for mount in mounts:
             self._add(mount, answers.get(self._path(mount)))
 
     def _mounted(self) -> list[Mount]:
-        """The mounts; parsed again only when the file has changed."""
+        """Return the mounts to publish. The file is parsed again only when its content has changed."""
         try:
             data: bytes | None = self._first.read()
         except SourceError:
@@ -104,21 +124,15 @@ class Filesystem(NodeSource):
         if data is None:
             return []
         if data != self._parsed[0]:
-            self._parsed = (data, parse_mountinfo(data))
+            self._parsed = (data, parse_mountinfo(data, self._rootfs, self._exclusions))
         mounts = self._parsed[1]
         if mounts is None:
             self._misread(self._first.path, "lines such as '36 35 98:0 / /mnt rw - ext4 /dev/vda rw'")
         return mounts or []
 
     def _path(self, mount: Mount) -> str:
-        """Where this process finds what process 1 sees at the mount point."""
-        return f"{self._rootfs}{self._on_node(mount)}"
-
-    def _on_node(self, mount: Mount) -> str:
-        """The mount point on the node, also where mountinfo is that of a process that sees the node under rootfs."""
-        if self._rootfs and f"{mount.mount_point}/".startswith(f"{self._rootfs}/"):
-            return mount.mount_point[len(self._rootfs) :] or "/"
-        return mount.mount_point
+        """Return the path at which this process reaches the mount point."""
+        return f"{self._rootfs}{mount.mount_point}"
 
     def _add(self, mount: Mount, answer: Answer | None) -> None:
         error = ""
@@ -128,7 +142,7 @@ class Filesystem(NodeSource):
         elif isinstance(answer, OSError):
             error = (os.strerror(answer.errno) if answer.errno else str(answer)).lower()
             self.problems.append(SourceError.from_os_error(self._path(mount), answer))
-        place = (("device", mount.device), ("mountpoint", text(os.fsencode(self._on_node(mount)))))
+        place = (("device", mount.device), ("mountpoint", text(os.fsencode(mount.mount_point))))
         row = self._sizes.add_row((*place, ("fstype", mount.fs_type), ("device_error", error)))
         if not isinstance(answer, os.statvfs_result):
             self._sizes.set(row, "device_error", 1)
@@ -143,5 +157,38 @@ class Filesystem(NodeSource):
 
 
 def _unescape(word: bytes) -> bytes:
-    """The kernel writes blank, tab, newline, backslash and # as a backslash and three octal digits."""
+    """Decode a word in which the kernel wrote blank, tab, newline, backslash and # as backslash and octal digits."""
     return _OCTAL.sub(lambda match: bytes((int(match[1], 8) & 0xFF,)), word)
+
+
+def _filesystem(suffix: str, help: str, key: str) -> Metric:
+    return gauge(f"node_filesystem_{suffix}", help, "filesystem", Column("node_filesystem", key))
+
+
+METRICS = (
+    _filesystem("avail_bytes", "Filesystem space available to non-root users in bytes.", "avail"),
+    _filesystem(
+        "device_error", "Whether an error occurred while getting statistics for the given device.", "device_error"
+    ),
+    _filesystem("files", "Filesystem total file nodes.", "files"),
+    _filesystem("files_free", "Filesystem total free file nodes.", "files_free"),
+    _filesystem("free_bytes", "Filesystem free space in bytes.", "free"),
+    gauge(
+        "node_filesystem_mount_info",
+        "Filesystem mount information.",
+        "filesystem",
+        Column("node_filesystem_mount", "info"),
+    ),
+    _filesystem("readonly", "Filesystem read-only status.", "readonly"),
+    _filesystem("size_bytes", "Filesystem size in bytes.", "size"),
+)
+
+COLLECTOR = Collector(
+    Filesystem.name,
+    lambda node: Filesystem(node.procfs, node.rootfs, StatfsProbe(statvfs=node.statvfs), node.exclusions),
+    METRICS,
+    row_labels={
+        "node_filesystem": ("device", "mountpoint", "fstype", "device_error"),
+        "node_filesystem_mount": ("device", "major", "minor", "mountpoint"),
+    },
+)

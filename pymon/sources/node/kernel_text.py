@@ -1,27 +1,28 @@
-"""Words and lines of kernel text."""
+"""Splits and decodes the text of kernel files."""
 
 from __future__ import annotations
 
 _UINT64_MAX = 2**64 - 1
+_DIGITS_MAX = 20
 
 
 def complete_lines(data: bytes) -> list[bytes]:
-    """Lines without their newline; a last line that was cut off is left out."""
+    """Return the lines without their newline. A last line without a newline is left out, because it was cut off."""
     return data.split(b"\n")[:-1]
 
 
 def unsigned(word: bytes) -> int | None:
-    """An unsigned 64-bit integer in decimal digits, or None when the word is anything else."""
-    if not word.isdigit():
+    """Return the word as an unsigned 64-bit integer, or None when it is not one in decimal digits."""
+    if not word.isdigit() or len(word) > _DIGITS_MAX:
         return None
     value = int(word)
     return value if value <= _UINT64_MAX else None
 
 
 def text(data: bytes) -> str:
-    """Kernel bytes as a label value.
+    """Return kernel bytes as a label value.
 
-    A scraper refuses the whole answer for one byte that is no UTF-8. Such a byte is written as a backslash, x and its
-    hexadecimal digits, which keeps different names different.
+    Prometheus rejects a whole response for one byte that is not UTF-8. Such a byte is written as a backslash, x and two
+    hexadecimal digits, so that different names stay different.
     """
     return data.decode("utf-8", "backslashreplace")

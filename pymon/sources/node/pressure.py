@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import ClassVar
 
 from pymon._native.table import Table
-from pymon.catalogue.node_fields import PRESSURE_FIELDS
+from pymon.catalogue.model import USEC, Column, Metric, counter
 from pymon.sources.kernel_file import KernelFile
 from pymon.sources.node.kernel_text import complete_lines, text, unsigned
-from pymon.sources.node.source import NodeSource
+from pymon.sources.node.source import Collector, NodeSource
+
+PRESSURE_FIELDS = ("cpu_some", "io_some", "io_full", "memory_some", "memory_full", "irq_full")
+"""FILE_LINE of /proc/pressure."""
 
 
 def parse_pressure(data: bytes) -> dict[str, int]:
-    """Microseconds of `some` and `full`, those that are there."""
+    """Return the totals of the lines `some` and `full` that exist, in microseconds."""
     totals = {}
     for line in complete_lines(data):
         kind, *words = line.split() or [b""]
@@ -30,7 +33,7 @@ def parse_pressure(data: bytes) -> dict[str, int]:
 
 
 class Pressure(NodeSource):
-    """Table node_pressure: one row, microseconds. Where PSI is switched off every read fails with EOPNOTSUPP."""
+    """Table node_pressure: one row, in microseconds. With PSI disabled every read fails with EOPNOTSUPP."""
 
     name: ClassVar[str] = "pressure"
 
@@ -43,10 +46,11 @@ class Pressure(NodeSource):
     def _fill(self) -> None:
         totals: dict[str, int] = {}
         for resource, file in self._by_resource.items():
-            # Only kernels that account the time of interrupts have /proc/pressure/irq.
+            # /proc/pressure/irq exists only in kernels with accounting of interrupt time.
             data = self._read(file, optional=resource == "irq")
             if data is None:
                 continue
+            self._expect_no_minus(file, data)
             read = parse_pressure(data)
             if not read or not data.endswith(b"\n"):
                 self._misread(file.path, "a line such as 'some avg10=0.00 avg60=0.00 avg300=0.00 total=0'")
@@ -54,3 +58,23 @@ class Pressure(NodeSource):
         cells = [totals.get(field) for field in PRESSURE_FIELDS]
         if cells.count(None) < len(cells):
             self._table.fill(self._table.add_row(), cells)
+
+
+def _pressure(suffix: str, help: str, key: str) -> Metric:
+    return counter(f"node_pressure_{suffix}_seconds_total", help, "pressure", Column("node_pressure", key, USEC))
+
+
+METRICS = (
+    _pressure("cpu_waiting", "Total time in seconds that processes have waited for CPU time", "cpu_some"),
+    _pressure("io_stalled", "Total time in seconds no process could make progress due to IO congestion", "io_full"),
+    _pressure("io_waiting", "Total time in seconds that processes have waited due to IO congestion", "io_some"),
+    _pressure("irq_stalled", "Total time in seconds no process could make progress due to IRQ congestion", "irq_full"),
+    _pressure(
+        "memory_stalled",
+        "Total time in seconds no process could make progress due to memory congestion",
+        "memory_full",
+    ),
+    _pressure("memory_waiting", "Total time in seconds that processes have waited for memory", "memory_some"),
+)
+
+COLLECTOR = Collector(Pressure.name, lambda node: Pressure(node.procfs), METRICS)

@@ -1,13 +1,14 @@
-"""statfs(2) that may hang, as it does on a network file system whose server has gone.
+"""Calls statfs(2) with a timeout. statfs can hang, for example on a network file system whose server is down.
 
-Calls run in helper threads. A helper that stays in one call is left there and another takes over, so one dead mount
-costs a collection its patience once and later collections nothing: what hangs is not asked again until the call has
-come back. Of one file system at most one call is under way, so a thousand mounts of a dead one hold one thread.
-Helpers end when there is nothing to ask: between collections only those that hang are left.
+The calls run in helper threads. When a helper hangs in a call, another helper takes over the queue. A hanging mount
+delays one collection by the timeout. Later collections skip it until the call has returned. A file system has at most
+one call at a time, so a thousand mounts of one dead file system hold one thread. Helpers exit when the queue is empty,
+so between collections only hanging helpers exist.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import deque
@@ -20,7 +21,7 @@ _HANDOVER_SECONDS = 0.05
 
 
 class _Errand:
-    """Paths of one file system, and the answers so far."""
+    """A job of a helper: the paths of one file system, and the answers so far."""
 
     def __init__(self, key: str, paths: Iterable[str]) -> None:
         self.key = key
@@ -31,7 +32,7 @@ class _Errand:
 
 
 class StatfsProbe:
-    """Asks many mount points at once. `probe` is for one thread at a time."""
+    """Calls statfs for many mount points in parallel. `probe` is not safe for concurrent use."""
 
     def __init__(
         self,
@@ -47,12 +48,12 @@ class StatfsProbe:
         self._stuck: set[str] = set()
         self._changed = threading.Condition()
 
-    def probe(self, paths: Mapping[str, Iterable[str]]) -> dict[str, Answer]:
-        """Answers by path, within the timeout; a path without one hangs.
+    def probe(self, paths: Mapping[str, Iterable[str]], seconds: float = math.inf) -> dict[str, Answer]:
+        """Return the answers by path, within the timeout and `seconds`. A path whose call hangs has no answer.
 
-        paths: by file system, any key that mounts of the same one share.
+        paths: lists of paths by file system. The key is any string that all mounts of a file system share.
         """
-        deadline = monotonic() + self._timeout_seconds
+        deadline = monotonic() + min(self._timeout_seconds, seconds)
         with self._changed:
             errands = [_Errand(key, paths[key]) for key in paths if key not in self._stuck]
             self._queue.extend(errands)

@@ -1,4 +1,4 @@
-"""The clock, as Triton's agent shows it."""
+"""The node's clock, for the metric of Triton's cmon-agent."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from pymon._native.table import Table
 from pymon.catalogue.program_fields import TIME_FIELDS, TIME_TABLE
-from pymon.sources.node.source import NodeSource
+from pymon.sources.node.source import Collector, NodeSource
 
 
 class TimeOfDay(NodeSource):
-    """Table time: one row, nanoseconds since 1970."""
+    """Table time: one row, in nanoseconds since 1970."""
 
     name: ClassVar[str] = "time"
 
@@ -22,3 +22,6 @@ class TimeOfDay(NodeSource):
 
     def _fill(self) -> None:
         self._table.fill(self._table.add_row(), (self._clock_ns(),))
+
+
+COLLECTOR = Collector(TimeOfDay.name, lambda node: TimeOfDay(node.clock), dialect="cmon")

@@ -1,6 +1,6 @@
-"""What uname(2) says, read where the kernel shows it as files: /proc/sys/kernel.
+"""The fields of uname(2), read from /proc/sys/kernel.
 
-Only the machine has no file there before Linux 6.1; it is that of the running program.
+Before Linux 6.1 that directory has no file for `machine`, so `machine` comes from uname(2) of this process.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from pymon._native.table import Table
-from pymon.catalogue.node_fields import INFO_FIELDS
+from pymon.catalogue.model import Column, gauge
 from pymon.sources.kernel_file import KernelFile
 from pymon.sources.node.kernel_text import complete_lines, text
-from pymon.sources.node.source import NodeSource
+from pymon.sources.node.source import INFO_FIELDS, Collector, NodeSource
 
 _FILES = {
     "sysname": "ostype",
@@ -25,9 +25,9 @@ _FILES = {
 
 
 class Uname(NodeSource):
-    """Table node_uname: one row {sysname, release, version, nodename, domainname, machine} with the constant 1.
+    """Table node_uname {sysname, release, version, nodename, domainname, machine}: one row with the constant 1.
 
-    A name whose file can't be read is empty.
+    A label whose file cannot be read is empty.
     """
 
     name: ClassVar[str] = "uname"
@@ -45,3 +45,17 @@ class Uname(NodeSource):
             self._table.fill(self._table.add_row([*names, ("machine", self._machine)]), (1,))
         elif not self.problems:
             self._misread(self._by_label["release"].path, "a line such as '6.1.0'")
+
+
+METRICS = (
+    gauge(
+        "node_uname_info",
+        "Labeled system information as provided by the uname system call.",
+        "uname",
+        Column("node_uname", "info"),
+    ),
+)
+
+COLLECTOR = Collector(
+    Uname.name, lambda node: Uname(node.procfs), METRICS, row_labels={"node_uname": (*_FILES, "machine")}
+)

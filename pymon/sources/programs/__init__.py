@@ -1,4 +1,4 @@
-"""Numbers that only a program tells: it runs in the background, once for everything, and what it said last is shown."""
+"""Numbers from the output of programs. A program runs in the background, and scrapes show its last output."""
 
 from __future__ import annotations
 

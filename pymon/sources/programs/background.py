@@ -1,8 +1,8 @@
-"""Programs in the background: what one said is shown until a newer run has ended, for a time to live.
+"""Programs that run in the background. The result of a run is cached for a time to live.
 
-Nobody who scrapes waits for a program. A scrape says that it wants the numbers (`refresh_due`) and takes the last good
-ones (`fill`); a thread runs the program again whenever the numbers are as old as their time to live, for as long as
-scrapes come.
+A scrape never waits for a program. It requests the numbers with `refresh_due` and takes the result of the last
+successful run with `fill`. A thread runs the program again when the result has reached its time to live, as long as
+scrapes request it.
 """
 
 from __future__ import annotations
@@ -20,28 +20,27 @@ from pymon.sources.errors import SourceError
 from pymon.sources.programs.process import Output, Runner, find_program, shown
 
 LIMIT_BYTES = 1 << 20
-"""Most output that a run may have, where a program sets no other."""
+"""Default limit of the standard output of one call."""
 
 RETRY_SECONDS = 30.0
-"""A run that failed is repeated after this, or after the time to live where that is shorter."""
+"""A failed run is repeated after this time, or after the time to live when that is shorter."""
 
 IDLE_SECONDS = 900.0
-"""A program that no scrape has asked for so long is not run any more."""
+"""A program is not run again when no scrape has requested it for this time."""
 
 PROBLEMS_LIMIT = 100
-"""Most problems that are kept of a run."""
+"""Most problems that are kept for a run, and between two calls of `fill`."""
 
 _LINE_CHARACTERS = 300
 _JOIN_SECONDS = 5.0
 
 
 class Filled(NamedTuple):
-    """What `Program.fill` did.
+    """Result of `Program.fill`.
 
-    available: whether the tables have numbers. cached: whether an earlier fill has shown the same run.
-    timer_ns: how long the last run took, 0 before any has ended.
-    problems: of runs that ended since the last fill; each is told once.
-    missing: rows of zones that the program said nothing of.
+    available: whether the tables have numbers. cached: whether the previous fill showed the result of the same run.
+    timer_ns: duration of the last run, 0 before the first has ended.
+    problems: those of runs that ended since the previous fill. missing: rows of zones that are not in the output.
     """
 
     available: bool
@@ -52,14 +51,14 @@ class Filled(NamedTuple):
 
 
 class Problems:
-    """What went wrong in a run while the rest could be had; at most `PROBLEMS_LIMIT`."""
+    """Collects the problems of a run that did not make the whole run fail, at most `PROBLEMS_LIMIT`."""
 
     def __init__(self, program: str) -> None:
         self.program = program
         self.found: list[SourceError] = []
 
     def add(self, reason: str, text: str) -> None:
-        """Note a problem by a short word to count by and a line without the program's name."""
+        """Add a problem. reason: as in SourceError. text: one line, without the program's name."""
         if len(self.found) < PROBLEMS_LIMIT:
             line = text[:_LINE_CHARACTERS]
             self.found.append(
@@ -67,12 +66,12 @@ class Problems:
             )
 
     def misread(self, what: str, expected: str, got: str) -> None:
-        """Note a text that is not what was expected."""
+        """Add a problem with the reason "parse": `got` is not what was expected at `what`."""
         self.add("parse", f"{what}: expected {expected}, got {shown(got)}")
 
 
 class Run:
-    """One run, which may take several calls of the program: they share its deadline."""
+    """One run of a program. It can consist of several calls, which share one deadline."""
 
     def __init__(self, runner: Runner, directories: Sequence[str] | None, deadline_seconds: float) -> None:
         self._runner = runner
@@ -80,11 +79,17 @@ class Run:
         self._until = time.monotonic() + deadline_seconds
 
     def call(self, *argv: str, limit_bytes: int = LIMIT_BYTES) -> Output:
-        """Call a program by its name, whatever its exit status. SourceError as `Runner.run` and `find_program`."""
+        """Call a program by its name. Returns its output, whatever its exit status.
+
+        Raises SourceError as `Runner.run` and `find_program` do.
+        """
         return self._runner.run((find_program(argv[0], self._directories), *argv[1:]), self._until, limit_bytes)
 
     def output(self, *argv: str, limit_bytes: int = LIMIT_BYTES) -> bytes:
-        """The standard output of a call; SourceError "exit" when its status is not 0."""
+        """Call a program and return its standard output.
+
+        Raises SourceError as `call` does, and with the reason "exit" when the exit status is not 0.
+        """
         output = self.call(*argv, limit_bytes=limit_bytes)
         if output.status:
             said = output.stderr.strip().split("\n")[0]
@@ -98,18 +103,20 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class _Good(Generic[Result]):
-    """A run that gave numbers. started: by the clock of the program."""
+    """Result of a successful run. started: its start, in seconds of the Program's clock."""
 
     result: Result
     started: float
 
 
 class Program(ABC, Generic[Result]):
-    """A program, and the tables that it fills. `fill` and the tables are for one thread, the other methods for any.
+    """A program and the tables that its output fills.
 
-    name: the collector's. ttl_seconds: age at which the program is run again.
-    deadline_seconds: after this a run is killed; so numbers are never older than both together.
-    tables: the same objects for its whole life. gets: calls of `fill`. hits: those that had numbers.
+    `fill` and the tables may be used by one thread only, the other methods by any.
+
+    name: of the collector. ttl_seconds: age of the result at which the program is run again. deadline_seconds: time
+    after which a run is killed. No result older than ttl_seconds + deadline_seconds is shown.
+    tables: the objects never change. gets: number of calls of `fill`. hits: number of these that had numbers.
     """
 
     name: ClassVar[str]
@@ -123,7 +130,7 @@ class Program(ABC, Generic[Result]):
         directories: Sequence[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """directories: as of `find_program`. clock: seconds; that of the `now_seconds` of the methods."""
+        """directories: as in `find_program`. clock: returns seconds; `now_seconds` of the methods is on this clock."""
         self.tables = tuple(tables)
         self.gets = self.hits = 0
         self._directories = directories
@@ -142,24 +149,27 @@ class Program(ABC, Generic[Result]):
 
     @abstractmethod
     def _query(self, run: Run, problems: Problems) -> Result:
-        """Call the program and parse what it says, in the thread. SourceError when nothing could be had."""
+        """Call the program and return its parsed output. Runs in the thread.
+
+        Add what could not be parsed to `problems`. Raise SourceError when there is no result at all.
+        """
 
     @abstractmethod
     def _publish(self, result: Result, rows: Mapping[str, int], *, new: bool) -> tuple[int, ...]:
-        """Put a result into the tables; the rows that it has nothing of.
+        """Write a result to the tables. Return the rows of the zones that are not in it.
 
-        rows: of the zones by name. new: the result is another one than the tables show.
+        rows: row of each zone by name. new: the tables do not show this result yet.
         """
 
     def start(self, wake: Callable[[], None]) -> None:
-        """Start the thread, once; `wake` is called in it whenever a run has ended."""
+        """Start the thread. It may be called once. The thread calls `wake` after each run."""
         runner = self._runner = Runner()
-        # A daemon: one that waits for a process that hangs in the kernel must not hold up the end of this one.
+        # A daemon thread: when a child hangs in the kernel, this process can still exit.
         self._thread = threading.Thread(target=self._work, args=(runner, wake), name=f"pymon-{self.name}", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Kill what is running and end the thread."""
+        """Kill the running program and stop the thread."""
         with self._changed:
             if self._closing:
                 return
@@ -172,7 +182,7 @@ class Program(ABC, Generic[Result]):
                 self._runner.close()
 
     def refresh_due(self, now_seconds: float) -> bool:
-        """Say that the numbers are wanted; whether newer ones are on their way."""
+        """Request the numbers. Returns whether a run is under way or due."""
         with self._changed:
             self._demanded = now_seconds
             self._changed.notify_all()
@@ -185,13 +195,16 @@ class Program(ABC, Generic[Result]):
 
     @property
     def busy(self) -> bool:
-        """Whether a run is under way, or about to begin."""
+        """Whether a run is under way or about to start."""
         now = self._clock()
         with self._changed:
             return self._running or (self._wanted(now) and self._is_due(now))
 
     def fill(self, now_seconds: float, rows: Mapping[str, int] | None = None) -> Filled:
-        """Have the tables show the last good run, or nothing when that is too old. rows: of the zones by name."""
+        """Fill the tables with the result of the last successful run, or clear them when it is too old.
+
+        rows: row of each zone by name.
+        """
         with self._changed:
             good, timer_ns = self._good, self._timer_ns
             problems, self._problems = tuple(self._problems), []
@@ -216,7 +229,7 @@ class Program(ABC, Generic[Result]):
         return self._demanded is not None and now - self._demanded <= IDLE_SECONDS
 
     def _next(self) -> bool:
-        """Wait until it is time for a run; False when there is none any more."""
+        """Wait until a run is due and return True, or return False when the program is closed."""
         with self._changed:
             while not self._closing:
                 now = self._clock()
@@ -246,5 +259,5 @@ class Program(ABC, Generic[Result]):
                 self._problems = (self._problems + problems.found)[-PROBLEMS_LIMIT:]
                 self._due = started + pause
                 self._running = False
-            with suppress(RuntimeError):  # the loop that it wakes may have closed
+            with suppress(RuntimeError):  # the event loop may be closed
                 wake()

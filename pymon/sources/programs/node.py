@@ -1,4 +1,4 @@
-"""A program about the node as a collector of the node."""
+"""Adapts a Program to the interface of the node's collectors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pymon.sources.programs.background import Program
 
 
 class ProgramSource(NodeSource):
-    """Shows what a program last said. The tables are the program's."""
+    """Collector that shows the last result of a program, in the program's tables."""
 
     def __init__(self, program: Program[Any]) -> None:
         super().__init__(program.tables)
@@ -22,7 +22,7 @@ class ProgramSource(NodeSource):
         self._ended = threading.Event()
 
     def prime(self, seconds: float) -> None:
-        """Run the program and wait for it, up to the timeout."""
+        """Run the program and wait until the run has ended, for at most `seconds`."""
         self._start()
         until = time.monotonic() + seconds
         self.program.refresh_due(time.monotonic())
@@ -35,7 +35,10 @@ class ProgramSource(NodeSource):
             self._started = True
 
     def collect(self) -> None:
-        """Ask for the next run, and show the last one. SourceError when there is none that is recent enough."""
+        """Request a run and fill the tables with the last result.
+
+        Raises SourceError when no result is recent enough.
+        """
         self._start()
         now = time.monotonic()
         self.program.refresh_due(now)
@@ -44,9 +47,13 @@ class ProgramSource(NodeSource):
         if not filled.available:
             raise self.problems[-1] if self.problems else SourceError("nodata", f"{self.name}: nothing said yet")
 
+    def is_whole(self) -> bool:
+        """Return True: the program's result is available, and its metrics say how old it is."""
+        return True
+
     def _fill(self) -> None:
-        """The program fills its tables."""
+        """Do nothing. The program fills its tables itself."""
 
     def close(self) -> None:
-        """Stop the program."""
+        """Kill the running program and stop its thread."""
         self.program.close()

@@ -1,6 +1,6 @@
-"""What ntpq(8) of ntp 4.2 and of ntpsec prints.
+"""Parses the output of ntpq(8) of ntp 4.2 and of ntpsec.
 
-`apeers` is a table; its columns may touch (`GPS_NMEA(0)12018`), so a line is read from its end:
+`apeers` prints a table. Its first columns may touch (`GPS_NMEA(0)12018`), so a line is split from its end:
 
          remote       refid   assid  st t when poll reach   delay   offset  jitter
     ==============================================================================
@@ -8,7 +8,7 @@
 
 The other commands print `name:  value`, and `readvar` prints lists of `name=value` after a line `associd=33560 …`.
 
-ntpsec has wider columns, writes times as `1D 02:03:04`, and behind counts those of another period and rates:
+ntpsec has wider columns, writes times as `1D 02:03:04`, and appends the count of another period and rates to counts:
 
     received packets:                  4        5.0s/p
 """
@@ -64,9 +64,12 @@ Cells = dict[str, int]
 
 @dataclass(slots=True)
 class Peers:
-    """What `apeers` says: the cells of each peer by its label, and the association of the system peer if there is one.
+    """Peers from `apeers`.
 
-    ntpq cuts a remote at 15 characters. Of two that are the same then, the first is kept: a series has one value.
+    cells: values of each peer by its `remote`. system: association number of the system peer, None without one.
+
+    ntpq cuts a remote at 15 characters. When two peers are equal after that, the first is kept, because a series has
+    one value.
     """
 
     cells: dict[str, Cells] = field(default_factory=dict)
@@ -74,7 +77,7 @@ class Peers:
 
 
 def parse_peers(output: str, problems: Problems) -> Peers:
-    """The table of `apeers`. SourceError when it is none."""
+    """Parse the table of `apeers`. Raises SourceError when its header is missing."""
     lines = output.splitlines()
     peers = Peers()
     if not lines or lines[0].split() != _HEADER:
@@ -123,29 +126,29 @@ def _index(words: tuple[str, ...], word: str) -> int:
 
 
 def _interval(word: str) -> int | None:
-    """Seconds; ntpq writes long times as `34m`, `17h`, `12d`."""
+    """Return an interval in seconds, or None. ntpq writes long intervals as `34m`, `17h`, `12d`."""
     match = _INTERVAL.fullmatch(word)
     return int(match[1]) * _UNIT_SECONDS[match[2]] if match else None
 
 
 def _failures(word: str) -> int | None:
-    """How many of the last eight polls had no answer: zero bits of an octal number."""
+    """Return how many of the last eight polls had no answer: the zero bits of the octal number `reach`."""
     value = int(word, 8) if _REACH.fullmatch(word) else 1 << _REACH_BITS
     return _REACH_BITS - value.bit_count() if value < 1 << _REACH_BITS else None
 
 
 @dataclass(slots=True)
 class Statistics:
-    """Cells of the daemon itself, and of its system peer; no system peer has none."""
+    """Values of the daemon and of its system peer. `syspeer` is empty without a system peer."""
 
     daemon: Cells = field(default_factory=dict)
     syspeer: Cells = field(default_factory=dict)
 
 
 def parse_statistics(output: str, system: int | None, problems: Problems) -> Statistics:
-    """What iostats, kerninfo, monstats, sysinfo, sysstats, and `readvar` of the association `system` print.
+    """Parse the output of iostats, kerninfo, monstats, sysinfo, sysstats, and `readvar` of the association `system`.
 
-    Names that are not in the catalogue are nobody's business, and one that is not printed is absent.
+    Names that are not in the catalogue are ignored. A name that is not printed is absent.
     """
     found = Statistics()
     at_peer = False
@@ -196,7 +199,7 @@ def _set(cells: Cells, name: str, value: int | None, expected: str, got: str, pr
 
 
 def _whole(value: str) -> int | None:
-    """An integer; the first of ntpsec's counts; the seconds of the first of its times."""
+    """Return an integer, or None. Of ntpsec's counts it is the first, of its times the first in seconds."""
     if counts := _COUNTS.fullmatch(value):
         return integer(counts[1])
     if periods := _PERIODS.fullmatch(value):
@@ -210,8 +213,15 @@ def _binary(word: str) -> int | None:
 
 
 def _time(name: str, value: str, cells: Cells, problems: Problems) -> None:
-    """`dd9e1c1e.67c8d279  Fri, Oct 27 2017 20:57:02.405`: seconds since 1900 and their fraction (RFC 5905, § 6)."""
+    """Set a time such as `dd9e1c1e.67c8d279  Fri, Oct 27 2017 20:57:02.405` (RFC 5905, § 6).
+
+    The hexadecimal numbers are the seconds since 1900 and their fraction in units of 2**-32 s. The cell `name` is the
+    64-bit timestamp. The cell with the suffix LEGACY is the time in nanoseconds as cmon-agent shows it: it takes the
+    first nine decimal digits of the fraction as nanoseconds, and 0 for a clock that was never set.
+    """
     if value.startswith(_NO_TIME):
+        if name == NTP_TIME_FIELD:
+            cells.setdefault(name + LEGACY, 0)
         return
     match = _TIME.fullmatch(value)
     if match is None:

@@ -1,4 +1,4 @@
-"""The time daemon, from ntpq: its peers, then its own statistics and those of the system peer."""
+"""Statistics of the NTP daemon, from ntpq: its peers, the daemon itself, and its system peer."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _NO_PEERS = "No association ID"
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """What a run of both calls told."""
+    """Parsed output of both calls of ntpq in a run."""
 
     peers: Peers
     statistics: Statistics
 
 
 class Ntpq(Program[Clock]):
-    """Tables ntp, ntp_syspeer (no row without a system peer) and ntp_peer {remote}."""
+    """Tables ntp (one row), ntp_syspeer (one row; none without a system peer) and ntp_peer {remote}."""
 
     name: ClassVar[str] = "ntp"
     ttl_seconds: ClassVar[float] = 64.0
@@ -79,9 +79,10 @@ class Ntpq(Program[Clock]):
 
 
 def _ask(run: Run, *commands: str) -> str:
-    """What ntpq prints for commands, "" when there are no peers to print.
+    """Run ntpq commands and return their output, or "" when there are no peers.
 
-    Its exit status says nothing: it is 0 without a daemon too.
+    Raises SourceError "nodata" when no daemon runs, and "exit" when nothing is printed. The exit status is not checked,
+    because it is 0 without a daemon too.
     """
     output = run.call("ntpq", "-n", *(word for command in commands for word in ("-c", command)))
     if any(words in output.stderr for words in _NO_DAEMON):

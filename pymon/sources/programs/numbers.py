@@ -1,4 +1,4 @@
-"""Numbers as programs write them. Everything that is not wholly one is None."""
+"""Parses numbers in the output of programs. Each function returns None when the whole word is not such a number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEXADECIMAL = re.compile(r"0[xX]([0-9a-fA-F]{1,16})")
 
 
 def integer(word: str) -> int | None:
-    """An integer that a cell can hold: `-22`, `+4`, `18446744073709551615`."""
+    """Return a decimal integer that fits a table cell: `-22`, `+4`, `18446744073709551615`."""
     if _INTEGER.fullmatch(word) is None:
         return None
     value = int(word)
@@ -24,20 +24,20 @@ def integer(word: str) -> int | None:
 
 
 def unsigned(word: str) -> int | None:
-    """Digits only."""
+    """Return an unsigned integer of decimal digits without a sign, at most 2**64-1."""
     return integer(word) if _UNSIGNED.fullmatch(word) else None
 
 
 def hexadecimal(word: str) -> int | None:
-    """`0x1`."""
+    """Return a hexadecimal integer of at most 64 bits, written as `0x1`."""
     match = _HEXADECIMAL.fullmatch(word)
     return int(match[1], 16) if match else None
 
 
 def billionths(word: str) -> int | None:
-    """A decimal number times 10**9, to the nearest integer: `-0.313` is -313000000, `1.6e+07` is 16 * 10**15.
+    """Return a decimal number in units of 10**-9, rounded: `-0.313` is -313000000, `1.6e+07` is 16 * 10**15.
 
-    The sign that some releases of ntpq put before positive numbers is one too.
+    A leading `+` is accepted, because some releases of ntpq write it.
     """
     if _DECIMAL.fullmatch(word) is None:
         return None
@@ -49,6 +49,6 @@ def billionths(word: str) -> int | None:
 
 
 def hundredths(word: str) -> int | None:
-    """A ratio of two decimals, with or without an x: `1.53x` is 153."""
+    """Return a ratio with two decimals in hundredths. A trailing `x` is optional: `1.53x` is 153."""
     match = _RATIO.fullmatch(word)
     return int(match[1] + match[2]) if match else None

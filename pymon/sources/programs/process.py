@@ -1,4 +1,4 @@
-"""One run of a program: without a shell, in the C locale, in a process group of its own, bounded in time and output."""
+"""Runs a program without a shell, in the C locale, in its own process group, with limits of time and output."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +16,22 @@ from pathlib import Path
 from pymon.sources.errors import SourceError
 
 SYSTEM_DIRECTORIES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
-"""The PATH of programs that are run; they are looked for there where our own PATH has none."""
+"""PATH of the programs that are run. They are searched here after the directories of this process's own PATH."""
 
 STDERR_LIMIT_BYTES = 4096
-"""What is kept of the messages of a program; the rest is read and dropped."""
+"""Most bytes of standard error that are kept. The rest is read and dropped."""
 
 _CHUNK_BYTES = 65536
-_KILL_SECONDS = 1.0
+KILL_SECONDS = 1.0
+"""How long a program may take to exit after SIGKILL. One that is stuck in the kernel takes longer."""
+
 _POLL_SECONDS = 0.02
 _SHOWN_CHARACTERS = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a program left behind. status: of its exit, or the negative number of the signal that ended it."""
+    """Result of a program. status: its exit status, or the negative number of the signal that ended it."""
 
     status: int
     stdout: bytes
@@ -36,18 +39,21 @@ class Output:
 
 
 def shown(text: str) -> str:
-    """Text of a program, quoted for a line of a log."""
+    """Return text from a program, shortened and quoted for one line of a log."""
     return ascii(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "...")
 
 
 def program_directories() -> tuple[str, ...]:
-    """Where programs are looked for, in order: PATH without what is relative to wherever we are, then the system's."""
+    """Return the directories to search for programs, in order: absolute ones of PATH, then SYSTEM_DIRECTORIES."""
     own = (word for word in os.environ.get("PATH", "").split(":") if word.startswith("/"))
     return tuple(dict.fromkeys((*own, *SYSTEM_DIRECTORIES)))
 
 
 def find_program(name: str, directories: Sequence[str] | None = None) -> str:
-    """The path of a program. SourceError "nodata" where this machine has none."""
+    """Return the path of a program. Raises SourceError "nodata" when it is not installed.
+
+    directories: where to search; `program_directories()` by default.
+    """
     directories = program_directories() if directories is None else directories
     for directory in directories:
         path = Path(directory, name)
@@ -56,116 +62,164 @@ def find_program(name: str, directories: Sequence[str] | None = None) -> str:
     raise SourceError("nodata", f"{name}: expected in {', '.join(directories)}, not there")
 
 
-class Runner:
-    """Runs programs one after the other, for one thread; `cancel` may be called from any other.
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A program that was started and has ended, or has been given up.
 
-    A program that does not die of SIGKILL hangs in the kernel, as zfs does on a pool whose disks have gone: it is left
-    alone, and no other is started while it is there.
+    status: as in `Output`; None if it does not exit. stderr: what was kept of it. error: why it was ended before it
+    ended itself, or None. stuck: the process, if it did not exit after SIGKILL, or None.
     """
 
-    def __init__(self) -> None:
-        self._cancelled, self._cancel = os.pipe()
-        os.set_blocking(self._cancel, False)
-        self._stuck: subprocess.Popen[bytes] | None = None
+    status: int | None
+    stdout: bytes
+    stderr: bytes
+    error: SourceError | None
+    stuck: subprocess.Popen[bytes] | None
 
-    def cancel(self) -> None:
-        """End what is running; runs from now on fail as well."""
-        with suppress(BlockingIOError):
-            os.write(self._cancel, b"x")
 
-    def close(self) -> None:
-        """Free the descriptors; nothing may be running."""
-        os.close(self._cancelled)
-        os.close(self._cancel)
+_starting = threading.Lock()
+"""Serializes the start of processes, which holds the GIL, so that the event loop can run in between."""
 
-    def run(self, argv: Sequence[str], until: float, limit_bytes: int) -> Output:
-        """Run a program by its path until `until` (time.monotonic) at most.
 
-        SourceError: "deadline"; "size" when it writes more than `limit_bytes`; "stuck" (see above); "cancelled"; the
-        errno when it cannot be started.
-        """
-        if self._stuck is not None and self._stuck.poll() is None:
-            raise SourceError("stuck", f"{argv[0]}: process {self._stuck.pid} cannot be killed, so none is started")
-        self._stuck = None
-        try:
+def execute(
+    argv: Sequence[str],
+    *,
+    until: float,
+    stop: int,
+    limit_bytes: int,
+    stderr_limit_bytes: int,
+    env: Mapping[str, str] | None = None,
+    kill_seconds: float = KILL_SECONDS,
+) -> Execution:
+    """Run a program in a process group of its own, and kill the group when the program has exited or is given up.
+
+    argv: its path and arguments. until: deadline, in seconds of time.monotonic. stop: a descriptor that becomes
+    readable when the program must end at once. limit_bytes: of standard output. stderr_limit_bytes: of standard error;
+    more is dropped. kill_seconds: how long it may take to exit after SIGKILL.
+
+    The reasons of `Execution.error` are "deadline", "size", "cancelled", or an errno name when its output cannot be
+    read. Raises SourceError when the program cannot be started.
+    """
+    try:
+        with _starting:
             process = subprocess.Popen(  # noqa: S603  # a list of words, no shell
-                argv,
+                list(argv),
                 bufsize=0,
                 cwd="/",
-                env={"LC_ALL": "C", "PATH": ":".join(SYSTEM_DIRECTORIES)},
+                env=env,
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )
-        except OSError as error:
-            raise SourceError.from_os_error(argv[0], error) from None
+    except OSError as error:
+        raise SourceError.from_os_error(argv[0], error) from None
+    except ValueError as error:
+        raise SourceError("einval", f"{argv[0]}: {error}") from None
+    stdout, stderr = bytearray(), bytearray()
+    failure = stuck = None
+    try:
+        _communicate(process, until, stop, (stdout, limit_bytes), (stderr, stderr_limit_bytes))
+    except SourceError as error:
+        failure = error
+    except OSError as error:  # no descriptor is left for the selector
+        failure = SourceError.from_os_error(argv[0], error)
+    finally:
+        # It has not been reaped, so its PID, which is the group's too, cannot have been used again.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
         try:
-            stdout, stderr = self._read(process, until, limit_bytes)
-            status = self._wait(process, until)
-        except BaseException:
-            self._kill(process)
-            raise
-        finally:
-            for pipe in (process.stdout, process.stderr):
-                if pipe is not None:
-                    pipe.close()
-        return Output(status, stdout, stderr.decode("utf-8", "backslashreplace"))
-
-    def _read(self, process: subprocess.Popen[bytes], until: float, limit_bytes: int) -> tuple[bytes, bytes]:
-        """What the program writes until it has closed both pipes."""
-        parts: tuple[list[bytes], list[bytes]] = ([], [])
-        left = [limit_bytes, STDERR_LIMIT_BYTES]
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._cancelled, selectors.EVENT_READ)
-            for number, pipe in enumerate((process.stdout, process.stderr)):
-                if pipe is not None:
-                    selector.register(pipe.fileno(), selectors.EVENT_READ, number)
-            while len(selector.get_map()) > 1:
-                for key, _ in self._select(selector, process, until):
-                    data = os.read(key.fd, _CHUNK_BYTES)
-                    if not data:
-                        selector.unregister(key.fd)
-                        continue
-                    parts[key.data].append(data[: left[key.data]])
-                    left[key.data] = max(0, left[key.data] - len(data))
-                    if left[0] == 0:
-                        raise SourceError("size", f"{_name(process)}: more than {limit_bytes} bytes of output")
-        return b"".join(parts[0]), b"".join(parts[1])
-
-    def _wait(self, process: subprocess.Popen[bytes], until: float) -> int:
-        """The exit status; nearly always the program has ended with its output."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._cancelled, selectors.EVENT_READ)
-            while (status := process.poll()) is None:
-                self._select(selector, process, until, _POLL_SECONDS)
-        return status
-
-    def _select(
-        self,
-        selector: selectors.BaseSelector,
-        process: subprocess.Popen[bytes],
-        until: float,
-        most_seconds: float | None = None,
-    ) -> list[tuple[selectors.SelectorKey, int]]:
-        seconds = until - time.monotonic()
-        if seconds <= 0:
-            raise SourceError("deadline", f"{_name(process)}: not done in time")
-        ready = selector.select(seconds if most_seconds is None else min(seconds, most_seconds))
-        if any(key.fd == self._cancelled for key, _ in ready):
-            raise SourceError("cancelled", f"{_name(process)}: cancelled")
-        return ready
-
-    def _kill(self, process: subprocess.Popen[bytes]) -> None:
-        """Kill the whole group; the process has not been waited for, so its number is still its own."""
-        if process.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            try:
-                process.wait(_KILL_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._stuck = process
+            process.wait(kill_seconds)
+        except subprocess.TimeoutExpired:
+            stuck = process
+    return Execution(process.returncode, bytes(stdout), bytes(stderr), failure, stuck)
 
 
-def _name(process: subprocess.Popen[bytes]) -> str:
-    return Path(str(process.args[0] if isinstance(process.args, list | tuple) else process.args)).name
+def _communicate(
+    process: subprocess.Popen[bytes],
+    until: float,
+    stop: int,
+    stdout: tuple[bytearray, int],
+    stderr: tuple[bytearray, int],
+) -> None:
+    """Read both pipes to their ends, each into a buffer with a limit, and wait for the process without reaping it."""
+    name = Path(str(process.args[0] if isinstance(process.args, list | tuple) else process.args)).name
+    with selectors.DefaultSelector() as selector:
+        selector.register(stop, selectors.EVENT_READ)
+        for pipe, kept in ((process.stdout, stdout), (process.stderr, stderr)):
+            if pipe is not None:
+                selector.register(pipe.fileno(), selectors.EVENT_READ, kept)
+        while (reading := len(selector.get_map()) > 1) or not _has_exited(process):
+            seconds = until - time.monotonic()
+            if seconds <= 0:
+                raise SourceError("deadline", f"{name}: not done in time")
+            for key, _ in selector.select(seconds if reading else min(seconds, _POLL_SECONDS)):
+                if key.fd == stop:
+                    raise SourceError("cancelled", f"{name}: cancelled")
+                data = os.read(key.fd, _CHUNK_BYTES)
+                buffer, limit = key.data
+                if not data:
+                    selector.unregister(key.fd)
+                elif len(buffer) + len(data) <= limit:
+                    buffer += data
+                elif key.data is stdout:
+                    raise SourceError("size", f"{name}: more than {limit} bytes of output")
+                else:
+                    buffer += data[: limit - len(buffer)]
+
+
+def _has_exited(process: subprocess.Popen[bytes]) -> bool:
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+class Runner:
+    """Runs programs one after the other. One thread may use it; `cancel` may be called from any thread.
+
+    A program that does not exit after SIGKILL hangs in the kernel, as zfs does on a pool that lost its disks. It is
+    left running, and no other program is started until it has exited.
+    """
+
+    def __init__(self, kill_seconds: float = KILL_SECONDS) -> None:
+        """kill_seconds: as for `execute`."""
+        self._kill_seconds = kill_seconds
+        self._cancelled, self._cancel = os.pipe()
+        os.set_blocking(self._cancel, False)
+        self._stuck: subprocess.Popen[bytes] | None = None
+
+    def cancel(self) -> None:
+        """Kill the running program. All later runs fail."""
+        with suppress(BlockingIOError):
+            os.write(self._cancel, b"x")
+
+    def close(self) -> None:
+        """Close the descriptors. No run may be in progress."""
+        os.close(self._cancelled)
+        os.close(self._cancel)
+
+    def run(self, argv: Sequence[str], until: float, limit_bytes: int) -> Output:
+        """Run a program and return its output.
+
+        argv: its path and arguments. until: deadline, in seconds of time.monotonic. limit_bytes: of standard output.
+
+        Raises SourceError with the reason "deadline" when it is not done in time, "size" when it exceeds `limit_bytes`,
+        "stuck" when an earlier program still hangs in the kernel, "cancelled" after `cancel`, or an errno name when it
+        cannot be started or read.
+        """
+        if self._stuck is not None and self._stuck.poll() is None:
+            raise SourceError("stuck", f"{argv[0]}: process {self._stuck.pid} cannot be killed, so none is started")
+        done = execute(
+            argv,
+            until=until,
+            stop=self._cancelled,
+            limit_bytes=limit_bytes,
+            stderr_limit_bytes=STDERR_LIMIT_BYTES,
+            env={"LC_ALL": "C", "PATH": ":".join(SYSTEM_DIRECTORIES)},
+            kill_seconds=self._kill_seconds,
+        )
+        self._stuck = done.stuck
+        if done.error is not None:
+            raise done.error
+        return Output(done.status or 0, done.stdout, done.stderr.decode("utf-8", "backslashreplace"))

@@ -1,8 +1,8 @@
-"""Space of the zones' datasets, from one `zfs list` for all of them.
+"""Space of the zones' datasets, from one `zfs list` for all zones.
 
     zones/54f1cc77-68f1-42ab-acac-5c4f64f5d6e0	10212876288	524541952	…	1.53x	1.53x
 
-Fields are separated by a tab, since `-H`, and exact, since `-p`; `-` is one that a dataset has not.
+Fields are separated by tabs (`-H`), and numbers are exact (`-p`). `-` means that a dataset does not have the property.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pymon.sources.programs.numbers import hundredths, unsigned
 from pymon.sources.programs.process import shown
 
 LIMIT_BYTES = 32 << 20
-"""Twenty fields of twenty digits for more datasets than a node has."""
+"""Limit of the output: enough for more datasets than a node has, with twenty fields of twenty digits each."""
 
 Space = dict[str, tuple[int | None, ...]]
-"""Fields of a dataset, in the order of ZFS_FIELDS, by its name below the parent."""
+"""Fields of each dataset in the order of ZFS_FIELDS, by the dataset's name below the parent."""
 
 
 def parse_list(output: str, parent: str, problems: Problems) -> Space:
-    """The datasets right below `parent`, which are named as their zones."""
+    """Return the datasets directly below `parent`, whose names are those of their zones."""
     space: Space = {}
     *lines, rest = output.split("\n")
     if rest:
@@ -55,7 +55,7 @@ def _cell(field: str, word: str, zone: str, problems: Problems) -> int | None:
 
 
 class Zfs(Program[Space]):
-    """Table zfs: row i is zone row i. Bytes, and hundredths."""
+    """Table zfs: row i belongs to the zone of row i. Sizes are in bytes, ratios in hundredths."""
 
     name: ClassVar[str] = "zfs"
     ttl_seconds: ClassVar[float] = 300.0
@@ -68,7 +68,7 @@ class Zfs(Program[Space]):
         directories: Sequence[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """parent: the dataset below which each zone has one of its name."""
+        """parent: the dataset that holds one dataset per zone, with the zone's name."""
         self._table = Table(ZFS_TABLE, ZFS_FIELDS)
         super().__init__((self._table,), directories=directories, clock=clock)
         self._parent = parent
@@ -81,7 +81,7 @@ class Zfs(Program[Space]):
         return parse_list(text(run.output(*argv, limit_bytes=LIMIT_BYTES)), self._parent, problems)
 
     def _publish(self, result: Space, rows: Mapping[str, int], *, new: bool) -> tuple[int, ...]:
-        """As a rule nothing has changed since the last scrape, and then no zone is looked at."""
+        """See Program. Only zones that came or went are processed, when the result is not new."""
         if new:
             self._table.clear()
             self._rows, self._missing = {}, set()

@@ -1,4 +1,4 @@
-"""Pools, from `zpool list`: a line of tabs for each, such as ``zones	4612542464	12%	ONLINE	16911433728``."""
+"""Pools, from `zpool list`: a tab-separated line per pool, as ``zones	4612542464	12%	ONLINE	16911433728``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pymon.sources.programs.numbers import unsigned
 from pymon.sources.programs.process import shown
 
 Pools = dict[str, tuple[int | None, ...]]
-"""Fields of a pool, in the order of ZPOOL_FIELDS, by its name."""
+"""Fields of each pool in the order of ZPOOL_FIELDS, by the pool's name."""
 
 
 def parse_list(output: str, problems: Problems) -> Pools:
-    """Every pool."""
+    """Return all pools. Lines that cannot be parsed are added to `problems`."""
     pools: Pools = {}
     *lines, rest = output.split("\n")
     if rest:
@@ -46,7 +46,7 @@ def _cell(field: str, word: str, pool: str, problems: Problems) -> int | None:
 
 
 class Zpool(Program[Pools]):
-    """Table zpool_list {pool}: bytes, percent, and the number of the state of health."""
+    """Table zpool_list {pool}: sizes in bytes, fragmentation in percent, health as an index of ZPOOL_HEALTH or -1."""
 
     name: ClassVar[str] = "zpool"
     ttl_seconds: ClassVar[float] = 30.0

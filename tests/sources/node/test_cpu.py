@@ -45,7 +45,7 @@ def test_a_cpu_that_came_back_starts_anew():
 def test_steady_over_collections_and_a_cpu_that_left(tmp_path):
     path = tmp_path / "stat"
     path.write_bytes(b"cpu0 9 0 9 100 9\ncpu1 5 0 5 100 5\n")
-    source = Cpu(tmp_path)
+    source = Cpu(tmp_path, tmp_path)
     source.collect()
     path.write_bytes(b"cpu0 9 0 10 99 7\n")
     table = collected(source)["node_cpu"]
@@ -58,7 +58,7 @@ def test_live():
         return {words[0][3:]: list(map(int, words[1:])) for words in map(str.split, lines) if words[0][:3] == "cpu"}
 
     before = direct()
-    cells = by_label(collected(Cpu(Path("/proc")))["node_cpu"], "cpu")
+    cells = by_label(collected(Cpu(Path("/proc"), Path("/sys")))["node_cpu"], "cpu")
     after = direct()
     assert cells.keys() == before.keys() - {""}
     for cpu, values in cells.items():

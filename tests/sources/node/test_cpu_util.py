@@ -37,9 +37,9 @@ def test_a_file_without_cpus_is_said(tmp_path):
 
 
 def test_live_it_adds_up_to_what_the_collector_cpu_has():
-    before = by_label(collected(Cpu(Path("/proc")))["node_cpu"], "cpu")
+    before = by_label(collected(Cpu(Path("/proc"), Path("/sys")))["node_cpu"], "cpu")
     between = by_label(collected(CpuUtil(Path("/proc")))["node_cpu_util"], "cpu_id")
-    after = by_label(collected(Cpu(Path("/proc")))["node_cpu"], "cpu")
+    after = by_label(collected(Cpu(Path("/proc"), Path("/sys")))["node_cpu"], "cpu")
     assert between.keys() == before.keys()
     for cpu, cells in between.items():
         assert before[cpu]["user"] + before[cpu]["nice"] <= cells["user"] <= after[cpu]["user"] + after[cpu]["nice"]

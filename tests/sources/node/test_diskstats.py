@@ -2,9 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from pymon.catalogue.node_fields import DISKSTATS_FIELDS
 from pymon.sources.errors import SourceError
-from pymon.sources.node.diskstats import Diskstats, parse_diskstats, parse_udev
+from pymon.sources.node.diskstats import DISKSTATS_FIELDS, Diskstats, parse_diskstats, parse_udev
 from tests.sources.node.rows import by_label, collected, rows
 
 VDA = b" 254       0 vda 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n"

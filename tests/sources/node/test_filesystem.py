@@ -138,6 +138,22 @@ def test_a_mount_that_hangs(node):
     gate.set()
 
 
+def test_a_mount_that_hangs_costs_itself_when_time_is_short(tmp_path):
+    gate = threading.Event()
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "mountinfo").write_bytes(
+        mountinfo((1, "/", "rw", "ext4", "/dev/vda", "rw"), (2, "/nfs", "rw", "nfs4", "dead:/", "rw"))
+    )
+    probe = StatfsProbe(lambda path: answer() if path == "/" or gate.wait(600) else None, timeout_seconds=600)
+    source = Filesystem(tmp_path, Path("/"), probe)
+    source.seconds = 0.2
+    found = by_label(collected(source)["node_filesystem"], "mountpoint")
+    gate.set()
+    assert found["/nfs"] == {"device_error": 1}
+    assert found["/"]["size"] == 409600
+    assert source.is_whole()
+
+
 def test_mount_points_of_a_process_that_sees_the_node_under_rootfs(node):
     source = node(
         mountinfo((1, "/host", "rw", "ext4", "/dev/vda", "rw"), (2, "/host/srv", "rw", "ext4", "/dev/vdb", "rw")),
@@ -145,6 +161,33 @@ def test_mount_points_of_a_process_that_sees_the_node_under_rootfs(node):
         process="self",
     )
     assert list(by_label(collected(source)["node_filesystem"], "mountpoint")) == ["/", "/srv"]
+
+
+def test_mounts_below_rootfs_are_excluded_by_their_name_on_the_node(node):
+    source = node(
+        mountinfo(
+            (1, "/R", "rw", "ext4", "/dev/sda2", "rw"),
+            (2, "/R/dev/shm", "rw", "tmpfs", "tmpfs", "rw"),
+            (3, "/R/var/lib/docker/containers/aaaa/mounts/shm", "rw", "tmpfs", "shm", "rw"),
+        ),
+        {"/R/": answer()}.__getitem__,
+        rootfs="/R",
+    )
+    assert list(by_label(collected(source)["node_filesystem"], "mountpoint")) == ["/"]
+
+
+@pytest.mark.parametrize("own", [(1, "/", "rw", "ext4", "/dev/sda2", "rw"), (3, "/", "rw", "xfs", "/dev/sdb", "rw")])
+def test_the_root_of_the_process_is_not_the_nodes_where_rootfs_is(node, own):
+    source = node(
+        mountinfo(own, (1, "/etc/hosts", "rw", "ext4", "/dev/sda2", "rw"), (1, "/R", "ro", "ext4", "/dev/sda2", "rw")),
+        {"/R/": answer()}.__getitem__,
+        rootfs="/R",
+    )
+    tables = collected(source)
+    ((labels, cells),) = rows(tables["node_filesystem"])
+    assert labels == {"device": "/dev/sda2", "mountpoint": "/", "fstype": "ext4", "device_error": ""}
+    assert cells["readonly"] == 1
+    assert len(rows(tables["node_filesystem_mount"])) == 1
 
 
 def test_a_mount_point_that_is_no_utf_8(node):

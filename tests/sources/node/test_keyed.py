@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from pymon.catalogue.model import KIB, ONE
 from pymon.sources.errors import SourceError
-from pymon.sources.node.meminfo import Meminfo
+from pymon.sources.node.meminfo import Meminfo, other_keys
 from pymon.sources.node.stat import Stat
 from pymon.sources.node.vmstat import Vmstat
 from tests.sources.node.rows import collected, rows
@@ -84,3 +85,9 @@ def test_meminfo_lists_every_key_of_this_kernel():
     keys = {line.partition(":")[0] for line in Path("/proc/meminfo").read_text().splitlines()}
     (table,) = Meminfo(Path("/proc")).tables
     assert keys <= set(table.columns)
+
+
+def test_other_keys_of_meminfo():
+    data = b"MemTotal: 1 kB\nNew(a): 2 kB\nNew_a:  3 kB\nPages:   4\nActive_anon: 5 kB\nN-w: 6 kB\nno\nx: -7 kB\ny: 1"
+    assert other_keys(data) == {"New(a)": KIB, "Pages": ONE, "N-w": KIB}
+    assert len(other_keys(b"".join(b"key%d: 1 kB\n" % number for number in range(10_000)))) == 200

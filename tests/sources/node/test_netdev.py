@@ -68,3 +68,19 @@ def test_live():
     for device in common:
         cells = devices[device].values()
         assert all(a <= b <= c for a, b, c in zip(before[device], cells, after[device], strict=True)), device
+
+
+def test_old_kernels_write_no_blank_after_the_colon(tmp_path):
+    line = b"  eth0:68210035552 520993275    1    2    3     4          5         6 9315587528 43451486    0    0    0"
+    source = netdev(tmp_path, HEADER + line + b"     0       0          0\nrenamed:1:7 8\n")
+    devices = by_label(collected(source)["node_netdev"], "device")
+    assert list(devices["eth0"].values()) == [68210035552, 520993275, 1, 2, 3, 4, 5, 6, 9315587528, 43451486, *[0] * 6]
+    assert devices["renamed:1"] == {"receive_bytes": 7, "receive_packets": 8}
+
+
+def test_a_device_that_is_there_twice_counts_once(tmp_path):
+    lines = b"".join(b"veth%d: %d\nveth0: 9\n" % (number, number) for number in range(1000))
+    source = netdev(tmp_path, HEADER + lines)
+    table = collected(source)["node_netdev"]
+    assert len(table) == 1000
+    assert by_label(table, "device") == {f"veth{number}": {"receive_bytes": number} for number in range(1000)}

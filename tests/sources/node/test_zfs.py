@@ -1,6 +1,6 @@
 import pytest
 
-from pymon.catalogue.node_fields import ZFS_FIELDS
+from pymon.catalogue.zfs_fields import ZFS_FIELDS
 from pymon.sources.errors import SourceError
 from pymon.sources.node.zfs import Zfs, parse_dataset_name, parse_pool_io
 from tests.sources.node.rows import collected, rows

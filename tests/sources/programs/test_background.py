@@ -244,4 +244,6 @@ def test_close_kills_what_is_running(tmp_path, clock, woken):
 
 
 def test_close_of_one_that_was_never_started():
-    Echo().close()
+    program = Echo()
+    program.close()
+    assert program._thread is None

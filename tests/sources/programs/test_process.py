@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import sys
@@ -168,13 +169,29 @@ def test_cancel_ends_what_is_running_and_what_would_run(runner, tmp_path):
     assert errors == ["cancelled"]
 
 
+def test_without_a_descriptor_to_wait_with_it_is_killed_and_an_error(run, tmp_path, monkeypatch):
+    def none_left():
+        raise OSError(errno.EMFILE, "")
+
+    monkeypatch.setattr("selectors.DefaultSelector", none_left)
+    with pytest.raises(SourceError) as caught:
+        run("sleep 100; exit 0")
+    assert (caught.value.reason, str(caught.value)) == ("emfile", f"{tmp_path}/it: Too many open files")
+    mine = os.fsencode(tmp_path)
+    commands = [file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline") if file.exists()]
+    assert not [command for command in commands if mine in command], "it has been killed and reaped"
+
+
 def test_cancel_as_often_as_one_likes(runner):
     for _ in range(70_000):  # more than a pipe holds
         runner.cancel()
+    with pytest.raises(SourceError) as caught:
+        runner.run(("true",), time.monotonic() + SOON, 100)
+    assert caught.value.reason == "cancelled"
 
 
-def test_while_one_cannot_be_killed_no_other_is_started(runner, tmp_path, monkeypatch):
-    monkeypatch.setattr("pymon.sources.programs.process._KILL_SECONDS", 0.1)
+def test_while_one_cannot_be_killed_no_other_is_started(tmp_path, monkeypatch):
+    runner = Runner(kill_seconds=0.1)
     monkeypatch.setattr(os, "killpg", lambda *_: None)  # as if it hung in the kernel
     script(tmp_path, "it", "exec sleep 1000")
     argv = (str(tmp_path / "it"),)
@@ -188,6 +205,7 @@ def test_while_one_cannot_be_killed_no_other_is_started(runner, tmp_path, monkey
     stuck.wait(30)
     script(tmp_path, "it", "echo back")
     assert runner.run(argv, time.monotonic() + SOON, 100).stdout == b"back\n"
+    runner.close()
 
 
 def test_no_descriptor_is_left_behind(run):

@@ -1,0 +1,82 @@
+/* A text of others in both dialects: any bytes are read in time in proportion to their length, in one piece as in many,
+ * and what was read strictly is read again when labels are put in front. */
+#include "exposition.h"
+#include "exposition_labels.h"
+#include "exposition_names.h"
+#include "fuzz.h"
+
+static const uint64_t key[2] = {1, 2};
+
+static void check_places(const pm_exposition *reader)
+{
+	for (uint32_t i = 0; i < reader->sample_count; i++) {
+		const pm_exposition_sample *sample = &reader->samples[i];
+		const char *p = reader->data + sample->labels.at, *end = p + sample->labels.len;
+		pm_exposition_label label;
+
+		FUZZ_CHECK(sample->family < reader->family_count);
+		FUZZ_CHECK((size_t)sample->value.at + sample->value.len <= reader->len && sample->value.len > 0);
+		FUZZ_CHECK((size_t)sample->labels.at + sample->labels.len <= reader->len);
+		while (pm_exposition_next_label(&p, end, &label)) {
+			FUZZ_CHECK(label.name >= reader->data && label.name_len > 0);
+			FUZZ_CHECK(label.value + label.value_len < end && p <= end);
+		}
+	}
+}
+
+/* The family with labels in front of its own is an exposition again. */
+static void check_labelled(const pm_exposition *reader, uint32_t index)
+{
+	static const char front[] = "a=\"1\",node=\"n\"";
+	static const pm_exposition_taken taken[] = {{"a", 1}, {"node", 4}};
+	const pm_exposition_family *family = &reader->families[index];
+	pm_buffer out = {0};
+	pm_exposition again;
+
+	FUZZ_CHECK(pm_buffer_append(&out, "# TYPE ", 7) == 0);
+	FUZZ_CHECK(pm_buffer_append(&out, reader->data + family->name.at, family->name.len) == 0);
+	FUZZ_CHECK(pm_buffer_append(&out, " ", 1) == 0);
+	FUZZ_CHECK(pm_buffer_append(&out, pm_family_types[family->kind], strlen(pm_family_types[family->kind])) == 0);
+	FUZZ_CHECK(pm_exposition_labelled(reader, index, front, sizeof(front) - 1, taken, 2, &out) == 0);
+	FUZZ_CHECK(pm_buffer_append(&out, "\n", 1) == 0);
+	pm_exposition_init(&again, out.data, out.len, 1, 0, key);
+	if (pm_exposition_run(&again, SIZE_MAX) != 1)
+		FUZZ_CHECK(again.problem.reason == PM_BAD_LABEL && memmem(out.data, out.len, "exported_", 9));
+	else
+		FUZZ_CHECK(again.sample_count == family->samples);
+	pm_exposition_free(&again);
+	pm_buffer_free(&out);
+}
+
+static void check(const char *data, size_t size, int strict, int allow_repeated)
+{
+	pm_exposition whole, sliced;
+	int result, sliced_result;
+
+	pm_exposition_init(&whole, data, size, strict, allow_repeated, key);
+	result = pm_exposition_run(&whole, SIZE_MAX);
+	FUZZ_CHECK(result == 1 || result == -1);
+	FUZZ_CHECK((result == 1) == (whole.problem.reason == PM_FINE));
+	FUZZ_CHECK(whole.steps <= 40 * (uint64_t)size + 2000);
+	FUZZ_CHECK((size_t)whole.problem.at.at + whole.problem.at.len <= size);
+	FUZZ_CHECK((size_t)whole.problem.name.at + whole.problem.name.len <= size);
+	pm_exposition_init(&sliced, data, size, strict, allow_repeated, key);
+	do
+		sliced_result = pm_exposition_run(&sliced, 5);
+	while (sliced_result == 0);
+	FUZZ_CHECK(result == sliced_result && whole.sample_count == sliced.sample_count);
+	FUZZ_CHECK(whole.steps == sliced.steps && whole.problem.reason == sliced.problem.reason);
+	check_places(&whole);
+	for (uint32_t i = 0; strict && result == 1 && i < whole.family_count; i++)
+		check_labelled(&whole, i);
+	pm_exposition_free(&whole);
+	pm_exposition_free(&sliced);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	check((const char *)data, size, 0, 0);
+	check((const char *)data, size, 0, 1);
+	check((const char *)data, size, 1, 0);
+	return 0;
+}

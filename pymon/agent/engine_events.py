@@ -1,0 +1,105 @@
+"""Listens to the events of a container engine on a thread, and tells the loop which containers have changed.
+
+Events are hints: they say whose description to read again, and nothing else is believed. After each connection all may
+have changed, because events before it were missed.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pymon.containers.files import UnreadableError
+from pymon.token_bucket import TokenBucket
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator
+
+COLLECT_SECONDS = 0.2
+"""Delay before the loop is told, so that what happens together is told together, and files are written meanwhile."""
+
+RETRY_SECONDS = (1.0, 10.0)
+"""Shortest and longest time before the next attempt to listen."""
+
+_EVENTS_PER_SECOND, _EVENTS_BURST = 500, 5000
+"""An engine that tells more is not listened to until the next attempt."""
+
+
+class EngineEvents:
+    """Listens to one engine from construction until `close`."""
+
+    def __init__(
+        self,
+        name: str,
+        events: Callable[[Callable[[socket.socket], None]], Iterator[str]],
+        changed: Callable[[frozenset[str]], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """name: of the thread. events: opens the engine's events, as `Runtimes.events` does.
+
+        changed: called on the loop with the ids of containers that have changed. "" among them stands for all.
+        """
+        self._events = events
+        self._changed = changed
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._ids: set[str] = set()
+        self._connection: socket.socket | None = None
+        self._closing = threading.Event()
+        # A daemon thread: if it hangs in the kernel, it must not keep the process from exiting.
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def close(self) -> None:
+        """Tell the thread to end. Does not wait for it."""
+        self._closing.set()
+        if (connection := self._connection) is not None:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    # On the loop.
+
+    def _hand_on(self) -> None:
+        with self._lock:
+            ids, self._ids = self._ids, set()
+        if not self._closing.is_set():
+            self._changed(frozenset(ids))
+
+    # On the thread.
+
+    def _run(self) -> None:
+        shortest, longest = RETRY_SECONDS
+        delay = shortest
+        while not self._closing.is_set():
+            began = time.monotonic()
+            with suppress(UnreadableError, OSError):
+                self._listen()
+            if time.monotonic() - began > longest:
+                delay = shortest
+            self._closing.wait(delay)
+            delay = min(delay * 2, longest)
+
+    def _listen(self) -> None:
+        bucket = TokenBucket(_EVENTS_PER_SECOND, _EVENTS_BURST)
+        for identifier in self._events(self._opened):
+            if self._closing.is_set() or bucket.take(time.monotonic()):
+                return
+            self._tell(identifier)
+
+    def _opened(self, connection: socket.socket) -> None:
+        self._connection = connection
+        if self._closing.is_set():
+            self.close()
+
+    def _tell(self, identifier: str) -> None:
+        with self._lock:
+            first = not self._ids
+            self._ids.add(identifier)
+        if first:
+            try:
+                self._loop.call_soon_threadsafe(self._loop.call_later, COLLECT_SECONDS, self._hand_on)
+            except RuntimeError:  # the loop has closed
+                self._closing.set()

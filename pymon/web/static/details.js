@@ -1,0 +1,96 @@
+"use strict";
+// One container: its facts and its charts.
+
+const CHARTS = [
+  { title: "CPU cores", text: cores, lines: [["cpu", "in use"], ["throttled", "throttled"]] },
+  { title: "Memory", text: bytes, lines: [["memory", "working set"]] },
+  { title: "Network", text: bytesPerSecond, lines: [["receive", "receive"], ["transmit", "transmit"]] },
+  { title: "Block devices", text: bytesPerSecond, lines: [["read", "read"], ["write", "write"]] },
+  { title: "Time some task waited", text: percent, lines: [["cpuWaiting", "for a CPU"], ["memoryWaiting", "for memory"], ["ioWaiting", "for I/O"]] },
+];
+const COLOURS = ["#3b82f6", "#e8710a", "#1e9e5a"];
+
+class Details {
+  constructor(section, name, facts, charts) {
+    this.section = section;
+    this.name = name;
+    this.facts = facts;
+    this.charts = charts;
+    this.one = null;
+    this.plots = [];
+    new ResizeObserver(() => this.plots.forEach((plot) => plot.setSize(this.size()))).observe(charts);
+  }
+
+  size() {
+    const columns = getComputedStyle(this.charts).gridTemplateColumns.split(" ").length || 1;
+    return { width: Math.max(200, Math.floor(this.charts.clientWidth / columns) - 16), height: 180 };
+  }
+
+  open(one) {
+    this.close();
+    this.one = one;
+    this.section.hidden = false;
+    const ink = getComputedStyle(document.body).color;
+    for (const chart of CHARTS) {
+      const figure = document.createElement("figure");
+      const caption = document.createElement("figcaption");
+      figure.append(caption);
+      this.charts.append(figure);
+      const axis = { stroke: ink, grid: { stroke: "rgba(128,128,128,0.25)" }, ticks: { stroke: "rgba(128,128,128,0.25)" } };
+      const plot = new uPlot({
+        ...this.size(),
+        legend: { show: false },
+        cursor: { y: false },
+        axes: [axis, { ...axis, size: 80, values: (_, ticks) => ticks.map((value) => chart.text(value)) }],
+        scales: { y: { range: (_, low, high) => [0, high || 1] } },
+        series: [{}, ...chart.lines.map(([, label], index) => ({ label, stroke: COLOURS[index], width: 2, spanGaps: false }))],
+      }, [[], ...chart.lines.map(() => [])], figure);
+      plot.root.setAttribute("aria-hidden", "true");
+      plot.caption = caption;
+      plot.chart = chart;
+      this.plots.push(plot);
+    }
+    this.draw();
+    this.name.focus({ preventScroll: false });
+  }
+
+  close() {
+    this.one = null;
+    this.plots.forEach((plot) => plot.destroy());
+    this.plots = [];
+    this.charts.replaceChildren();
+    this.section.hidden = true;
+  }
+
+  draw() {
+    const one = this.one;
+    if (one === null) return;
+    const raw = one.raw;
+    this.name.textContent = one.name;
+    setFacts(this.facts, [
+      ["UUID", raw.uuid], ["Image", one.image || NONE], ["Runtime", raw.runtime], ["State", shown(raw.state) || NONE],
+      ["Health", shown(raw.health) || NONE], ["Account", shown(raw.owner) || "none"], ["Node", shown(one.node.hostname)],
+      ["Started", since(raw.start_seconds)], ["Memory limit", bytes(raw.memory_limit_bytes)], ["Swap", bytes(raw.swap_bytes)],
+      ["Killed for want of memory", count(raw.oom_kills)], ["Processes", count(raw.processes)],
+    ]);
+    for (const plot of this.plots) {
+      const found = plot.chart.lines.map(([name]) => one.series(name));
+      plot.setData([found[0][0], ...found.map((pair) => pair[1])]);
+      const now = plot.chart.lines.map(([name, label]) => label + " " + plot.chart.text(one[name]));
+      plot.caption.textContent = plot.chart.title + ": " + now.join(", ");
+    }
+  }
+}
+
+// Fill a definition list with pairs of a term and a text.
+function setFacts(list, pairs) {
+  list.replaceChildren(...pairs.map(([term, text]) => {
+    const box = document.createElement("div");
+    const title = document.createElement("dt");
+    const value = document.createElement("dd");
+    title.textContent = term;
+    value.textContent = text;
+    box.append(title, value);
+    return box;
+  }));
+}

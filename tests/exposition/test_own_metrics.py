@@ -1,0 +1,77 @@
+"""A program's own metrics, read when they are written."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from pymon.exposition.histogram import Histogram
+from pymon.exposition.own_metrics import OwnMetrics
+
+
+def filled() -> OwnMetrics:
+    metrics = OwnMetrics()
+    metrics.build_info(version="1", python="3")
+    metrics.gauge("x_waiting", "Waiting.", lambda: 2)
+    metrics.gauges("x_age_seconds", "Age.", ("node",), lambda: {('a"\n',): 1.5, ("b",): 0})
+    metrics.counters("x_requests", "Requests.", ("route", "code"), lambda: {("r", 200): 3})
+    taken = {("ok",): Histogram()}
+    taken["ok",].observe(0.3)
+    metrics.histograms("x_seconds", "Time.", ("outcome",), taken)
+    return metrics
+
+
+@pytest.mark.parametrize(("openmetrics", "parse"), [(False, parse_text), (True, parse_openmetrics)])
+def test_all_kinds_are_written_in_both_formats_in_their_order(openmetrics, parse):
+    text = filled().render(openmetrics=openmetrics).decode()
+    families = [family for family in parse(text) if not family.name.startswith("process_")]
+    assert [(family.name, family.type) for family in families] == [
+        ("pymon_build_info", "gauge"),
+        ("x_waiting", "gauge"),
+        ("x_age_seconds", "gauge"),
+        ("x_requests", "counter"),
+        ("x_seconds", "histogram"),
+    ]
+    samples = {(one.name, *sorted(one.labels.items())): one.value for family in families for one in family.samples}
+    assert samples["pymon_build_info", ("python", "3"), ("version", "1")] == 1
+    assert samples["x_waiting",] == 2
+    assert samples["x_age_seconds", ("node", 'a"\n')] == 1.5
+    assert samples["x_requests_total", ("code", "200"), ("route", "r")] == 3
+    assert samples["x_seconds_bucket", ("le", "0.25"), ("outcome", "ok")] == 0
+    assert samples["x_seconds_count", ("outcome", "ok")] == 1
+
+
+@pytest.mark.parametrize(("openmetrics", "parse"), [(False, parse_text), (True, parse_openmetrics)])
+def test_what_other_processes_counted_is_added(openmetrics, parse):
+    metrics, other = filled(), OwnMetrics()
+    other.counters("x_requests", "Requests.", ("route", "code"), lambda: {("r", 200): 4, ("other", 500): 1})
+    taken = {("ok",): Histogram(), ("failed",): Histogram()}
+    for histogram in taken.values():
+        histogram.observe(0.003)
+    other.histograms("x_seconds", "Time.", ("outcome",), taken)
+    other.gauge("x_unknown", "A family that is the other's alone.", lambda: 1)
+    metrics.others = lambda: [other.samples(), other.samples()]
+    families = list(parse(metrics.render(openmetrics=openmetrics).decode()))
+    names = [family.name for family in families]
+    assert len(set(names)) == len(names)
+    assert "x_unknown" not in names
+    samples = {(one.name, *sorted(one.labels.items())): one.value for family in families for one in family.samples}
+    assert samples["x_requests_total", ("code", "200"), ("route", "r")] == 11
+    assert samples["x_requests_total", ("code", "500"), ("route", "other")] == 2
+    assert samples["x_seconds_bucket", ("le", "0.005"), ("outcome", "ok")] == 2
+    assert samples["x_seconds_count", ("outcome", "ok")] == 3
+    assert samples["x_seconds_count", ("outcome", "failed")] == 2
+    assert samples["x_waiting",] == 2
+
+
+@pytest.mark.parametrize("name", ["x_waiting", "x_requests_total", "x_seconds_count"])
+def test_every_family_is_narrowed_by_name(name):
+    text = filled().render(openmetrics=False, names=frozenset({name})).decode()
+    assert {line.partition("{")[0].partition(" ")[0] for line in text.splitlines() if line[0] != "#"} == {name}
+
+
+def test_a_name_is_added_once():
+    metrics = filled()
+    with pytest.raises(ValueError, match="x_requests"):
+        metrics.counters("x_requests", "Again.", (), dict)

@@ -1,0 +1,2 @@
+extern int toupper(int);
+extern int tolower(int);
