@@ -2,7 +2,14 @@
 
 import os
 
+import hypothesis
 import pytest
+
+# How long an example takes says how busy the machine is. Tests have pytest's time limit.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_addoption(parser):
