@@ -19,8 +19,8 @@ Generated from the tables of options by `make docs`; change those, not this page
 An option is a flag, a key of the YAML file that `--config.file` names, and an environment variable. Flags win over
 variables, and variables over the file. `web.listen-address` is `--web.listen-address`, `web: {listen-address: ...}` and
 `PYMON_WEB_LISTEN_ADDRESS`. A repeatable option is a list in the file, and its values are separated by commas in the
-variable. A switch, here `on` or `off`, is turned around by `--no-`. Unknown keys are errors. `pymon check-config FILE`
-tells every error of a file without starting anything.
+variable. A switch, here `on` or `off`, is reversed by `--no-`. Unknown keys are errors. `pymon check-config FILE`
+prints every error of a file without starting anything.
 
 `--web.config.file` names a file in the format of the Prometheus exporters; `deploy/agent-web.yml` is one.
 """

@@ -490,6 +490,21 @@ def _default_text(option: Option) -> str:
     return f" Default: {', '.join(map(str, values))}."
 
 
+def _other_ways(options: Sequence[Option], flag: str) -> str:
+    """Return the part of the help about environment variables, and about the file of a command that reads one."""
+    if CONFIG_FILE not in options:
+        first = options[0]
+        return (
+            f"Each {flag} is also an environment variable (--{first.name} is {first.variable}). "
+            "Flags win over variables."
+        )
+    return (
+        f"Each {flag} is also a key of the file (web.listen-address is web: {{listen-address: ...}}) and an "
+        "environment variable (PYMON_WEB_LISTEN_ADDRESS, lists separated by commas). "
+        "Flags win over variables, variables over the file."
+    )
+
+
 def _parser(
     options: Sequence[Option], program: str, description: str, version: str, own: Sequence[Option] | None
 ) -> _Parser:
@@ -500,10 +515,7 @@ def _parser(
     parser = _Parser(
         prog=program, description=description, usage=f"{program} [FLAG ...]", allow_abbrev=False, add_help=False,
         formatter_class=_Formatter, argument_default=argparse.SUPPRESS,
-        epilog=f"Each {'flag' if own is None else 'agent flag'} is also a key of the file (web.listen-address is web: "
-        "{listen-address: ...}) and an "
-        "environment variable (PYMON_WEB_LISTEN_ADDRESS, lists separated by commas). "
-        "Flags win over variables, variables over the file.",
+        epilog=_other_ways(options, "flag" if own is None else "agent flag"),
     )  # fmt: skip
     parser.add_argument("-h", "--help", action="help", help="Show this text and exit.")
     parser.add_argument("--version", action="version", version=version, help="Show the version and exit.")

@@ -118,7 +118,7 @@ class AgentOptions:
     web_config_file: Path | None = option("web.config.file", PATH, None, "File with TLS, basic authentication, "
         "headers and rate limit, in the format of the Prometheus exporters; read again when it changes.")  # fmt: skip
     join: str | None = option("join", JOIN_URL, None, "URL of a proxy, https://HOST:PORT: get this node's certificate "
-        "there, register the node, and serve with that certificate to proxies alone.")  # fmt: skip
+        "there, register the node, and serve with that certificate to proxies only.")  # fmt: skip
     join_token_file: Path | None = option("join.token-file", PATH, None, "File with the token of `pymon node token "
         "create`. It is read when there is no certificate yet, or when it has expired.")  # fmt: skip
     join_ca_file: Path | None = option("join.ca-file", PATH, None, "Authorities of the proxy's certificate, in PEM. "
@@ -135,8 +135,8 @@ class AgentOptions:
     sysfs: Path = option("path.sysfs", PATH, Path("/sys"), "Where sysfs is mounted.")
     cgroupfs: Path = option("path.cgroupfs", PATH, Path("/sys/fs/cgroup"), "Where the cgroup file systems are mounted.")
     rootfs: Path = option("path.rootfs", PATH, Path("/"), "Where the root file system of the node is mounted.")
-    source: Source = option("source", STR, "auto", "Where statistics of containers come from. With auto, BPF fills "
-        "what it was found to fill as the files do; bpf is an error where BPF cannot be used.",
+    source: Source = option("source", STR, "auto", "Where statistics of containers come from. With auto, BPF reads "
+        "the columns for which it agrees with the files; bpf is an error where BPF cannot be used.",
         choices=get_args(Source))  # fmt: skip
     kstat_library: Path | None = option("kstat.library", PATH, None, "The libkstat to load, instead of the system's.")
     zfs_parent: str = option("zfs.parent", STR, "zones", "Dataset right below which each zone has its own, with source "
@@ -181,8 +181,8 @@ class AgentOptions:
         repeatable=True)  # fmt: skip
     container_uuid_label: str = option("container.uuid-label", STR, "", "Label of the runtime that is the container's "
         "UUID: whoever can write it chooses the UUID. None by default.")  # fmt: skip
-    container_show_neighbours: bool = option("container.show-neighbours", BOOL, False, "Say in scrapes of one "
-        "container, which tenants get, how much containers of other accounts took of its CPUs.")  # fmt: skip
+    container_show_neighbours: bool = option("container.show-neighbours", BOOL, False, "Export in scrapes of "
+        "one container, which tenants get, how much containers of other accounts took of its CPUs.")  # fmt: skip
     owners: tuple[Mapping[str, Any], ...] = option("owners", MAPPING, (), "Rules that say which account owns a "
         "container.", repeatable=True)  # fmt: skip
     node_uuid: UUID | None = option("node.uuid", NODE_UUID, None, "UUID of this node. Default: what SmartOS' sysinfo "

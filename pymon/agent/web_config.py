@@ -191,7 +191,7 @@ def _tls(file: Path, raw: Any) -> TLSConfig:
     if auth_word in _CLIENT_AUTH_REFUSED:
         raise section.error(
             "client_auth_type",
-            f"{auth_word} cannot be had here: a certificate is only ever asked for to verify it; "
+            f"{auth_word} is not available here: a certificate is only ever asked for to verify it; "
             "expected NoClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert",
         )
     if auth_word not in _CLIENT_AUTH:

@@ -62,7 +62,7 @@ KERNEL_COUNTS: tuple[Metric, ...] = (
     ),
     _memory(
         "container_spec_memory_low_bytes",
-        "Memory that is reclaimed only if none can be had of groups without such a protection, in bytes.",
+        "Memory that is reclaimed only if none can be reclaimed from groups without such a protection, in bytes.",
         "memory.low",
     ),
     _memory(
@@ -253,7 +253,7 @@ KERNEL_COUNTS: tuple[Metric, ...] = (
             ("usage", "current", "Memory of a device in use, in bytes."),
             ("limit", "max", "Limit of the use of a device's memory, in bytes."),
             ("min", "min", "Memory of a device that is never evicted, in bytes."),
-            ("low", "low", "Memory of a device that is evicted only if none can be had elsewhere, in bytes."),
+            ("low", "low", "Memory of a device that is evicted only if there is none elsewhere, in bytes."),
         )
     ),
 )

@@ -251,7 +251,7 @@ def _show(call: Call) -> int:
         raise ConfigError(f"certificate: expected {error}, got {shown(call.arguments[0])}") from None
     certificate = snapshot.certificates.get(fingerprint)
     if certificate is None:
-        raise DirectoryError(f"certificate {fingerprint}: there is none of that fingerprint")
+        raise DirectoryError(f"certificate {fingerprint}: not found")
     return print_one(_document(certificate, account_names(snapshot)), as_json=call.settings["json"])
 
 
@@ -298,7 +298,7 @@ VERBS = (
     Verb("add", "ACCOUNT FILE.pem", "register a client certificate; prints its fingerprint", _add, (LABEL,)),
     Verb("list", "[ACCOUNT]", "list the certificates", _list, (JSON,)),
     Verb("show", "FINGERPRINT", "show a certificate", _show, (JSON,)),
-    Verb("delete", "FINGERPRINT", "make a certificate worthless", _delete),
+    Verb("delete", "FINGERPRINT", "delete a certificate, which is refused from then on", _delete),
     Verb("server", "NAME [NAME ...]", "issue a proxy's or an agent's server certificate, for DNS names and addresses, "
          "in --out DIR", _server, (_OUT, _days(SERVER_DAYS))),
     Verb("proxy", "NAME", "issue the client certificate that a proxy shows to agents, valid for 24 hours, in --out DIR",

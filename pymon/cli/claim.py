@@ -46,5 +46,5 @@ def _release(call: Call) -> int:
 
 VERBS = (
     Verb("list", "", "list who holds such UUIDs", _list, (JSON,)),
-    Verb("release", "UUID", "let go of one: the next node that claims it has it", _release),
+    Verb("release", "UUID", "release one: the next node that claims it gets it", _release),
 )

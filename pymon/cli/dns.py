@@ -88,7 +88,7 @@ def _check(call: Call) -> int:
             except AnswerError as error:
                 if server.key is not None:
                     status = 1
-                _say(f"{address} gives no transfer of {origin}, so names in excess are not seen: {error}")
+                _say(f"{address} does not transfer {origin}, so names that should not exist are not found: {error}")
     return status
 
 
@@ -220,8 +220,8 @@ _OPTIONS = (*(option for option in option_table() if option.name not in _VERBS_O
 VERBS = (
     Verb("show", "[ZONE]", "print all zones, or one, as a master file", _show, _OPTIONS),
     Verb("check", "", "print how what servers have differs from what they should have", _check, (
-        Option("server", STR, (), f"Server to ask, {_SERVER}: transfers are signed with it, and show names in excess.",
-               repeatable=True, check=_check_server),
+        Option("server", STR, (), f"Server to ask, {_SERVER}: transfers are signed with it, and show names that should "
+               "not exist.", repeatable=True, check=_check_server),
         Option("sample", INT, 1000, "Names to ask for, chosen at random. 0: all.", check=_check_sample),
         *_OPTIONS,
     )),

@@ -45,7 +45,7 @@ def run(argv: Sequence[str]) -> int:
         os.environ,
         COLLECTORS,
         program="pymon doctor",
-        description="Show what this machine offers, where each metric comes from, what is amiss in the directory, and "
+        description="Show what this machine offers, where each metric comes from, what is wrong in the directory, and "
         "which certificates to replace.",
         version=f"pymon {pymon.__version__}",
     )

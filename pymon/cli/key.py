@@ -60,7 +60,7 @@ def _find(snapshot: Snapshot, text: str) -> list[SSHKey]:
     md5 = text.removeprefix("MD5:").replace(":", "").lower()
     found = [key for key in _keys(snapshot) if text.rstrip("=") == key.fingerprint or md5 == key.md5]
     if not found:
-        raise DirectoryError(f"key {shown(text)}: there is none of that fingerprint")
+        raise DirectoryError(f"key {shown(text)}: not found")
     return found
 
 
@@ -93,5 +93,5 @@ VERBS = (
     Verb("create", "ACCOUNT FILE.pub", "the same as add", _add),
     Verb("list", "[ACCOUNT]", "list the keys", _list, (JSON,)),
     Verb("show", "FINGERPRINT", "show a key", _show, (JSON,)),
-    Verb("delete", "FINGERPRINT", "make a key, and what it signed, worthless", _delete),
+    Verb("delete", "FINGERPRINT", "delete a key: it and what it signed are refused from then on", _delete),
 )

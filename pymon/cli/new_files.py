@@ -70,7 +70,7 @@ class NewFiles:
         try:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
-            raise DirectoryError(f"{file}: is there already; nothing was written") from None
+            raise DirectoryError(f"{file}: exists already; nothing was written") from None
         self._made.append(file)
         with open(descriptor, "wb") as stream:  # noqa: PTH123  # takes a descriptor
             os.fchmod(stream.fileno(), mode)

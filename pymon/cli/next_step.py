@@ -39,9 +39,9 @@ def after_account(name: str, data_dir: Path, site: Site) -> str:
     if os.geteuid() == 0 and _prometheus_is_a_service():
         out = f"--owner {PROMETHEUS_USER} --out {shlex.quote(str(CONFIGURATION / name))}"
     return (
-        f"Next, a container of {name}{_how(site)}:\n"
+        f"Next, start a container of {name}{_how(site)}:\n"
         f"  {_run(name, site)}\n"
-        "and a certificate for its Prometheus:\n"
+        "and create a certificate for its Prometheus:\n"
         f"  {program()} cert create {shlex.quote(name)} {out}{_data_dir(data_dir)}\n"
     )
 
@@ -56,11 +56,11 @@ def after_certificate(name: str, folder: Path, owner: pwd.struct_passwd | None) 
         command, data = "prometheus", folder.absolute() / "data"
     else:
         command, data = f"runuser -u {shlex.quote(owner.pw_name)} -- prometheus", Path(owner.pw_dir) / name
-    return f"Next, Prometheus:\n  {command} --config.file={config} --storage.tsdb.path={shlex.quote(str(data))}\n"
+    return f"Next, start Prometheus:\n  {command} --config.file={config} --storage.tsdb.path={shlex.quote(str(data))}\n"
 
 
 def _how(site: Site) -> str:
-    return f", which its label {site.owner_label} says" if site.owner_label else ""
+    return f"; its label {site.owner_label} names the account" if site.owner_label else ""
 
 
 def _run(name: str, site: Site) -> str:

@@ -62,7 +62,7 @@ def _accept(call: Call) -> int:
         _find(directory.snapshot(), name)
         accepted = call.settings["uuid"] or directory.offers().get(name)
         if accepted is None:
-            raise DirectoryError(f"node {name}: its agent told no other UUID; give one with --uuid")
+            raise DirectoryError(f"node {name}: its agent reported no other UUID; give one with --uuid")
         directory.accept_node(name, accepted)
     print(accepted)
     return 0
@@ -83,7 +83,7 @@ def _import(call: Call) -> int:
 def _find(snapshot: Snapshot, name: str) -> Node:
     node = snapshot.nodes.get(name)
     if node is None:
-        raise DirectoryError(f"node {shown(name)}: there is none of that name")
+        raise DirectoryError(f"node {shown(name)}: not found")
     return node
 
 
@@ -151,8 +151,8 @@ VERBS = (
     )),
     Verb("import", "FILE", "add and change the nodes of a list in the format of Prometheus's file_sd_configs",
          _import),
-    Verb("accept", "NAME", "take the UUID that the node's agent tells now; prints it", _accept, (
-        Option("uuid", UUID, None, "The UUID. Default: the last that its agent told."),
+    Verb("accept", "NAME", "accept the UUID that the node's agent reports now; prints it", _accept, (
+        Option("uuid", UUID, None, "The UUID. Default: the last that its agent reported."),
     )),
     Verb("list", "", "list the nodes", _list, (JSON,)),
     Verb("show", "NAME", "show a node", _show, (JSON,)),

@@ -53,9 +53,9 @@ def _lasting(seconds: float) -> None:
 
 VERBS = (
     Verb("create", "NAME", "make a token for the node NAME; prints it, once and for all", _create, (
-        Option("expires", SECONDS, _EXPIRES_SECONDS, "How long it is good for, if it is not used before.",
+        Option("expires", SECONDS, _EXPIRES_SECONDS, "How long it is valid, if it is not used before.",
                check=_lasting),
     )),
     Verb("list", "", "list the tokens", _list, (JSON,)),
-    Verb("delete", "ID", "make a token worthless; a node that has joined with it stays", _delete),
+    Verb("delete", "ID", "delete a token; a node that has joined with it stays", _delete),
 )  # fmt: skip

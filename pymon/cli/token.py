@@ -54,7 +54,7 @@ def _show(call: Call) -> int:
     snapshot = call.snapshot()
     token = snapshot.tokens.get(call.arguments[0])
     if token is None:
-        raise DirectoryError(f"token {shown(call.arguments[0])}: there is none of that name")
+        raise DirectoryError(f"token {shown(call.arguments[0])}: not found")
     return print_one(_document(token, account_names(snapshot)), as_json=call.settings["json"])
 
 
@@ -72,9 +72,9 @@ def _lasting(seconds: float) -> None:
 VERBS = (
     Verb("create", "ACCOUNT", "make a token; prints it, once and for all", _create, (
         LABEL,
-        Option("expires", SECONDS, None, "How long it is good for. Default: until it is deleted.", check=_lasting),
+        Option("expires", SECONDS, None, "How long it is valid. Default: until it is deleted.", check=_lasting),
     )),
     Verb("list", "[ACCOUNT]", "list the tokens", _list, (JSON,)),
     Verb("show", "ID", "show a token, not its secret", _show, (JSON,)),
-    Verb("delete", "ID", "make a token worthless", _delete),
+    Verb("delete", "ID", "delete a token, which is refused from then on", _delete),
 )  # fmt: skip

@@ -92,12 +92,12 @@ pymon {version} measures this machine. Stop it with Ctrl-C.
   as a tenant          curl --cacert {ca} --cert {cert} --key {key} https://{proxy}/v1/sd
   one container        the same with https://{proxy}/v1/UUID/metrics
   names                dig @{dns_host} -p {dns_port} cmon.{zone}
-  another account      pymon account create NAME --data-dir {data_dir}
-                       pymon cert create NAME --out DIR --zone {zone} --proxy {proxy} --data-dir {data_dir}
+  another account      {program} account create NAME --data-dir {data_dir}
+                       {program} cert create NAME --out DIR --zone {zone} --proxy {proxy} --data-dir {data_dir}
   configuration        {config}
-  whose is one         {program} containers --config.file {config} --explain NAME
+  owner of one         {program} containers --config.file {config} --explain NAME
 
-Next, in another terminal, a tenant; each step prints the next one:
+Next, in another terminal, create a tenant; each command prints the next one:
 
   {next_step}
 

@@ -176,7 +176,7 @@ def find_account(snapshot: Snapshot, text: str) -> Account:
     for account in snapshot.accounts.values():
         if wanted in (account.name.lower(), str(account.uuid)):
             return account
-    raise DirectoryError(f"account {shown(text)}: there is none of that name")
+    raise DirectoryError(f"account {shown(text)}: not found")
 
 
 def account_names(snapshot: Snapshot) -> dict[uuid.UUID, str]:

@@ -121,7 +121,7 @@ def keep(data_dir: Path) -> NodeIdentity:
             with contextlib.suppress(FileExistsError):
                 path.hardlink_to(file.name)
     except OSError as error:
-        raise UnreadableError(path, f"cannot be made: {(error.strerror or str(error)).lower()}") from None
+        raise UnreadableError(path, f"cannot be created: {(error.strerror or str(error)).lower()}") from None
     kept = kept_identity(data_dir)
     if kept is None:
         raise UnreadableError(path, "was removed while it was made")

@@ -272,7 +272,7 @@ def _create(folder: Path, issues_for: str) -> None:
                 if not (folder / KEY_FILE).exists():
                     raise
     except OSError as error:
-        raise DirectoryError(f"{folder}: the authority cannot be made: {error.strerror}") from None
+        raise DirectoryError(f"{folder}: the authority cannot be created: {error.strerror}") from None
 
 
 def _builder(

@@ -53,7 +53,7 @@ def backup(source_url: str, file: str, progress: Progress = lambda *_: None) -> 
     """Copy a directory into a new file of SQLite, as `copy` does. Raises DirectoryError if the file exists."""
     path = sqlite_path(file)
     if path.exists():
-        raise DirectoryError(f"{file}: is there already; nothing was written")
+        raise DirectoryError(f"{file}: exists already; nothing was written")
     return copy(source_url, file, progress)
 
 

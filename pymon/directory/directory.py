@@ -197,7 +197,7 @@ class Directory:
             uuid or uuid4(), texts.checked("account", model.parse_name, name), operator, self._clock(), Quota()
         )
         label = label_or_none(name)
-        with self._changing(f"account {name}: there is one of that name or UUID already") as connection:
+        with self._changing(f"account {name}: an account with this name or UUID exists already") as connection:
             connection.execute(
                 "INSERT INTO accounts (uuid, name, name_folded, operator, created_at) VALUES (?, ?, ?, ?, ?)",
                 (str(account.uuid), name, name.lower(), int(operator), account.created_at),
@@ -389,7 +389,7 @@ class Directory:
     ) -> Node:
         """Add a compute node. accounts: the accounts whose containers it may have, by name or UUID, None for all."""
         node = nodes.checked(name, uuid, url, tls_server_name, tls_fingerprint)
-        with self._changing(f"node {name}: there is one of that name or UUID already") as connection:
+        with self._changing(f"node {name}: a node with this name or UUID exists already") as connection:
             limit = None if accounts is None else _uuids(connection, accounts)
             return nodes.insert(connection, dataclasses.replace(node, accounts=limit))
 
@@ -580,7 +580,7 @@ class Directory:
     def _revoke(self, what: str, find: str, revoke: str, name: str) -> None:
         with self._changing() as connection:
             if not connection.execute(find, (texts.findable(name),)):
-                raise DirectoryError(f"{what} {shown(name)}: there is none of that name")
+                raise DirectoryError(f"{what} {shown(name)}: not found")
             connection.execute(revoke, (self._clock(), name))
 
 
@@ -610,7 +610,7 @@ def _account(connection: Connection, name: str) -> str:
     text = str(texts.findable(name)).lower()
     found = connection.execute("SELECT uuid FROM accounts WHERE name_folded = ? OR uuid = ?", (text, text))
     if not found:
-        raise DirectoryError(f"account {shown(name)}: there is none of that name")
+        raise DirectoryError(f"account {shown(name)}: not found")
     return str(found[0][0])
 
 

@@ -177,7 +177,7 @@ class _Plan:
         self.changes = Changes()
         self._nodes: dict[str, Node] = {}
         if not connection.has_table("node_tokens"):
-            raise NotUpgradedError("directory: has no place for lists of nodes until `pymon directory upgrade`")
+            raise NotUpgradedError("directory: cannot store lists of nodes before `pymon directory upgrade`")
         query = "SELECT name, uuid, url, tls_server_name, tls_fingerprint, accounts, source FROM nodes"
         self._old: dict[str, Node] = {}
         sources: dict[str, str] = {}
@@ -195,7 +195,7 @@ class _Plan:
                 node = dataclasses.replace(entry.node, accounts=None if wanted is None else limits[wanted])
                 self.changes.created.append(name)
             elif source and sources[name] != source:
-                self.changes.refused[name] = "there is one of that name that did not come from this list"
+                self.changes.refused[name] = "a node with this name exists that did not come from this list"
                 continue
             elif entry.node.uuid is not None and old.uuid not in (None, entry.node.uuid):
                 self.changes.refused[name] = f"has the UUID {old.uuid}; see `pymon node accept`"

@@ -102,7 +102,7 @@ class NodeTokens:
         with self._database.writing() as connection:
             _need_table(connection)
             if not connection.execute("SELECT 1 FROM node_tokens WHERE id = ?", (texts.findable(id),)):
-                raise DirectoryError(f"token {shown(id)}: there is none of that name")
+                raise DirectoryError(f"token {shown(id)}: not found")
             connection.execute("DELETE FROM node_tokens WHERE id = ?", (id,))
 
     def admit(self, token: Secret, node: Node) -> None:
@@ -129,7 +129,7 @@ class NodeTokens:
 
 def _need_table(connection: Connection) -> None:
     if not connection.has_table("node_tokens"):
-        raise NotUpgradedError("directory: has no place for tokens of nodes until `pymon directory upgrade`")
+        raise NotUpgradedError("directory: cannot store tokens of nodes before `pymon directory upgrade`")
 
 
 def _check(connection: Connection, token: Secret, node: str) -> None:

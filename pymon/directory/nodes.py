@@ -77,7 +77,7 @@ def join(connection: Connection, node: Node, token: str) -> None:
             give(connection, node.name, node.uuid)
         elif UUID(found[0][0]) != node.uuid:
             raise DirectoryError(
-                f"node {node.name}: has the UUID {found[0][0]}, its agent told {node.uuid}; see `pymon node accept`"
+                f"node {node.name}: has the UUID {found[0][0]}, its agent reported {node.uuid}; see `pymon node accept`"
             )
         connection.execute(
             "UPDATE nodes SET url = ?, tls_server_name = ?, tls_fingerprint = '' WHERE name = ?",
@@ -129,7 +129,7 @@ def _find(connection: Connection, name: str) -> Node:
     query = "SELECT name, uuid, url, tls_server_name, tls_fingerprint FROM nodes WHERE name = ?"
     found = connection.execute(query, (findable(name),))
     if not found:
-        raise DirectoryError(f"node {shown(name)}: there is none of that name")
+        raise DirectoryError(f"node {shown(name)}: not found")
     name, uuid, url, server_name, fingerprint = found[0]
     limit: str | None = None
     if rows.level(connection):

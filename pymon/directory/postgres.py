@@ -140,7 +140,7 @@ class PostgresDatabase:
         if version is None and self._may_lack:
             return
         if version is None and not create:
-            raise UnavailableError(f"{self.label}: no directory there; make one with `pymon account create`")
+            raise UnavailableError(f"{self.label}: no directory there; create one with `pymon account create`")
         if version is not None and version > VERSION:
             raise VersionError(
                 f"{self.label}: made by a newer pymon (its schema is version {version}, this one knows {VERSION})"

@@ -38,7 +38,7 @@ def level(connection: Connection) -> int:
 def need_additions(connection: Connection) -> None:
     """Raise NotUpgradedError if the directory has no additions."""
     if not level(connection):
-        raise NotUpgradedError("directory: has no place for this until `pymon directory upgrade`")
+        raise NotUpgradedError("directory: cannot store this before `pymon directory upgrade`")
 
 
 def read(connection: Connection) -> Rows:

@@ -131,7 +131,9 @@ class SqliteDatabase:
         try:
             stat = self.path.stat()
         except FileNotFoundError:
-            raise UnavailableError(f"{self.label}: no directory there; make one with `pymon account create`") from None
+            raise UnavailableError(
+                f"{self.label}: no directory there; create one with `pymon account create`"
+            ) from None
         except OSError as error:
             raise UnavailableError(f"{self.label}: {error.strerror}") from None
         if not self.path.is_file():
@@ -219,7 +221,7 @@ class SqliteDatabase:
         except UnicodeDecodeError:
             # sqlite3 decodes SQLite's error message, which contains names from the schema in the file.
             self.close()
-            raise DamagedError(f"{self.label}: damaged (its schema is no text)") from None
+            raise DamagedError(f"{self.label}: damaged (its schema is not text)") from None
         except (DamagedError, UnavailableError, VersionError):
             self.close()
             raise
@@ -324,7 +326,7 @@ def creating(path: Path, level: int = LEVEL) -> Iterator[Path]:
     except FileExistsError:
         raise
     except OSError as error:
-        raise UnavailableError(f"{label}: cannot be made: {error.strerror}") from None
+        raise UnavailableError(f"{label}: cannot be created: {error.strerror}") from None
 
 
 def _write_new(new: Path, level: int) -> None:

@@ -160,23 +160,23 @@ class DnsOptions:
     reverse: tuple[IPv4Network | IPv6Network, ...] = option("dns.reverse", text_kind(_parse_network), (), "Network "
         "whose containers get PTR records, in reverse zones of its own.", repeatable=True)  # fmt: skip
     reverse_ptr_allow: tuple[str, ...] = option("dns.reverse-ptr-allow", STR, (), "Name that the PTR records of any "
-        "container may say, with all names below it, beside those of its own account (label "
+        "container may have as target, with all names below it, besides those of its own account (label "
         "triton.cns.reverse_ptr).", repeatable=True, check=_check_allowed)  # fmt: skip
     secondaries: tuple[Secondary, ...] = option("dns.secondary", text_kind(parse_secondary), (), "Secondary server, "
-        "IP or IP:PORT: told of changes (NOTIFY), may transfer the zones. After a space, the name of its TSIG key.",
+        "IP or IP:PORT, which is sent NOTIFY and may transfer the zones. After a space, the name of its TSIG key.",
         repeatable=True)  # fmt: skip
     transfer_from: tuple[Source, ...] = option("dns.transfer-from", text_kind(parse_source), (), "Address or network "
         "that may transfer the zones, too. After a space, the name of the TSIG key it must sign with.",
         repeatable=True)  # fmt: skip
     keys: Keys | None = option("dns.tsig-key-file", PATH, None, "TSIG keys as BIND writes them (tsig-keygen). With "
         "it, every transfer must be signed with one of them.")  # fmt: skip
-    primaries: tuple[Primary, ...] = option("dns.register", text_kind(parse_primary), (), "Primary server that is "
-        "told the records by UPDATE, IP or IP:PORT and after a space the name of its TSIG key; one proxy at a time "
-        "does that.", repeatable=True)  # fmt: skip
-    register_owner: str = option("dns.register-owner", STR, "pymon", "Whose the names in those servers are: the same "
-        "for all proxies, another than any other installation's.", check=_check_owner)  # fmt: skip
-    responses_per_second: int = option("dns.responses-per-second", INT, 100, "Equal answers over UDP that a network "
-        "(/24, IPv6 /56) is given; others are dropped or told to come over TCP. 0: no limit.",
+    primaries: tuple[Primary, ...] = option("dns.register", text_kind(parse_primary), (), "Primary server to which "
+        "one proxy at a time sends the records by UPDATE: IP or IP:PORT, and after a space the name of its TSIG key.",
+        repeatable=True)  # fmt: skip
+    register_owner: str = option("dns.register-owner", STR, "pymon", "Owner of the names in those servers: the same "
+        "for all proxies, and different from that of any other installation.", check=_check_owner)  # fmt: skip
+    responses_per_second: int = option("dns.responses-per-second", INT, 100, "Equal answers a second over UDP to a "
+        "network (/24, IPv6 /56); others are dropped or truncated, so that clients retry over TCP. 0: no limit.",
         check=_check_rate)  # fmt: skip
 
 

@@ -260,7 +260,7 @@ class AccountMetrics:
         self._say(principal, f"{len(parts.bodies)} of {len(places)} containers: {parts.problem}")
         if parts.too_large == len(parts.bodies):
             raise TooLargeError(parts.problem)
-        raise Refusal(502, "no container's metrics could be had")
+        raise Refusal(502, "no container's metrics could be read")
 
     async def _fetch(self, account: UUID, places: Iterable[Place], deadline: float, held: _Held) -> Parts:
         """Fetch the exposition of each container. A container that has ended (404) is left out."""

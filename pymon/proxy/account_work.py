@@ -46,7 +46,7 @@ OUTSIZED = 4.0
 """When a limit is exceeded, a node is left out if its containers average this many times the metrics of the others."""
 
 _WRITE_BYTES = 65536
-_SUCCESS = ("pymon_container_scrape_success", "gauge", "Whether the container's metrics could be had.")
+_SUCCESS = ("pymon_container_scrape_success", "gauge", "Whether the container's metrics could be read.")
 
 
 class TooLargeError(ValueError):

@@ -205,7 +205,7 @@ def _time(data: bytes, element: _Element) -> float:
     tag, _, start, end = element
     text = data[start:end]
     if tag not in _TIMES or not _TIMES[tag].fullmatch(text):
-        raise ValueError("a time is not as RFC 5280 wants it")
+        raise ValueError("a time is not as RFC 5280 requires")
     if tag == _UTC_TIME:
         text = (b"20" if text < b"50" else b"19") + text
     year, *rest = (int(text[:4]), *(int(text[at : at + 2]) for at in range(4, 14, 2)))

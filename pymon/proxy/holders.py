@@ -214,7 +214,7 @@ class Holders:
         except BaseException as error:
             claims.failed(wanted)
             for _, waiting in pins.values():
-                _fail(waiting, f"the directory is away, which has no UUID of the node: {error}")
+                _fail(waiting, f"the directory is unavailable, and the UUID of the node is not known: {error}")
             raise
         if self.error:
             _log.info("holders of UUIDs are followed again")

@@ -122,8 +122,8 @@ class ProxyOptions:
     upstream_cert: Path | None = option("upstream.tls-cert-file", PATH, None, "Certificate that the proxy shows to "
         "agents.")  # fmt: skip
     upstream_key: Path | None = option("upstream.tls-key-file", PATH, None, "Its key.")
-    upstream_max_requests: int = option("upstream.max-requests", INT, 32, "Scrapes that one agent is given at the "
-        "same time; more take turns.", check=_positive)  # fmt: skip
+    upstream_max_requests: int = option("upstream.max-requests", INT, 32, "Scrapes sent to one agent at the same "
+        "time; others take turns.", check=_positive)  # fmt: skip
     node_max_containers: int = option("node.max-containers", INT, MAX_CONTAINERS, "Containers that one node may have; "
         "those that come later are left out.", check=_positive)  # fmt: skip
     workers: int = option("workers", INT, 1, "Processes that answer tenants on the same addresses. With 1, the process "

@@ -62,7 +62,7 @@ class Worker:
         self.metrics = SelfMetrics()
         self.fed = asyncio.Event()
         self._snapshot = Snapshot.of()
-        self._reason: str | None = "the parent process has told nothing yet"
+        self._reason: str | None = "the parent process has sent nothing yet"
         self._unknown_nodes: list[str] = []
         self.left = False
         """Whether the proxy is out of DNS."""

@@ -77,11 +77,11 @@ def test_everything_else() -> None:
         ),
         (
             "tls_server_config: {cert_file: a, key_file: b, client_auth_type: RequestClientCert}",
-            "client_auth_type: RequestClientCert cannot be had here",
+            "client_auth_type: RequestClientCert is not available here",
         ),
         (
             "tls_server_config: {cert_file: a, key_file: b, client_auth_type: RequireAnyClientCert}",
-            "client_auth_type: RequireAnyClientCert cannot be had here",
+            "client_auth_type: RequireAnyClientCert is not available here",
         ),
         ("tls_server_config: {cert_file: a, key_file: b, client_auth_type: Never}", "expected one of NoClientCert"),
         (

@@ -73,8 +73,8 @@ def test_what_node_set_refuses(pymon: Pymon, directory: Directory) -> None:
         2, "", "pymon: expected --accounts, --url, --tls-server-name or --tls-fingerprint, got none of them\n",
     )  # fmt: skip
     for words, said in (
-        (("n1", "--accounts", "a,nobody"), "account 'nobody': there is none of that name"),
-        (("n2", "--accounts", "a"), "node 'n2': there is none of that name"),
+        (("n1", "--accounts", "a,nobody"), "account 'nobody': not found"),
+        (("n2", "--accounts", "a"), "node 'n2': not found"),
     ):
         assert pymon("node", "set", *words) == (1, "", f"pymon: {said}\n")
     assert node(directory).accounts is None
@@ -83,9 +83,9 @@ def test_what_node_set_refuses(pymon: Pymon, directory: Directory) -> None:
 def test_a_node_with_another_uuid_is_accepted(pymon: Pymon, directory: Directory) -> None:
     directory.create_node("n1", "http://n1:9164", uuid=N1)
     assert pymon("node", "accept", "n1") == (
-        1, "", "pymon: node n1: its agent told no other UUID; give one with --uuid\n",
+        1, "", "pymon: node n1: its agent reported no other UUID; give one with --uuid\n",
     )  # fmt: skip
-    assert pymon("node", "accept", "n2") == (1, "", "pymon: node 'n2': there is none of that name\n")
+    assert pymon("node", "accept", "n2") == (1, "", "pymon: node 'n2': not found\n")
     directory.offer_node("n1", N2)
     assert re.split("  +", pymon("node", "list")[1].splitlines()[1])[1:3] == [str(N1), str(N2)]
     assert pymon("node", "accept", "n1") == (0, f"{N2}\n", "")
@@ -127,7 +127,7 @@ def test_an_older_directory_is_upgraded_when_asked(pymon: Pymon, file: str) -> N
     for words in (("claim", "list"), ("claim", "release", str(X)), ("node", "set", "n1", "--accounts", "a_b")):
         status, out, said = pymon(*words)
         assert (status, out) == (1, "")
-        assert said.endswith("until `pymon directory upgrade`\n")
+        assert said.endswith("before `pymon directory upgrade`\n")
         assert said.count("\n") == 1
     conflict = "account a_b: is a-b in DNS, which the account a-b has\n"
     assert pymon("directory", "upgrade") == (0, f"upgraded\n{conflict}", "")
@@ -137,5 +137,5 @@ def test_an_older_directory_is_upgraded_when_asked(pymon: Pymon, file: str) -> N
 
 def test_there_is_nothing_to_upgrade_where_there_is_no_directory(pymon: Pymon, file: str) -> None:
     status, _, said = pymon("directory", "upgrade")
-    assert (status, said) == (1, f"pymon: {file}: no directory there; make one with `pymon account create`\n")
+    assert (status, said) == (1, f"pymon: {file}: no directory there; create one with `pymon account create`\n")
     assert not Path(file).exists()

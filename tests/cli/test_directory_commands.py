@@ -321,7 +321,7 @@ def test_files_that_are_there_are_left_alone_and_nothing_is_registered(
         out.mkdir()
         (out / name).write_text("mine")
         status, text = failing("cert", "create", "a", "--out", str(out))
-        assert (status, text) == (1, f"{out / name}: is there already; nothing was written")
+        assert (status, text) == (1, f"{out / name}: exists already; nothing was written")
         assert [path.name for path in out.iterdir()] == [name]
         assert (out / name).read_text() == "mine"
     assert not snapshot(data_dir).certificates
@@ -340,7 +340,7 @@ def test_certificates_of_two_accounts_go_to_one_directory_but_for_the_configurat
     pymon("account", "create", "b")
     out = str(tmp_path / "out")
     pymon("cert", "create", "a", "--out", out)
-    assert "prometheus.yml: is there already" in failing("cert", "create", "b", "--out", out)[1]
+    assert "prometheus.yml: exists already" in failing("cert", "create", "b", "--out", out)[1]
     (tmp_path / "out" / "prometheus.yml").unlink()
     pymon("cert", "create", "b", "--out", out)
 
@@ -399,7 +399,7 @@ def test_a_server_certificate_needs_no_directory(pymon: Pymon, failing, tmp_path
     names = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert [str(name.value) for name in names] == ["cmon.x", "*.cmon.x", "10.0.0.1"]
     assert failing("cert", "server", "--out", str(out), "a b")[0] == 2
-    assert "is there already" in failing("cert", "server", "--out", str(out), "y")[1]
+    assert "exists already" in failing("cert", "server", "--out", str(out), "y")[1]
 
 
 def test_the_two_authorities_issue_each_its_own(pymon: Pymon, tmp_path: Path, data_dir: Path) -> None:
@@ -534,7 +534,7 @@ def test_what_is_not_there_is_exit_code_1(pymon: Pymon, failing, words: list[str
     pymon("account", "create", "a")
     status, text = failing(*words)
     assert status == 1
-    assert "there is none of that" in text
+    assert "not found" in text
 
 
 def test_files_that_are_not_there(pymon: Pymon, failing, tmp_path: Path) -> None:
@@ -548,7 +548,7 @@ def test_files_that_are_not_there(pymon: Pymon, failing, tmp_path: Path) -> None
 @pytest.mark.parametrize("command", ["account", "token", "cert", "key", "node", "quota", "claim"])
 def test_without_a_directory_only_account_create_makes_one(failing, data_dir: Path, command: str) -> None:
     assert failing(command, "list") == (
-        1, f"{data_dir}/directory.db: no directory there; make one with `pymon account create`",
+        1, f"{data_dir}/directory.db: no directory there; create one with `pymon account create`",
     )  # fmt: skip
     assert not data_dir.exists()
 

@@ -48,14 +48,14 @@ def test_a_backup_is_a_directory(
     [
         (("backup",), 2, "expected pymon directory backup FILE, got 0 arguments"),
         (("copy", "a"), 2, "expected pymon directory copy FROM TO, got 1 arguments"),
-        (("backup", "{there}"), 1, "{there}: is there already; nothing was written"),
+        (("backup", "{there}"), 1, "{there}: exists already; nothing was written"),
         (("backup", "postgresql://h/d"), 2, "directory: expected a path"),
         (("copy", "{there}", "{own}"), 1, "{own}: expected an empty directory, got one with 1 accounts"),
         (("copy", "{own}", "{own}"), 1, "{own}: expected another directory than the one to copy"),
         (("copy", "{none}", "{new}"), 1, "{none}: no directory there"),
         (("copy", "{text}", "{new}"), 1, "{text}: not a pymon directory"),
         (("copy", "{own}", "{text}"), 1, "{text}: not a pymon directory"),
-        (("copy", "{own}", "{none}/x"), 1, "{none}/x: cannot be made: No such file or directory"),
+        (("copy", "{own}", "{none}/x"), 1, "{none}/x: cannot be created: No such file or directory"),
         (("copy", "{own}", "postgresql://u:secret@127.0.0.1:1/d"), 1, "postgresql://127.0.0.1:1/d: connection"),
     ],
 )

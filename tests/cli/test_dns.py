@@ -259,7 +259,7 @@ async def test_each_difference_is_a_line(pymon: Run) -> None:
     server.zones.pop(f"{REVERSE}.").close()
     status, text, said = await compared(server, pymon, "--sample=0")
     assert status == 1
-    assert f"gives no transfer of {REVERSE}., so names in excess are not seen: REFUSED" in said
+    assert f"does not transfer {REVERSE}., so names that should not exist are not found: REFUSED" in said
     where = str(server.addresses[0])
     lines = {line.removeprefix(f"{where}: ") for line in text.splitlines()}
     assert lines >= {
@@ -319,7 +319,8 @@ async def test_a_key_that_a_server_does_not_know_is_a_failure(pymon: Run, tmp_pa
     finally:
         await server.stop()
     lines = [
-        f"pymon: {where} gives no transfer of {zone}., so names in excess are not seen: " for zone in (ZONE, REVERSE)
+        f"pymon: {where} does not transfer {zone}., so names that should not exist are not found: "
+        for zone in (ZONE, REVERSE)
     ]
     assert answer == (1, "", "".join(f"{line}The peer didn't know the key we used\n" for line in lines))
 
@@ -346,7 +347,7 @@ async def test_a_server_that_gives_no_transfer_is_said(pymon: Run) -> None:
     where = server.addresses[0]
     assert (status, text) == (0, "")
     assert said.splitlines() == [
-        f"pymon: {where} gives no transfer of {origin}, so names in excess are not seen: REFUSED"
+        f"pymon: {where} does not transfer {origin}, so names that should not exist are not found: REFUSED"
         for origin in (f"{ZONE}.", f"{REVERSE}.")
     ]
 

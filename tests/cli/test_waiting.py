@@ -73,4 +73,4 @@ def test_a_backup_at_a_terminal_has_a_bar_which_is_gone_at_the_end(
     assert written.endswith("\r\x1b[K1 rows copied, and each compared\r\n")
     status, written = in_a_terminal(*words, TERM="xterm")
     assert status == 1
-    assert written.endswith("backup.db: is there already; nothing was written\r\n")
+    assert written.endswith("backup.db: exists already; nothing was written\r\n")

@@ -97,7 +97,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 def test_a_directory_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnreadableError, match=rf"{FILE}: cannot be made: "):
+    with pytest.raises(UnreadableError, match=rf"{FILE}: cannot be created: "):
         keep(tmp_path / "file" / "data")
 
 

@@ -258,7 +258,7 @@ def test_a_backup_is_consistent_while_others_write_and_replaces_nothing(url: str
         stop.set()
         thread.join()
     before = file.read_bytes()
-    with pytest.raises(DirectoryError, match=r"backup2: is there already; nothing was written$"):
+    with pytest.raises(DirectoryError, match=r"backup2: exists already; nothing was written$"):
         backup(url, str(file))
     assert file.read_bytes() == before
     for bad in ("postgresql://h/d", str(tmp_path / "none" / "backup")):

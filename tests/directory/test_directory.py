@@ -119,10 +119,10 @@ def test_a_change_that_fails_changes_nothing(directory: Directory) -> None:
     directory.create_account("a")
     before = directory.snapshot()
     for name, uuid in (("A", None), ("b", next(iter(before.accounts)))):
-        with pytest.raises(DirectoryError, match=f"account {name}: there is one of that name or UUID already"):
+        with pytest.raises(DirectoryError, match=f"account {name}: an account with this name or UUID exists already"):
             directory.create_account(name, uuid=uuid)
     for name in ("nobody", str(uuid4())):
-        with pytest.raises(DirectoryError, match="there is none of that name"):
+        with pytest.raises(DirectoryError, match="not found"):
             directory.create_token(name)
     with pytest.raises(ConfigError, match="quota: expected a burst from 1"):
         directory.set_quota("a", burst=0)
@@ -203,7 +203,7 @@ def test_nodes_are_one_of_a_name_and_of_a_uuid(directory: Directory) -> None:
     uuid = uuid4()
     directory.create_node("n", "http://n:1", uuid=uuid)
     for name, other in (("n", None), ("m", uuid)):
-        with pytest.raises(DirectoryError, match=f"node {name}: there is one of that name or UUID already"):
+        with pytest.raises(DirectoryError, match=f"node {name}: a node with this name or UUID exists already"):
             directory.create_node(name, "http://n:1", uuid=other)
     with pytest.raises(ConfigError, match="expected https://HOST:PORT for a node with a TLS identity"):
         directory.create_node("m", "http://n:1", tls_server_name="x")
@@ -250,7 +250,7 @@ def test_names_are_values_and_never_more(directory: Directory, text: str) -> Non
         assert len(str(caught.value)) < 300
     for find in (directory.delete_account, directory.delete_node, directory.revoke_token, directory.revoke_key,
                  directory.create_token, directory.delete_quota):  # fmt: skip
-        with pytest.raises(DirectoryError, match="there is none of that name") as missing:
+        with pytest.raises(DirectoryError, match="not found") as missing:
             find(text)
         assert str(missing.value).isprintable()
         assert len(str(missing.value)) < 300
@@ -304,7 +304,7 @@ def test_processes_that_write_at_once_lose_nothing(url: str) -> None:
 
 def test_a_directory_that_is_not_there_is_not_made(url: str) -> None:
     for read_only in (False, True):
-        with pytest.raises(UnavailableError, match=r"no directory there; make one with `pymon account create`"):
+        with pytest.raises(UnavailableError, match=r"no directory there; create one with `pymon account create`"):
             open_directory(url, read_only=read_only)
 
 

@@ -176,7 +176,7 @@ def test_another_uuid_is_accepted(directory: Directory) -> None:
     directory.accept_node("n1", N2)
     assert directory.offers() == {}
     assert directory.snapshot().nodes["n1"].uuid == N2
-    with pytest.raises(DirectoryError, match="node 'n9': there is none of that name"):
+    with pytest.raises(DirectoryError, match="node 'n9': not found"):
         directory.accept_node("n9", N2)
 
 
@@ -218,7 +218,7 @@ def test_a_limited_node_stays_limited_when_an_account_goes(directory: Directory)
     assert directory.set_node("n1", accounts=[]).accounts == frozenset()
     assert directory.snapshot().nodes["n1"].accounts == frozenset()
     assert directory.set_node("n1", accounts=None).accounts is None
-    with pytest.raises(DirectoryError, match="account 'nobody': there is none of that name"):
+    with pytest.raises(DirectoryError, match="account 'nobody': not found"):
         directory.set_node("n1", accounts=["nobody"])
 
 
@@ -259,5 +259,5 @@ def test_what_is_given_changes(directory: Directory) -> None:
     with pytest.raises(ConfigError, match="expected https"):
         directory.set_node("n1", url="http://n1:9164")
     directory.set_node("n1", url="http://n1:9164", tls_server_name="")
-    with pytest.raises(DirectoryError, match="there is none of that name"):
+    with pytest.raises(DirectoryError, match="not found"):
         directory.set_node("n2", url="http://n1:9164")

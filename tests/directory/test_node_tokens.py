@@ -143,7 +143,7 @@ def test_what_is_no_token_is_none(text: str) -> None:
 def test_without_an_upgrade_there_are_none(url: str) -> None:
     old.make(url)
     with open_directory(url) as directory:
-        with pytest.raises(NotUpgradedError, match="until `pymon directory upgrade`"):
+        with pytest.raises(NotUpgradedError, match="before `pymon directory upgrade`"):
             directory.node_tokens.create("n1", 60.0)
         directory.upgrade()
         directory.node_tokens.admit(token(directory), node())

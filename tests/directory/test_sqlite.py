@@ -124,7 +124,7 @@ def test_a_schema_that_is_no_text_is_refused(file: Path, read_only: bool) -> Non
     good = file.read_bytes()
     assert b"CREATE TABLE accounts" in good
     file.write_bytes(good.replace(b"CREATE TABLE accounts", b"CREATE\xffTABLE accounts"))
-    with pytest.raises(DamagedError, match=rf"^{file}: damaged \(its schema is no text\)$"):
+    with pytest.raises(DamagedError, match=rf"^{file}: damaged \(its schema is not text\)$"):
         open_directory(str(file), read_only=read_only)
 
 
@@ -295,7 +295,7 @@ tell(lambda: open_directory(sys.argv[2] + "2", create=True))
         "ok ['alice']",
         "ok ['alice']",
         f"UnavailableError {file}: cannot be written (read-only)",
-        f"UnavailableError {file}2: cannot be made: Read-only file system",
+        f"UnavailableError {file}2: cannot be created: Read-only file system",
     ]
 
 

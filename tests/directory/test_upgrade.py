@@ -64,7 +64,7 @@ def test_what_is_off_is_one_line_and_nothing_is_migrated_silently(opened: Direct
         lambda: opened.set_node("n1", accounts=[]),
         lambda: opened.create_node("n2", "http://n2:9164", accounts=[]),
     ):
-        with pytest.raises(NotUpgradedError, match="until `pymon directory upgrade`") as caught:
+        with pytest.raises(NotUpgradedError, match="before `pymon directory upgrade`") as caught:
             use()
         assert "\n" not in str(caught.value)
     assert list(opened.snapshot().nodes) == ["n1"]

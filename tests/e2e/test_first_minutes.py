@@ -166,15 +166,15 @@ def printed(text: str, before: str) -> str:
 def test_four_commands_from_up_to_a_tenants_target(place: Place) -> None:
     up = place.start(f"{PROGRAM} up", "up", place.up_environment)
     until("what up says", lambda: "triton_sd_configs" in up.read_text(), 60)
-    first = printed(up.read_text(), "each step prints the next one")
+    first = printed(up.read_text(), "each command prints the next one")
     said = place.run(first).stderr
-    second, third = printed(said, "Next, a container of acme.*"), printed(said, "and a certificate.*")
+    second, third = printed(said, "Next, start a container of acme.*"), printed(said, "and create a certificate.*")
     assert second == "docker run --detach --label pymon.account=acme nginx"
     assert place.run(second).stdout == f"{ID}\n"
     said = place.run(third)
     (config,) = [line for line in said.stdout.splitlines() if line.endswith("prometheus.yml")]
     made = Path(f"{place.folder}/etc/acme/prometheus.yml").read_bytes()
-    fourth = printed(said.stderr, "Next, Prometheus")
+    fourth = printed(said.stderr, "Next, start Prometheus")
     assert config in fourth
     place.start(fourth, "prometheus")
 

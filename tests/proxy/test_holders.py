@@ -161,7 +161,7 @@ async def test_a_directory_that_is_away_admits_nothing_new(
             "n", Inventory(str(N), "n", {X: container(), other: container(other)}), accounts, time.time()
         )
         assert (running.where(), running.where(other)) == ("n", None)
-        with pytest.raises(PinError, match="the directory is away, which has no UUID of the node"):
+        with pytest.raises(PinError, match="the directory is unavailable, and the UUID of the node is not known"):
             await running.holders.pin("new", str(UUID(int=7 << 64)))
     async with proxy(url, copy) as again:  # which starts from its copy
         again.fleet.replace(

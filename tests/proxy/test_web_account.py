@@ -52,7 +52,7 @@ async def test_an_accounts_exposition_says_which_containers_could_not_be_had(tmp
         assert b'cpu_seconds_total{service="web"} 12.5\n' in summed.body
         node.scrape = says(answer(b"", "500 Oh no"))
         got = await client.ask("/v1/account/metrics")
-        assert (got.status, got.line) == (502, "no container's metrics could be had")
+        assert (got.status, got.line) == (502, "no container's metrics could be read")
         got = await client.ask("/v1/account/metrics?by=x%0d%0aX-Evil:1")
         assert (got.status, got["x-evil"]) == (400, None)
         assert got.line.startswith("by: expected one of service, group, node, got ")
@@ -63,7 +63,7 @@ async def test_an_accounts_exposition_of_which_no_part_is_in_order_is_a_502(tmp_
     async with world(tmp_path) as (proxy, node, alice, *_):
         node.scrape = says(answer(b"no exposition at all\n"))
         got = await proxy.ask("/v1/account/metrics", alice)
-        assert (got.status, got.line) == (502, "no container's metrics could be had")
+        assert (got.status, got.line) == (502, "no container's metrics could be read")
 
 
 @on_uvloop
