@@ -12,28 +12,25 @@ UUIDs of containers and nodes are text in lower case.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
-from uuid import UUID
 
 import msgspec
 
 from pymon.directory.holders import MAX_HOLDERS_OF_NODE
-from pymon.token_bucket import TokenBucket
+from pymon.proxy.claim_refusals import Refusals
+from pymon.proxy.claimant import FRESH_SECONDS, Claimant
+from pymon.proxy.holder_rows import HolderRows, Row, Wanted
+from pymon.proxy.node_uuids import NodeUuids
 from pymon.uuid_name import MAX_BYTES, container_uuid_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from uuid import UUID
+
     from pymon.directory.model import Snapshot
     from pymon.inventory_document import Container
-
-FRESH_SECONDS = 60.0
-"""A node may take a container from another node only if it answered within this time."""
-
-SILENT_SECONDS = 600.0
-"""A node that has not answered for this time is silent: its containers may pass to other nodes."""
 
 FUTURE_SECONDS = 300.0
 """A claim whose container start is further in the future than this is refused."""
@@ -41,48 +38,9 @@ FUTURE_SECONDS = 300.0
 MAX_CONTAINERS = 20_000
 """Default limit of containers for one node."""
 
-NEW_PER_SECOND = 5.0
-"""Rate at which the claims of one node may write rows. The burst is the node's limit of containers."""
-
-MAX_WANTED = 2000
-"""Maximum number of pending row writes. A write that does not fit is requested again later."""
-
 FORGET_AT_ONCE = 1000
 
-REASONS = ("node_uuid", "uuid_name", "account", "held", "owner", "start", "future", "directory", "limit")
-"""Why a claim is refused.
-
-node_uuid: the UUID belongs to a node. uuid_name: the text of the claim gives another UUID. account: the node may not
-claim for the account. held: another node holds the UUID. owner: the UUID belongs to another account. start: the start
-is not newer than the holder's. future: the start is in the future. directory: the directory is unavailable. limit: the
-node has too many rows, or creates them too fast.
-"""
-
-CONFLICTS = frozenset(("held", "owner", "start"))
-"""Reasons that mean that another node has the UUID."""
-
 _STOPPED = "stopped"
-
-
-class Row(msgspec.Struct, frozen=True, gc=False):
-    """The holder of a container UUID.
-
-    node: UUID of the holding node. owner: account of the container, or None. start: start of the container.
-    changed_at: when the row was written. Times are seconds since the epoch. The garbage collector does not look through
-    rows: there may be hundreds of thousands.
-    """
-
-    node: str
-    owner: UUID | None
-    start: float
-    changed_at: float
-
-
-class Wanted(NamedTuple):
-    """A row to write. before: the row it replaces, None for a new row."""
-
-    before: Row | None
-    after: Row
 
 
 class _Passes(Enum):
@@ -106,54 +64,13 @@ class Identity(NamedTuple):
     problem: str = ""
 
 
-class News(NamedTuple):
-    """Newly refused claims of one node for one reason.
-
-    containers: their number. uuid: the first of them. other: name of the node that holds that one, or "".
-    """
-
-    containers: int
-    uuid: str
-    other: str
-
-
-class _Node:
-    """The state of one node.
-
-    answered: whether it answered this process and its answer was processed. answering: whether an answer is being
-    processed. fresh, silent: see `FRESH_SECONDS` and `SILENT_SECONDS`. heard_at: monotonic time of the last answer,
-    None until the next `tick`. unconfirmed: UUIDs whose rows were assigned to this node since its last answer; its
-    inventory may not list them yet. refused: reasons, by UUID, of claims that are not granted; "" means that the claim
-    waits for its row. alone: the claimants of a UUID that only this node claims.
-    """
-
-    __slots__ = (
-        "alone", "answered", "answering", "bucket", "containers", "fresh", "heard_at", "name", "refused", "silent",
-        "unconfirmed", "uuid",
-    )  # fmt: skip
-
-    def __init__(self, name: str, burst: int) -> None:
-        self.name = name
-        self.alone = (name,)
-        self.uuid = ""
-        self.containers: dict[str, Container] = {}
-        self.answered = False
-        self.answering = False
-        self.fresh = False
-        self.silent = False
-        self.heard_at: float | None = None
-        self.unconfirmed: set[str] = set()
-        self.refused: dict[str, str] = {}
-        self.bucket = TokenBucket(NEW_PER_SECOND, burst)
-
-
 class Claims:
     """Decides claims from the inventories of nodes, the directory, and the rows of holders.
 
     durable: rows are stored in the directory. A row to write is put into `wanted`; after the write, `learn` or `failed`
     reports the outcome. If false, rows exist in this object only, and a first claim gets its row at once.
     away: the directory cannot be written now.
-    counts: refused claims by (node name, reason). news: newly refused claims by (node name, reason).
+    rows, wanted: as in `HolderRows`. counts, news: as in `Refusals`.
     stopped_at: returns the name of the node where a container with a verified UUID stopped recently, or None.
     """
 
@@ -161,10 +78,10 @@ class Claims:
         self.durable = durable
         self.away = False
         self.max_containers = max_containers
-        self.counts: Counter[tuple[str, str]] = Counter()
-        self.news: dict[tuple[str, str], News] = {}
-        self.rows: dict[str, Row] = {}
-        self.wanted: dict[str, Wanted] = {}
+        self._refusals = Refusals()
+        self.counts, self.news = self._refusals.counts, self._refusals.news
+        self._holders = HolderRows()
+        self.rows, self.wanted = self._holders.rows, self._holders.wanted
         self.unneeded: dict[str, list[str]] = {}
         """Rows to delete: container UUIDs by the UUID of the node that holds them."""
         self.returns: dict[str, str] = {}
@@ -175,19 +92,15 @@ class Claims:
         self.stopped_at: Callable[[str], str | None] = lambda _: None
         self.owners_version = 0
         """Increases when results of `owner` or `allowed` may have changed."""
-        self._rows_of: dict[str, dict[str, None]] = {}  # container UUIDs by node UUID, last change at the end
-        self._asked: set[str] = set()
         self._released: dict[str, str] = {}
-        self._moved: set[str] = set()  # new UUIDs of nodes that rows name, but `_names` does not yet
-        self._nodes: dict[str, _Node] = {}
+        self._moved: set[str] = set()  # new UUIDs of nodes that rows name, but `NodeUuids.names` does not yet
+        self._nodes: dict[str, Claimant] = {}
         self._claimants: dict[str, tuple[str, ...]] = {}  # node names by UUID, in order of claim
         self._open: dict[str, None] = {}  # an ordered set of UUIDs with a claim that is not granted
         self._ticked_at = -math.inf
         self._accounts: Snapshot | None = None
         self._texts: dict[str, UUID] = {}
-        self._pins: dict[str, str] = {}  # node UUIDs by name that the directory does not have
-        self._told: dict[str, str] = {}  # node UUIDs by name, as reported by nodes that are not pinned
-        self._names: dict[str, str] = {}  # node names by node UUID
+        self._uuids = NodeUuids()
 
     # --- the directory ---
 
@@ -213,9 +126,6 @@ class Claims:
             again.update(uuid for uuid, row in self.rows.items() if row.owner in gone)
         for name, known in accounts.nodes.items():
             node = self._node(name)
-            if known.uuid is not None:
-                self._pins.pop(name, None)
-                self._told.pop(name, None)
             old = before.nodes.get(name) if before is not None else None
             if old is None or old.accounts != known.accounts:
                 self.owners_version += 1
@@ -225,7 +135,7 @@ class Claims:
                 again |= self._move(str(old.uuid), str(known.uuid))
         for name in [name for name, node in self._nodes.items() if name not in accounts.nodes and not node.uuid]:
             del self._nodes[name]
-        again |= self._renew_names()
+        again |= self._uuids.set_directory(accounts)
         self._moved.clear()
         return again & self._claimants.keys()
 
@@ -258,10 +168,10 @@ class Claims:
         The result depends on the directory and on what other nodes hold. Remembers the UUID as reported when it is
         neither pinned nor refused.
         """
-        own = self._pin(name)
+        own = self._uuids.of(name)
         if own is not None:
             return Identity(True) if own == uuid else Identity(False, f"expected the node {own}, got {uuid}")
-        other = self._names.get(uuid)
+        other = self._uuids.names.get(uuid)
         if other is not None:
             return Identity(False, f"the node {uuid} is {other} in the directory")
         for claimant in self._claimants.get(uuid, ()):
@@ -269,17 +179,12 @@ class Claims:
                 return Identity(False, f"the node {uuid} is a container of the node {claimant}")
         if uuid in self.rows or self.stopped_at(uuid) not in (None, name):
             return Identity(False, f"the node {uuid} was a container of another node")
-        self._told[name] = uuid
+        self._uuids.tell(name, uuid)
         return Identity(False)
 
     def pin(self, name: str, uuid: str) -> set[str]:
         """Assign a UUID to a node. Return the UUIDs to decide again."""
-        self._told.pop(name, None)
-        if self._pin(name) is not None:
-            return set()
-        self._pins[name] = uuid
-        self._names.setdefault(uuid, name)
-        return {uuid} & self._claimants.keys()
+        return {uuid} & self._claimants.keys() if self._uuids.pin(name, uuid) else set()
 
     def node(self, name: str, uuid: str) -> dict[str, Container]:
         """Register a node and its UUID. Return the dictionary of its containers by UUID.
@@ -292,26 +197,19 @@ class Claims:
 
     def answers(self, name: str) -> None:
         """Record that a node answered and that processing of its answer begins."""
-        node = self._node(name)
-        node.answering = node.fresh = True
-        node.silent = False
-        node.heard_at = None
+        self._node(name).answers()
 
     def heard(self, name: str) -> set[str]:
         """Record that a node answered and that its answer was processed. Return the UUIDs to decide again."""
-        self.answers(name)
-        node = self._nodes[name]
-        node.answered, node.answering = True, False
-        again, node.unconfirmed = node.unconfirmed, set()
-        return again & self._claimants.keys()
+        node = self._node(name)
+        node.answers()
+        return node.heard() & self._claimants.keys()
 
     def forget(self, name: str) -> list[str]:
         """Remove a node that left the directory or is another machine now. Return the UUIDs to decide again."""
         node = self._nodes.pop(name, None)
-        pinned = self._pins.pop(name, None)
-        self._told.pop(name, None)
-        for key in [key for key in self.counts if key[0] == name]:
-            del self.counts[key]
+        self._uuids.forget(name)
+        self._refusals.forget(name)
         if node is None:
             return []
         uuids = list(node.containers)
@@ -319,8 +217,6 @@ class Claims:
             self._leave(uuid, name)
         if self._accounts is not None and name in self._accounts.nodes:
             self._node(name)
-        if pinned is not None:
-            self._renew_names()
         return uuids
 
     def rename(self, name: str, to: str) -> None:
@@ -328,18 +224,11 @@ class Claims:
         node = self._nodes.pop(name)
         node.name, node.alone = to, (to,)
         self._nodes[to] = node
-        for known in (self._pins, self._told):
-            if name in known:
-                known[to] = known.pop(name)
-        for key in [key for key in self.counts if key[0] == name]:
-            self.counts[to, key[1]] += self.counts.pop(key)
+        self._uuids.rename(name, to)
+        self._refusals.rename(name, to)
         for uuid in node.containers:
             names = self._claimants[uuid]
             self._claimants[uuid] = tuple(to if one == name else one for one in names) if len(names) > 1 else node.alone
-        # Not `_renew_names`, whose cost is that of all nodes: all of them may get new names at once.
-        pinned = self._pins.get(to)
-        if pinned is not None and self._names.get(pinned) == name:
-            self._names[pinned] = to
 
     def waiting(self, name: str) -> list[str]:
         """Return the UUIDs of a node's claims that wait for a row. Empty while rows cannot be written."""
@@ -359,11 +248,7 @@ class Claims:
         absent = at - self._ticked_at > FRESH_SECONDS
         self._ticked_at = at
         for node in self._nodes.values():
-            if absent or node.heard_at is None:
-                node.heard_at = at
-            silence = at - node.heard_at
-            node.fresh = node.fresh and silence <= FRESH_SECONDS
-            node.silent = silence >= SILENT_SECONDS
+            node.tick(at, absent=absent)
 
     def again(self, count: int) -> list[str]:
         """Return up to `count` UUIDs with claims that are not granted, in rotation.
@@ -446,26 +331,24 @@ class Claims:
         """Take over changed rows, and UUIDs whose rows were released. Return the UUIDs to decide again."""
         again: set[str] = set()
         for uuid in released:
-            before = self._unrow(uuid)
+            before = self._holders.remove(uuid)
             if before is not None and uuid in self._claimants:
                 self._released[uuid] = before.node
             again.add(uuid)
+        self._holders.answered(rows)
         for uuid, row in rows.items():
             before = self.rows.get(uuid)
-            self._asked.discard(uuid)
             if before == row:
                 again.add(uuid)
                 continue
-            self._unrow(uuid)
-            self.rows[uuid] = row
+            self._holders.put(uuid, row)
             same = before is not None and (before.owner, before.start) == (row.owner, row.start)
-            if same and row.node not in self._names:
+            if same and row.node not in self._uuids.names:
                 self._moved.add(row.node)
-            self._rows_of.setdefault(row.node, {})[uuid] = None
             self._released.pop(uuid, None)
             if before is not None and before.node != row.node:
                 self._lost(uuid, before)
-            holder = self._nodes.get(self._names.get(row.node, ""))
+            holder = self._by_uuid(row.node)
             if holder is not None and uuid not in holder.containers:
                 holder.unconfirmed.add(uuid)
             again.add(uuid)
@@ -473,41 +356,28 @@ class Claims:
 
     def failed(self, uuids: Iterable[str]) -> None:
         """Record that the writes for these UUIDs are no longer pending. They may be requested again."""
-        self._asked.difference_update(uuids)
+        self._holders.answered(uuids)
 
     def take(self, new: int, changed: int) -> dict[str, Wanted]:
         """Remove and return pending row writes by UUID: at most `new` new rows and `changed` changed rows."""
-        made = (item for item in self.wanted.items() if item[1].before is None)
-        found = dict(islice(made, new))
-        found |= islice((item for item in self.wanted.items() if item[1].before is not None), changed)
-        for uuid in found:
-            del self.wanted[uuid]
-        return found
+        return self._holders.take(new, changed)
 
     # --- internals ---
 
-    def _node(self, name: str) -> _Node:
+    def _node(self, name: str) -> Claimant:
         node = self._nodes.get(name)
         if node is None:
-            node = self._nodes[name] = _Node(name, self.max_containers)
+            node = self._nodes[name] = Claimant(name, self.max_containers)
         return node
 
-    def _pin(self, name: str) -> str | None:
-        known = self._accounts.nodes.get(name) if self._accounts is not None else None
-        return str(known.uuid) if known is not None and known.uuid is not None else self._pins.get(name)
+    def _by_uuid(self, uuid: str) -> Claimant | None:
+        """Return the node to which a UUID is assigned, None when there is none."""
+        return self._nodes.get(self._uuids.names.get(uuid, ""))
 
     def _move(self, before: str, after: str) -> set[str]:
         """Move all rows of a node to its new UUID. Return the UUIDs to decide again."""
-        moved = self._rows_of.get(before, ())
+        moved = self._holders.of(before)
         return self.learn({uuid: msgspec.structs.replace(self.rows[uuid], node=after) for uuid in moved})
-
-    def _renew_names(self) -> set[str]:
-        """Rebuild `_names`. Return the UUIDs that became a node's UUID or ceased to be one."""
-        before = self._names
-        self._names = {uuid: name for name, uuid in self._pins.items()}
-        if self._accounts is not None:
-            self._names |= {str(node.uuid): name for name, node in self._accounts.nodes.items() if node.uuid}
-        return before.keys() ^ self._names.keys()
 
     def _leave(self, uuid: str, name: str) -> None:
         names = tuple(one for one in self._claimants[uuid] if one != name)
@@ -517,12 +387,12 @@ class Claims:
         del self._claimants[uuid]
         self._open.pop(uuid, None)
         self._released.pop(uuid, None)
-        self.wanted.pop(uuid, None)
-        self._asked.discard(uuid)
+        self._holders.withdraw(uuid)
+        self._holders.answered((uuid,))
 
-    def _wrong(self, node: _Node, container: Container) -> str:
+    def _wrong(self, node: Claimant, container: Container) -> str:
         """Return the reason to refuse a claim regardless of other claims, or ""."""
-        if container.uuid in self._names:
+        if container.uuid in self._uuids.names:
             return "node_uuid"
         text = container.uuid_name
         if text is not None and not _is_made_of(container.uuid, node.uuid, text):
@@ -563,7 +433,7 @@ class Claims:
 
         mine: the holder's name when it lists the container, else None.
         """
-        name = mine if mine is not None else self._names.get(row.node)
+        name = mine if mine is not None else self._uuids.names.get(row.node)
         if name is None:  # the node left the directory, or its new UUID is not known yet
             return _Passes.NOTHING if row.node in self._moved else _Passes.EQUAL
         node = self._nodes.get(name)
@@ -586,7 +456,7 @@ class Claims:
         older = container.start < row.start if passes is _Passes.EQUAL else container.start <= row.start
         return "start" if older else ""
 
-    def _refresh(self, uuid: str, row: Row, node: _Node, now: float) -> None:
+    def _refresh(self, uuid: str, row: Row, node: Claimant, now: float) -> None:
         """Update owner and start of a row from the holder's claim."""
         if self.durable and not node.fresh:
             return
@@ -603,7 +473,7 @@ class Claims:
         """
         released = self._released.get(uuid)
         stopped_at = self.stopped_at(uuid)
-        told = {name for name, other in self._told.items() if other == uuid} if self._told else set()
+        told = self._uuids.told(uuid)
 
         def rank(name: str) -> tuple[bool, bool]:
             node = self._nodes[name]
@@ -639,27 +509,24 @@ class Claims:
             reasons.pop(name, None)
         return self._by_row(uuid, names, reasons, now)
 
-    def _write(self, uuid: str, wanted: Wanted, node: _Node, now: float) -> bool:
+    def _write(self, uuid: str, wanted: Wanted, node: Claimant, now: float) -> bool:
         """Write a row, or request its write in the directory. Return whether it was written at once."""
         if not self.durable:
             self.learn({uuid: wanted.after})
             return True
-        room = not self.away and len(self.wanted) < MAX_WANTED
-        if room and uuid not in self._asked and not node.bucket.take(now):
-            self._asked.add(uuid)
-            self.wanted[uuid] = wanted
+        if not self.away and self._holders.may_ask(uuid) and not node.bucket.take(now):
+            self._holders.ask(uuid, wanted)
         return False
 
     def _unask(self, uuid: str) -> None:
         """Withdraw the pending write of a UUID, because the new decision may differ. Give its token back."""
-        wanted = self.wanted.pop(uuid, None)
+        wanted = self._holders.withdraw(uuid)
         if wanted is not None:
-            self._asked.discard(uuid)
-            node = self._nodes.get(self._names.get(wanted.after.node, ""))
+            node = self._by_uuid(wanted.after.node)
             if node is not None:
                 node.bucket.give_back()
 
-    def _room(self, node: _Node, now: float) -> bool:
+    def _room(self, node: Claimant, now: float) -> bool:
         """Return whether a node may have another row, by its number of rows and its rate of writes.
 
         A node may have twice as many rows as containers, so that rows of removed containers can stay. At this limit,
@@ -667,7 +534,7 @@ class Claims:
         """
         if self.durable and node.bucket.wait(now):
             return False
-        held = self._rows_of.get(node.uuid, {})
+        held = self._holders.of(node.uuid)
         if len(held) < min(2 * self.max_containers, MAX_HOLDERS_OF_NODE):
             return True
         if node.answered and node.uuid not in self.unneeded:
@@ -680,18 +547,9 @@ class Claims:
                 return True
         return False
 
-    def _unrow(self, uuid: str) -> Row | None:
-        row = self.rows.pop(uuid, None)
-        if row is not None:
-            held = self._rows_of[row.node]
-            del held[uuid]
-            if not held:
-                del self._rows_of[row.node]
-        return row
-
     def _lost(self, uuid: str, before: Row) -> None:
         """Record that a silent node lost a container that it still lists, so that it may take it back."""
-        node = self._nodes.get(self._names.get(before.node, ""))
+        node = self._by_uuid(before.node)
         if node is not None and node.silent and uuid in node.containers:
             self.returns[uuid] = before.node
         else:
@@ -713,11 +571,7 @@ class Claims:
                 continue
             refused[uuid] = reason
             if reason:
-                self.counts[name, reason] += 1
-                known = self.news.get((name, reason))
-                self.news[name, reason] = (
-                    News(1, uuid, holder or "") if known is None else known._replace(containers=known.containers + 1)
-                )
+                self._refusals.add(name, reason, uuid, holder)
         if reasons:
             self._open[uuid] = None
         else:

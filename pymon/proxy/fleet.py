@@ -15,14 +15,15 @@ import msgspec
 
 from pymon.inventory_document import Container, checked
 from pymon.proxy.agent_document import Difference, Inventory, share, text_bytes
-from pymon.proxy.claims import CONFLICTS, Claims
+from pymon.proxy.claim_refusals import CONFLICTS
+from pymon.proxy.claims import Claims
 from pymon.proxy.places import NodeView, Place, Places
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from pymon.directory.model import Snapshot
-    from pymon.proxy.claims import Row
+    from pymon.proxy.holder_rows import Row
 
 STOPPED_SECONDS = 86400.0
 """How long a stopped container is remembered."""

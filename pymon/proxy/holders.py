@@ -23,7 +23,7 @@ from pymon.directory.directory import Directory, open_directory
 from pymon.directory.model import DirectoryError, Holder, NotUpgradedError, UnavailableError
 from pymon.directory.url import identity
 from pymon.directory.worker import BUSY_SECONDS, END_SECONDS, LEAVE_SECONDS
-from pymon.proxy.claims import Row, Wanted
+from pymon.proxy.holder_rows import Row, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -11,16 +11,10 @@ from msgspec.structs import replace
 from pymon.directory.model import Account, Node, Quota, Snapshot
 from pymon.inventory_document import Container
 from pymon.proxy.agent_document import Inventory
-from pymon.proxy.claims import (
-    FRESH_SECONDS,
-    FUTURE_SECONDS,
-    NEW_PER_SECOND,
-    SILENT_SECONDS,
-    Claims,
-    Row,
-    Wanted,
-)
+from pymon.proxy.claimant import FRESH_SECONDS, NEW_PER_SECOND, SILENT_SECONDS
+from pymon.proxy.claims import FUTURE_SECONDS, Claims
 from pymon.proxy.fleet import Fleet, IdentityError
+from pymon.proxy.holder_rows import Row, Wanted
 from pymon.uuid_name import MAX_BYTES, container_uuid, container_uuid_text
 
 ALICE, BOB, CAROL = UUID(int=0xA11CE), UUID(int=0xB0B), UUID(int=0xCA401)

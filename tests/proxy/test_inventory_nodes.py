@@ -13,9 +13,9 @@ import pytest
 
 from pymon.directory.model import Node, Snapshot
 from pymon.proxy import inventory as module
-from pymon.proxy.claims import Claims
 from pymon.proxy.fleet import Fleet
 from pymon.proxy.inventory import Poller
+from pymon.proxy.node_uuids import NodeUuids
 from pymon.proxy.places import NodeView
 from pymon.service.http1 import Response
 from tests.proxy.polled import (
@@ -214,7 +214,7 @@ async def test_many_nodes_that_go_or_are_renamed_at_once_cost_no_look_at_all_nod
     try:
         put("a", 1)
         counting(Fleet, "_renew_views")
-        counting(Claims, "_renew_names")
+        counting(NodeUuids, "_renew_names")
         put("b", 1)
         assert sum(looks.values()) <= 2, "renamed"
         put("c", 1000)
