@@ -11,7 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from pymon.proxy.inventory import reached
+from pymon.proxy.node_changes import reached
 from pymon.proxy.relay import Node as RelayNode
 from pymon.proxy.upstream import Upstream
 from pymon.proxy.upstream_tls import UpstreamTLS

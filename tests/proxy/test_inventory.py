@@ -15,6 +15,7 @@ from aiohttp import web
 
 from pymon.directory.model import Node
 from pymon.proxy import inventory as module
+from pymon.proxy import settling
 from pymon.proxy.fleet import Fleet
 from pymon.proxy.inventory import Poller
 from pymon.proxy.places import NodeView
@@ -193,7 +194,7 @@ async def test_a_large_document_that_fails_is_not_asked_for_again_at_once(monkey
     bad = good[:-2].rstrip(b"]") + b", {}]}"
     slept: list[float] = []
     real = asyncio.sleep
-    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.03)
+    monkeypatch.setattr(settling, "SETTLE_SECONDS", 0.03)
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from pymon.directory.model import Node
-from pymon.proxy import inventory as module
+from pymon.proxy import inventory_answer as module
 from pymon.proxy import inventory_store as store_module
 from pymon.proxy.agent_document import text_bytes
 from pymon.proxy.inventory_store import InventoryStore

@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 
 from pymon.directory.model import Node, Snapshot
-from pymon.proxy import inventory as module
 from pymon.proxy.fleet import Fleet
 from pymon.proxy.inventory import Poller
+from pymon.proxy.node_changes import renamed
 from pymon.proxy.node_uuids import NodeUuids
 from pymon.proxy.places import NodeView
 from pymon.service.http1 import Response
@@ -159,13 +159,13 @@ def test_new_names_are_found_by_uuid_or_else_by_url() -> None:
         return {name: Node(name, node_of(uuid) if uuid else None, url) for name, (uuid, url) in told.items()}
 
     gone = nodes(a=(1, "http://a:1"), b=(None, "http://b:1"), c=(3, "http://c:1"), d=(None, "http://b:1"))
-    for come, renamed in (
+    for come, expected in (
         (nodes(x=(1, "http://b:1")), {"a": "x"}),
         (nodes(x=(9, "http://b:1"), y=(9, "http://b:1"), z=(9, "http://b:1")), {"b": "x", "d": "y"}),
         (nodes(x=(9, "http://a:1"), y=(None, "http://c:1")), {"c": "y"}),
         (nodes(x=(None, "http://x:1"), y=(8, "http://c:1")), {}),
     ):
-        assert module._renamed(gone, come) == renamed
+        assert renamed(gone, come) == expected
 
 
 def test_many_new_names_cost_one_look_at_all_nodes_and_not_one_for_each() -> None:
@@ -179,7 +179,7 @@ def test_many_new_names_cost_one_look_at_all_nodes_and_not_one_for_each() -> Non
     numbers = range(1, 1000)
     gone = Gone((f"a{number}", Node(f"a{number}", node_of(number), f"http://h{number}:1")) for number in numbers)
     come = {f"b{number}": Node(f"b{number}", node_of(number), f"http://h{number}:2") for number in numbers}
-    assert module._renamed(gone, come) == {f"a{number}": f"b{number}" for number in numbers}
+    assert renamed(gone, come) == {f"a{number}": f"b{number}" for number in numbers}
     assert gone.looks <= 2
 
 
