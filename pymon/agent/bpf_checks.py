@@ -43,7 +43,7 @@ class BpfChecks:
             self._task = asyncio.ensure_future(self._run())
 
     async def prime(self) -> None:
-        """Check before a single collection."""
+        """Compare once, in a thread, and return when that is done: for a command that collects once."""
         if self._first:
             await asyncio.to_thread(self.run)
 

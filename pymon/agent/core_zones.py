@@ -42,7 +42,7 @@ _OK = 200
 
 
 class _FetchError(Exception):
-    """reason: as in `Ended`."""
+    """Core zones could not be fetched. reason: as in `Ended`. The text is one line."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)

@@ -64,7 +64,7 @@ class Description:
 
     @property
     def origin(self) -> Origin:
-        """Whose files these are."""
+        """The runtime and the user whose files describe the container."""
         return Origin(self.match.runtime, self.match.uid)
 
 

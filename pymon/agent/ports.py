@@ -39,7 +39,7 @@ class Collection(Protocol):
 
 
 class Inventory(Protocol):
-    """The containers of this node."""
+    """The containers of this node, as a document with a version that can be waited for."""
 
     @property
     def version(self) -> str:

@@ -1,4 +1,4 @@
-"""The source of container statistics."""
+"""Which source of containers' statistics an agent has: that of its options, or of this system."""
 
 from __future__ import annotations
 

@@ -299,7 +299,7 @@ _NEEDED = frozenset(("cert", "cert_file", "key", "key_file", "client_ca", "clien
 """Keys that others depend on: without them, other keys would cause errors of their own."""
 
 KEYS = tuple(_READERS)
-"""Keys of the top level."""
+"""Keys that the top level of the file may have."""
 
 
 def parse_web_config(data: bytes, file: Path) -> WebConfig:

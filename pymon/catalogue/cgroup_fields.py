@@ -47,7 +47,7 @@ DESCRIPTOR_FIELDS = ("files", "sockets")
 """The number of entries in /proc/PID/fd, and of those that are sockets."""
 
 ULIMIT_FIELDS = ("max_open_files",)
-"""Soft limits from /proc/PID/limits."""
+"""Soft limits from /proc/PID/limits: the number of open files. A limit that is `unlimited` has no value."""
 
 ADVANCED_TCP_FIELDS = (
     *(

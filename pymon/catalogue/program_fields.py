@@ -147,7 +147,7 @@ NTP_SYSPEER_INTEGER_FIELDS = (
 """Fields with integer values. `leap` is binary, such as 01. `precision` may be negative."""
 
 NTP_SYSPEER_DECIMAL_FIELDS = ("rootdelay", "rootdisp", "headway", "offset", "delay", "dispersion", "jitter", "xleave")
-"""In billionths, as NTP_DECIMAL_FIELDS."""
+"""Fields with decimal values, kept in billionths of their unit, as those of NTP_DECIMAL_FIELDS."""
 
 NTP_SYSPEER_TIME_FIELDS = ("reftime", "rec")
 """Times in the format of NTP_TIME_FIELD."""

@@ -339,4 +339,4 @@ All fields are unsigned 64-bit integers, except those in `ZFS_SIGNED`.
 """
 
 ZFS_SIGNED = frozenset({"memory_available_bytes"})
-"""Fields that may be negative."""
+"""Fields of `ZFS_FIELDS` that the kernel writes as signed 64-bit integers."""

@@ -461,7 +461,7 @@ class Directory:
 
     @property
     def node_lists(self) -> NodeLists:
-        """What lists of nodes change."""
+        """The changes that lists of nodes make, each in a transaction of its own."""
         return NodeLists(self._database, self._changing, _uuids)
 
     # --- holders of UUIDs: not part of a snapshot; each method raises NotUpgradedError --------------

@@ -1,4 +1,4 @@
-"""The records of one name."""
+"""The records that a name has: that of a zone, an instance, a service, an address or a proxy."""
 
 from __future__ import annotations
 

@@ -41,6 +41,6 @@ def pack(data: bytes) -> bytes:
 
 
 def unpack(packed: bytes) -> bytes:
-    """Return what `pack` was given."""
+    """Return the data of which `pack` made this."""
     data: bytes = zlib.decompress(packed)
     return data

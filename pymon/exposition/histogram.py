@@ -23,7 +23,7 @@ class Histogram:
         self.sum_seconds = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count a duration."""
+        """Add a duration to its bucket, the number and the sum."""
         self._counts[bisect_left(self._bounds, seconds)] += 1
         self.count += 1
         self.sum_seconds += seconds

@@ -115,7 +115,7 @@ class OwnMetrics:
         self.gauges(name, help, (), values)
 
     def gauges(self, name: str, help: str, labels: tuple[str, ...], values: Callable[[], Values]) -> None:
-        """Add a gauge with labels."""
+        """Add a gauge with labels. values: called at each scrape, returns values by the values of the labels."""
         self._add(GaugeMetricFamily, name, help, labels, values)
 
     def counters(self, name: str, help: str, labels: tuple[str, ...], values: Callable[[], Values]) -> None:

@@ -77,7 +77,7 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def text(self) -> bytes:
-        """The text."""
+        """The part as it was put in, uncompressed."""
         return unpack(self.data) if self.packed else self.data
 
 

@@ -345,7 +345,7 @@ class Adder(_Exposition):
                     yield
 
     def _count(self, block: bytes) -> None:
-        """Count a new sum."""
+        """Add a sum that begins to `series` and `held_bytes`. block: its labels."""
         self.series += 1
         self.held_bytes += len(block) + SERIES_BYTES
 

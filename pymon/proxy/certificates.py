@@ -73,7 +73,7 @@ _SIGNATURES: dict[bytes, tuple[type[PublicKeyTypes], type[HashAlgorithm]]] = {
 """Accepted signature algorithms by OID, with key type and hash. SHA-1, MD5 and RSASSA-PSS are not accepted."""
 
 _TEXTS = {0x0C: "utf-8", 0x13: "ascii", 0x16: "ascii", 0x14: "latin-1", 0x1E: "utf-16-be"}
-"""UTF8String, PrintableString, IA5String, T61String, BMPString."""
+"""Encodings by the ASN.1 tag: of UTF8String, PrintableString, IA5String, T61String and BMPString."""
 
 _TIMES = {_UTC_TIME: re.compile(rb"\d{12}Z"), _GENERALIZED_TIME: re.compile(rb"\d{14}Z")}
 
@@ -92,7 +92,7 @@ class ClientCertificate:
     not_before: float
     not_after: float
     public_key_der: bytes
-    """SubjectPublicKeyInfo."""
+    """The public key with its algorithm: SubjectPublicKeyInfo in DER."""
     weak: bool
     """Whether the public key is none of RSA with at least `RSA_MIN_BITS`, EC with at least 256 bits, Ed25519, Ed448."""
     usages: frozenset[bytes] | None

@@ -174,7 +174,7 @@ def discover(places: Iterable[Place], *, groups: Collection[str] = ()) -> bytes:
 
 
 def discover_nodes(nodes: Iterable[NodeView]) -> bytes:
-    """Return the JSON of ``/v1/gz/discover``."""
+    """Return the JSON of ``/v1/gz/discover``: UUID and host name of each node, by UUID."""
     found = sorted(nodes, key=lambda node: node.uuid)
     return msgspec.json.encode({"cns": [_FoundNode(node.uuid, node.hostname) for node in found]})
 

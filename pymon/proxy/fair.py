@@ -120,7 +120,7 @@ class FairGate:
         return True
 
     def _give(self) -> None:
-        """Return a slot."""
+        """Put a slot back, so that the next request may have it."""
         self._free += 1
 
     def _passes_on(self) -> bool:

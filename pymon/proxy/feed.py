@@ -73,7 +73,7 @@ class Directory(msgspec.Struct, tag=True, array_like=True):
         )
 
     def snapshot(self) -> Snapshot:
-        """Return the snapshot."""
+        """Return the snapshot that this message was made of."""
         return Snapshot.of(
             self.generation,
             accounts=self.accounts,
@@ -93,7 +93,7 @@ class Found(msgspec.Struct, tag=True, array_like=True):
 
 
 class Views(msgspec.Struct, tag=True, array_like=True):
-    """All nodes."""
+    """All nodes, in place of those of the message before."""
 
     nodes: list[NodeView]
 
@@ -103,7 +103,7 @@ class Begin(msgspec.Struct, tag=True, array_like=True):
 
 
 class Complete(msgspec.Struct, tag=True, array_like=True):
-    """All containers were named."""
+    """All containers were named since `Begin`."""
 
 
 class Readiness(msgspec.Struct, tag=True, array_like=True):
@@ -234,7 +234,7 @@ class Feeder:
             self._follow_anew()
 
     def close(self) -> None:
-        """Stop following."""
+        """Stop to follow the places: the worker is told nothing more."""
         self._places.unfollow(self._journal)
 
     async def run(self, writer: asyncio.StreamWriter) -> None:
@@ -311,7 +311,7 @@ class FedPlaces(Places):
         self._same: dict[object, Any] = {}  # nodes and owners, each of which is one object for all of its places
 
     def begin(self) -> None:
-        """All places follow."""
+        """Expect all places: those that are not named before `complete` are gone then."""
         self._unnamed = set(self._running.by_uuid) | set(self._stopped.by_uuid)
 
     def complete(self) -> None:

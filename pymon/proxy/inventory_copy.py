@@ -89,6 +89,6 @@ def restoring(fleet: Fleet, name: str, copy: KeptCopy, accounts: Snapshot, now: 
 
 
 def restore(fleet: Fleet, name: str, copy: KeptCopy, accounts: Snapshot, now: float) -> None:
-    """Do `restoring` at once."""
+    """Load a node's copy as `restoring` does, without a pause for other tasks."""
     for _ in restoring(fleet, name, copy, accounts, now):
         pass

@@ -48,7 +48,7 @@ class Throttled(NamedTuple):
 
 
 class Bucket(Protocol):
-    """A token bucket."""
+    """A token bucket of one account; in one process, or shared by workers."""
 
     def take(self, now: float) -> float:
         """Take a token. Returns 0.0, or if there is none, the seconds until there will be one."""
@@ -80,7 +80,7 @@ class Usage:
 
     @property
     def rate_and_burst(self) -> tuple[float, float]:
-        """The limits of the bucket."""
+        """Tokens a second, and the most that the bucket holds, of this proxy's share of the quota."""
         return rate_and_burst(self.quota, self.share)
 
     def renew(self, quota: Quota, share: float, now: float) -> None:

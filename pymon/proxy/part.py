@@ -23,7 +23,7 @@ OF_AGENTS = b"pymon_container_effective_"
 """What begins the names of families that are called as pymon's and that agents have of a container."""
 
 _TAKEN = (b"uuid", b"node")
-"""Labels that the proxy adds."""
+"""Labels that the proxy adds to each sample. One that an agent sends is replaced."""
 
 MAX_NAME_BYTES = 1024
 """Limit of a family name's length, several times that of an agent's longest name."""

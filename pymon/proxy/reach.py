@@ -62,7 +62,7 @@ class Reach:
             self.changed()
 
     def keep_only(self, names: Collection[str]) -> None:
-        """Forget all other nodes."""
+        """Forget all nodes but these."""
         self.reached.intersection_update(names)
         self.lost.intersection_update(names)
 

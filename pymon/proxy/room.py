@@ -54,7 +54,7 @@ class Room:
 
     @property
     def in_use(self) -> int:
-        """Reserved bytes."""
+        """Bytes that all accounts have reserved now."""
         return sum(self._held.values())
 
     async def take(self, account: UUID, size: int, deadline: float) -> Hold:

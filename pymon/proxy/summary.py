@@ -75,7 +75,7 @@ _row = msgspec.json.Decoder(list[str | float | None])
 
 
 class AccountSummary:
-    """Answers ``/v1/summary``."""
+    """Answers ``/v1/summary``: a row for each container of the account, asked of the agents."""
 
     def __init__(self, places: Places, relay: Relay, turns: Turns, *, parts: int = 1) -> None:
         """parts: processes that have the memory limits in common; each has its part."""

@@ -81,7 +81,7 @@ class _Connection(asyncio.Protocol):
         self._pool = pool
         self.context = context
         self.transport: asyncio.Transport | None = None
-        """None when closed."""
+        """None before the connection is made and after it is closed."""
         self.idle_since = 0.0
         self._reader = ResponseReader()
         self._arrived = 0  # bytes of the current body that `pool.arriving_bytes` includes

@@ -406,7 +406,7 @@ class ResponseReader:
         return self._response
 
     def end(self) -> None:
-        """Forget the body."""
+        """Free the memory of the body when nobody needs the response any more."""
         self._body = b""
         self._long_body = None
 
@@ -436,13 +436,13 @@ class ResponseReader:
         self._headers[taken] = text if before is None else f"{before}, {text}"
 
     def on_headers_complete(self) -> None:
-        """A whole head."""
+        """Take the status, and refuse a transfer coding other than chunked. The head is complete."""
         self._status = self._parser.get_status_code()
         if self._headers.pop("transfer-encoding", "chunked").lower() != "chunked":
             raise ResponseError("malformed", "its answer has a transfer coding that was not asked for")
 
     def on_body(self, data: bytes) -> None:
-        """A part of the body."""
+        """Keep a part of the body, within the limits of its bytes and of the number of parts."""
         self.body_bytes += len(data)
         if self.body_bytes > self._max_body_bytes:
             raise ResponseError("too_large", "its body is too large")

@@ -1,4 +1,4 @@
-"""The table of routes."""
+"""Which route a path has, and which methods it takes."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ class BpfFiller:
 
     @property
     def address(self) -> int:
-        """Address of the pm_filler."""
+        """Address of the pm_filler (native/linux/filler.h), which lives as long as this object."""
         return int(ffi.cast("uintptr_t", lib.pm_bpf_bulk_filler(self._bulk)))
 
     def enable(self, column: ColumnName, on: bool) -> None:

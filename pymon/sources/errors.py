@@ -1,4 +1,4 @@
-"""The error of sources."""
+"""The error of a source that could not be read or understood, and its reasons."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ class KstatReader:
         return self.changes()
 
     def new_row_tables(self) -> list[Table]:
-        """Return new tables for `collect_zone`."""
+        """Return new, empty tables for `collect_zone`: one for each kstat that zones have, and that of statuses."""
         names = [item.table for item in self._kstats if item.rows is not Rows.NODE]
         return [Table(name, self.layout[name]) for name in (*names, STATUS_TABLE)]
 

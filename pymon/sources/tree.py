@@ -386,7 +386,7 @@ class CgroupTree:
     # Directories.
 
     def _enter(self, parent: _Directory, name: str, inode: int) -> None:
-        """Take in an existing directory."""
+        """Take in a directory that exists, in place of an earlier one of its name."""
         if parent.below is None:
             return
         known = parent.below.get(name)

@@ -1,4 +1,4 @@
-"""Charts of characters."""
+"""Charts of numbers as lines of text: block characters of eight heights, or ASCII."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _MARKS = " _.-=+*%#"
-"""The same in ASCII."""
+"""The characters of `_BLOCKS` for terminals without Unicode, the emptiest first."""
 
 _LEVELS = len(_BLOCKS) - 1
 _LEAST_TOP = 0.01

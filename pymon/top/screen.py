@@ -85,7 +85,7 @@ class Watch:
         return next((at for at, one in enumerate(self.rows) if one.row.uuid == self.chosen), 0)
 
     def move(self, steps: int) -> None:
-        """Move the cursor by rows."""
+        """Move the cursor down by a number of rows, up if it is negative, as far as there are rows."""
         if self.rows:
             self.chosen = self.rows[min(len(self.rows) - 1, max(0, self.at() + steps))].row.uuid
 

@@ -58,7 +58,7 @@ class Board(Widget, can_focus=True):
         self._lines: list[Line] = []
 
     def redraw(self) -> None:
-        """Show the state of now."""
+        """Draw the watch as it is now in the size of the terminal."""
         self._lines = screen.draw(self._watch, self.size.width, self.size.height)
         self.refresh()
 
@@ -99,7 +99,7 @@ class TopApp(App[str]):
         yield self._filter
 
     def on_mount(self) -> None:
-        """Begin to read."""
+        """Start to ask the server in the background, and end the program on SIGTERM and SIGHUP."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.exit)
@@ -107,7 +107,7 @@ class TopApp(App[str]):
         self._polling = asyncio.create_task(self._poll())
 
     async def on_unmount(self) -> None:
-        """End what reads."""
+        """Stop asking the server, and return when a request that is under way was cancelled."""
         if self._polling is not None:
             self._polling.cancel()
             await asyncio.gather(self._polling, return_exceptions=True)

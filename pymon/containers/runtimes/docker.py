@@ -64,7 +64,7 @@ def files(container: Match, home: Home) -> list[Path]:
 
 
 def sockets(home: Home) -> tuple[Path, ...]:
-    """Return where the daemon listens."""
+    """Return the path of the daemon's socket: in /run, or in the user's own directory below it."""
     run = home.root / "run" if home.uid is None else home.root / f"run/user/{home.uid}"
     return (run / "docker.sock",)
 

@@ -12,7 +12,7 @@ from pymon.sources.node.kernel_text import complete_lines, unsigned
 from pymon.sources.node.source import Collector, NodeSource
 
 CPU_INFO_FIELDS = ("model",)
-"""/proc/cpuinfo on x86."""
+"""The line 'model' of /proc/cpuinfo, a number that only x86 has."""
 
 
 def parse_model(data: bytes) -> int | None:

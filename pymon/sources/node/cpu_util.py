@@ -10,7 +10,9 @@ from pymon.sources.node.cpu import CPU_FIELDS, CpuTimes, Ticks
 from pymon.sources.node.source import Collector
 
 CPU_UTIL_FIELDS = ("idle", "kernel", "user")
-"""Sums of fields in `CPU_FIELDS`."""
+"""Columns of node_cpu_util, in ticks of USER_HZ: the sums of the fields of `CPU_FIELDS` that `_PARTS` names in the same
+order.
+"""
 
 _PARTS = (("idle", "iowait"), ("system", "irq", "softirq"), ("user", "nice"))
 _PLACES = tuple(tuple(map(CPU_FIELDS.index, fields)) for fields in _PARTS)

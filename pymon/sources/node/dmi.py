@@ -33,7 +33,7 @@ _FILES = {
     "product_version": "product_version",
     "system_vendor": "sys_vendor",
 }
-"""Files by label."""
+"""Names of the files in /sys/class/dmi/id by the label that has their text."""
 
 
 class Dmi(AttributeSource):

@@ -14,7 +14,7 @@ from pymon.sources.node.attributes import AttributeSource
 from pymon.sources.node.source import Collector
 
 EDAC_FIELDS = ("ce_count", "ue_count")
-"""Corrected and uncorrected errors."""
+"""Numbers of corrected and of uncorrected memory errors, named as the files of sysfs."""
 
 
 class Edac(AttributeSource):

@@ -17,7 +17,7 @@ _WORDS = 3
 
 
 class Filefd(NodeSource):
-    """Table node_filefd: one row."""
+    """Table node_filefd: one row with the numbers of open files and the limit of them, from /proc/sys/fs/file-nr."""
 
     name: ClassVar[str] = "filefd"
 

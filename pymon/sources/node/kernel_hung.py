@@ -12,7 +12,7 @@ from pymon.sources.node.source import Collector
 
 
 class KernelHung(AttributeSource):
-    """Table node_kernel_hung: one row."""
+    """Table node_kernel_hung: one row with the number of hung tasks that the kernel has found since it started."""
 
     name: ClassVar[str] = "kernel_hung"
 

@@ -13,7 +13,7 @@ from pymon.sources.node.kernel_text import complete_lines
 from pymon.sources.node.source import Collector, NodeSource
 
 LOADAVG_FIELDS = ("load1", "load5", "load15")
-"""/proc/loadavg, in order."""
+"""Load averages over 1, 5 and 15 minutes: the first three words of /proc/loadavg."""
 
 _LOAD = re.compile(rb"(\d{1,15})\.(\d\d)")
 

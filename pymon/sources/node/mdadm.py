@@ -26,7 +26,7 @@ MD_FIELDS = (*MD_STATES, "disks_active", "disks_failed", "disks_spare", "disks_r
 """States, numbers of disks, and blocks of 1 KiB."""
 
 MD_RAID_FIELDS = ("raid_disks", "degraded")
-"""Attributes of /sys/block/md*/md."""
+"""Files of /sys/block/md*/md: numbers of disks that the array has and that it lacks."""
 
 _DEVICE = re.compile(rb"(\S+) : (\S+) ?(.*)")
 _BLOCKS = re.compile(rb"\s+(\d+) blocks\b")
@@ -52,7 +52,7 @@ class Array:
 
 
 def parse_mdstat(data: bytes) -> list[Array]:
-    """Return the arrays."""
+    """Return the devices of /proc/mdstat in its order. Of two with the same name, both are in the list."""
     arrays: list[Array] = []
     for line in complete_lines(data):
         device = _DEVICE.fullmatch(line)

@@ -58,7 +58,7 @@ _FIELDS = {
 """What node_exporter exports by default: the value of --collector.netstat.fields there."""
 
 NETSTAT_FIELDS = tuple(f"{protocol}_{name}" for protocol, names in _FIELDS.items() for name in names)
-"""PROTOCOL_NAME of a counter."""
+"""PROTOCOL_NAME of each counter, named as in /proc/net/netstat, snmp and snmp6."""
 
 _NAMES = {field.replace("_", ""): field for field in NETSTAT_FIELDS if field.partition("_")[0].endswith("6")}
 
@@ -98,7 +98,7 @@ def parse_snmp6(data: bytes) -> dict[str, int]:
 
 
 class Netstat(NodeSource):
-    """Table node_netstat: one row."""
+    """Table node_netstat: one row of counters since the kernel started."""
 
     name: ClassVar[str] = "netstat"
 

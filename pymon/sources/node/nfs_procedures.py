@@ -107,7 +107,7 @@ NFS_V4_CLIENT = (
     "LayoutStats",
     "Clone",
 )
-"""The order of fs/nfs/nfs4xdr.c."""
+"""Operations in the order of nfs4_procedures in fs/nfs/nfs4xdr.c, which is not that of the protocol."""
 
 NFS_V4_SERVER = (
     "Access",

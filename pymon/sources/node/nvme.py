@@ -12,7 +12,9 @@ from pymon.sources.node.attributes import AttributeSource
 from pymon.sources.node.source import INFO_FIELDS, Collector
 
 NVME_NAMESPACE_FIELDS = ("capacity", "size", "used", "logical_block_size")
-"""All in bytes."""
+"""Columns of node_nvme_namespace, in bytes: `size` and `used` are the files size and nuse times the logical block size.
+`capacity` is the same as `size`, as in node_exporter.
+"""
 
 _FILES = {
     "firmware_revision": "firmware_rev",

@@ -16,7 +16,7 @@ from pymon.sources.node.kernel_text import complete_lines, text, unsigned
 from pymon.sources.node.source import Collector, NodeSource
 
 PRESSURE_FIELDS = ("cpu_some", "io_some", "io_full", "memory_some", "memory_full", "irq_full")
-"""FILE_LINE of /proc/pressure."""
+"""FILE_LINE of /proc/pressure: microseconds in which some or all tasks waited, since the kernel started."""
 
 
 def parse_pressure(data: bytes) -> dict[str, int]:

@@ -16,7 +16,7 @@ from pymon.sources.node.attributes import AttributeSource
 from pymon.sources.node.source import Collector
 
 PROCESSES_FIELDS = ("pids", "threads", "max_processes", "max_threads")
-"""Counts, and the kernel's limits."""
+"""Numbers of processes and of threads, and the limits /proc/sys/kernel/pid_max and threads-max."""
 
 _TASKS_MAX = 200_000
 _STATE = re.compile(rb"\) (\S) ")

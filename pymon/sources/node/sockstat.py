@@ -54,7 +54,7 @@ def parse_sockstat(data: bytes) -> dict[str, int]:
 
 
 class Sockstat(NodeSource):
-    """Table node_sockstat: one row."""
+    """Table node_sockstat: one row, from /proc/net/sockstat and sockstat6."""
 
     name: ClassVar[str] = "sockstat"
 

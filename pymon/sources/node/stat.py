@@ -10,7 +10,7 @@ from pymon.catalogue.model import Column, counter, gauge
 from pymon.sources.node.source import Collector, KeyedSource
 
 STAT_FIELDS = ("intr", "ctxt", "btime", "processes", "procs_running", "procs_blocked")
-"""The other lines of /proc/stat."""
+"""Lines of /proc/stat besides those of CPUs, which `CpuTimes` reads."""
 
 
 class Stat(KeyedSource):

@@ -43,7 +43,7 @@ _SIGNED_FEMTO = Unit(decimals=15, signed=True)
 
 
 class ClockDiscipline(NodeSource):
-    """Table node_timex: one row."""
+    """Table node_timex: one row, from adjtimex(2)."""
 
     name: ClassVar[str] = "timex"
 
