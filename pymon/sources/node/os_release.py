@@ -104,20 +104,7 @@ COLLECTOR = Collector(
     lambda node: OsRelease(node.rootfs),
     METRICS,
     row_labels={
-        "node_os": (
-            "build_id",
-            "id",
-            "id_like",
-            "image_id",
-            "image_version",
-            "name",
-            "pretty_name",
-            "variant",
-            "variant_id",
-            "version",
-            "version_codename",
-            "version_id",
-        ),
+        "node_os": _LABELS,
         "node_os_version": ("id", "id_like", "name"),
     },
 )
