@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from pymon._native.table import Table
 from pymon.catalogue.model import Column, Kind, Metric, Sample, counter
-from pymon.sources.kernel_file import KernelFile
 from pymon.sources.node.nfs_procedures import NFS_V2, NFS_V3, NFS_V4_CLIENT
-from pymon.sources.node.rpc_lines import parse_rpc, places_of
-from pymon.sources.node.source import Collector, NodeSource
+from pymon.sources.node.rpc_lines import RpcSource, calls, places_of
+from pymon.sources.node.source import Collector
 
 _PLACES = {
     "udp": ("net", 1),
@@ -23,31 +21,18 @@ _PLACES = {
     **places_of("proc3", "3", NFS_V3),
     **places_of("proc4", "4", NFS_V4_CLIENT),
 }
-_PROCEDURES = {"2": NFS_V2, "3": NFS_V3, "4": NFS_V4_CLIENT}
-
-NFS_FIELDS = tuple(_PLACES)
 """Counters, and the calls of each procedure by version of the protocol."""
 
+_PROCEDURES = {"2": NFS_V2, "3": NFS_V3, "4": NFS_V4_CLIENT}
 
-class Nfs(NodeSource):
-    """Table node_nfs: one row."""
+
+class Nfs(RpcSource):
+    """Table node_nfs: one row of the numbers that `_PLACES` names."""
 
     name: ClassVar[str] = "nfs"
 
     def __init__(self, procfs: Path) -> None:
-        self._file = KernelFile(procfs / "net" / "rpc" / "nfs")
-        self._table = Table("node_nfs", NFS_FIELDS)
-        super().__init__((self._table,), (self._file,))
-
-    def _fill(self) -> None:
-        data = self._read_text(self._file, optional=True)
-        if data is None:
-            return
-        cells = parse_rpc(data, _PLACES.values())
-        if cells.count(None) == len(cells):
-            self._misread(self._file.path, "lines such as 'rpc 7 0 7'")
-        else:
-            self._table.fill(self._table.add_row(), cells)
+        super().__init__(procfs / "net" / "rpc" / "nfs", "node_nfs", _PLACES, "rpc 7 0 7")
 
 
 def _nfs(suffix: str, help: str, key: str) -> Metric:
@@ -68,11 +53,7 @@ METRICS = (
         Kind.COUNTER,
         "Number of NFS procedures invoked.",
         "nfs",
-        tuple(
-            Sample((Column("node_nfs", f"{version} {name}"),), (("proto", version), ("method", name)))
-            for version, names in _PROCEDURES.items()
-            for name in names
-        ),
+        tuple(calls("node_nfs", _PROCEDURES.items())),
     ),
     _nfs("rpc_authentication_refreshes", "Number of RPC authentication refreshes performed.", "refreshes"),
     _nfs("rpc_retransmissions", "Number of RPC transmissions performed.", "retransmissions"),

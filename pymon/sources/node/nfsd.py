@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from pymon._native.table import Table
 from pymon.catalogue.model import Column, Kind, Metric, Sample, counter, gauge
-from pymon.sources.kernel_file import KernelFile
 from pymon.sources.node.nfs_procedures import NFS_V2, NFS_V3, NFS_V4_SERVER
-from pymon.sources.node.rpc_lines import parse_rpc, places_of
-from pymon.sources.node.source import Collector, NodeSource
+from pymon.sources.node.rpc_lines import RpcSource, calls, places_of
+from pymon.sources.node.source import Collector
 
 _PLACES = {
     "hits": ("rc", 0),
@@ -34,31 +32,18 @@ _PLACES = {
     **places_of("proc3", "3", NFS_V3),
     **places_of("proc4ops", "4", NFS_V4_SERVER, 3),
 }
-_PROCEDURES = {"2": NFS_V2, "3": NFS_V3, "4": NFS_V4_SERVER}
-
-NFSD_FIELDS = tuple(_PLACES)
 """Counters, and the calls of each procedure by version of the protocol."""
 
+_PROCEDURES = {"2": NFS_V2, "3": NFS_V3, "4": NFS_V4_SERVER}
 
-class Nfsd(NodeSource):
-    """Table node_nfsd: one row."""
+
+class Nfsd(RpcSource):
+    """Table node_nfsd: one row of the numbers that `_PLACES` names."""
 
     name: ClassVar[str] = "nfsd"
 
     def __init__(self, procfs: Path) -> None:
-        self._file = KernelFile(procfs / "net" / "rpc" / "nfsd")
-        self._table = Table("node_nfsd", NFSD_FIELDS)
-        super().__init__((self._table,), (self._file,))
-
-    def _fill(self) -> None:
-        data = self._read_text(self._file, optional=True)
-        if data is None:
-            return
-        cells = parse_rpc(data, _PLACES.values())
-        if cells.count(None) == len(cells):
-            self._misread(self._file.path, "lines such as 'rc 0 6 18622'")
-        else:
-            self._table.fill(self._table.add_row(), cells)
+        super().__init__(procfs / "net" / "rpc" / "nfsd", "node_nfsd", _PLACES, "rc 0 6 18622")
 
 
 def _nfsd(suffix: str, help: str, key: str) -> Metric:
@@ -100,11 +85,7 @@ METRICS = (
         Kind.COUNTER,
         "Total number NFSd Requests by method and protocol.",
         "nfsd",
-        tuple(
-            Sample((Column("node_nfsd", f"{version} {name}"),), (("proto", version), ("method", name)))
-            for version, names in (*_PROCEDURES.items(), ("4", ("WdelegGetattr",)))
-            for name in names
-        ),
+        tuple(calls("node_nfsd", (*_PROCEDURES.items(), ("4", ("WdelegGetattr",))))),
     ),
     Metric(
         "node_nfsd_rpc_errors_total",
