@@ -68,6 +68,16 @@ async def until(what: str, fact: Callable[[], object]) -> None:
         await asyncio.sleep(0.01)
 
 
+async def described(podman: EngineDouble, root: Path) -> Watch:
+    """What follows the container A, of which the daemon has told the name `a`."""
+    podman.containers[A] = document("a")
+    watch = Watch(root)
+    watch.follow(A)
+    await until("listening", lambda: podman.streams)
+    await until("described", lambda: watch.name(A) == "a")
+    return watch
+
+
 def test_a_change_is_told_by_an_event(podman: EngineDouble, tmp_path: Path) -> None:
     async def main() -> None:
         podman.containers = {A: document("a"), B: document("b")}
@@ -110,11 +120,7 @@ def test_files_are_read_again_when_the_daemon_tells(tmp_path: Path) -> None:
 
 def test_what_was_missed_is_asked_after_a_restart(podman: EngineDouble, tmp_path: Path) -> None:
     async def main() -> None:
-        podman.containers[A] = document("a")
-        watch = Watch(tmp_path)
-        watch.follow(A)
-        await until("listening", lambda: podman.streams)
-        await until("described", lambda: watch.name(A) == "a")
+        watch = await described(podman, tmp_path)
         podman.close()
         await asyncio.sleep(0)
         assert watch.name(A) == "a"
@@ -164,11 +170,7 @@ def test_one_that_hung_is_asked_again(podman: EngineDouble, tmp_path: Path, monk
     monkeypatch.setattr(descriptions, "LATER_SECONDS", 0.05)
 
     async def main() -> None:
-        podman.containers[A] = document("a")
-        watch = Watch(tmp_path)
-        watch.follow(A)
-        await until("listening", lambda: podman.streams)
-        await until("described", lambda: watch.name(A) == "a")
+        watch = await described(podman, tmp_path)
         podman.hang = True
         podman.containers[A] = document("b")
         asked = len(podman.asked)
@@ -196,11 +198,7 @@ def test_one_that_hung_is_asked_again(podman: EngineDouble, tmp_path: Path, monk
 )
 def test_events_that_lie(podman: EngineDouble, tmp_path: Path, lies: bytes) -> None:
     async def main() -> None:
-        podman.containers[A] = document("a")
-        watch = Watch(tmp_path)
-        watch.follow(A)
-        await until("listening", lambda: podman.streams)
-        await until("described", lambda: watch.name(A) == "a")
+        watch = await described(podman, tmp_path)
         podman.send(lies)
         podman.containers[A] = document("b")
         podman.tell(A)
