@@ -38,3 +38,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def directory(url: str) -> Iterator[Directory]:
     with open_directory(url, create=True) as opened:
         yield opened
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A directory in SQLite with the account alice."""
+    path = tmp_path / "directory.db"
+    with open_directory(str(path), create=True) as directory:
+        directory.create_account("alice")
+    return path

@@ -40,14 +40,6 @@ def made(url: str) -> str:
     return url
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "directory.db"
-    with open_directory(str(path), create=True) as directory:
-        directory.create_account("alice")
-    return path
-
-
 @asynccontextmanager
 async def started(
     url: str | Path, copy: Path | None = None, changed: Callable[[Snapshot], None] = lambda _: None

@@ -20,14 +20,6 @@ from pymon.directory.directory import Directory, open_directory
 from pymon.directory.model import DamagedError, DirectoryError, UnavailableError
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "directory.db"
-    with open_directory(str(path), create=True) as directory:
-        directory.create_account("alice")
-    return path
-
-
 def names(path: Path) -> set[str]:
     with open_directory(str(path), read_only=True) as directory:
         return set(directory.snapshot().accounts_by_name)
