@@ -87,11 +87,8 @@ def test_headings_are_bold_at_a_terminal_unless_no_color_is_set(tmp_path: Path, 
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    world = World()
-    try:
+    with contextlib.closing(World()) as world:
         yield world
-    finally:
-        world.close()
 
 
 @pytest.mark.root

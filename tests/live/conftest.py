@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from types import FrameType
 
 import pytest
@@ -26,20 +27,14 @@ def _termination() -> Iterator[None]:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    world = World()
-    try:
+    with closing(World()) as world:
         yield world
-    finally:
-        world.close()
 
 
 @pytest.fixture(scope="module")
 def shared_world() -> Iterator[World]:
-    world = World()
-    try:
+    with closing(World()) as world:
         yield world
-    finally:
-        world.close()
 
 
 @pytest.fixture(scope="module")
