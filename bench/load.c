@@ -20,432 +20,27 @@
  * those of answers with status 200, in microseconds.
  */
 #define _GNU_SOURCE
+#include "load.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { HEAD_MAX = 16384, DRAIN_SECONDS = 10, ERRORS_MAX = 100000 };
+enum { DRAIN_SECONDS = 10 };
 
-struct account {
-	char *name;
-	int connections;
-	double rate; /* requests a second over all connections; 0: as many as go */
-	SSL_CTX *tls;
-	char **requests; /* whole requests, ready to send */
-	size_t request_count;
-	struct connection **idle; /* a ring, the one that waits longest first; only with a rate */
-	int idle_first, idle_count;
-	int64_t due; /* number of the next request that falls due */
-	uint64_t statuses[600], answers, done, errors, unfinished, bytes;
-	int64_t *latencies; /* ns */
-	size_t latency_count, latency_room;
-};
-
-struct squad {
-	struct connection *members;
-	int size, waiting;
-	size_t at; /* place in the list of targets */
-};
-
-struct connection {
-	struct account *account;
-	struct squad *squad;
-	int fd;
-	SSL *ssl;
-	enum { CONNECTING, IDLE, BUSY } state;
-	size_t at;	  /* place in the list of targets */
-	int64_t intended; /* when the request was to be sent, ns */
-	const char *unsent;
-	size_t unsent_length;
-	char head[HEAD_MAX + 1];
-	size_t head_length; /* bytes of the head so far */
-	bool in_body, chunked, closes;
-	int status;
-	int64_t body_left; /* bytes of the body, or of the chunk and its CRLF */
-	char chunk[32];	   /* the line of a chunk's size so far */
-	size_t chunk_length;
-	bool last_chunk;
-};
-
-static struct sockaddr_in server = {.sin_family = AF_INET};
-static const char *server_name = "localhost";
-static bool with_tls;
-static int epoll_fd;
-static int64_t measure_from, measure_until; /* ns */
-static bool started;			    /* all connections were made */
-static int connecting;
-static uint64_t error_count;
-static char cipher[64], protocol[16];
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-static _Noreturn void fail(const char *what, const char *why)
-{
-	fprintf(stderr, "load: %s: %s\n", what, why);
-	exit(1);
-}
-
-static const char *tls_reason(void)
-{
-	unsigned long code = ERR_peek_last_error();
-	const char *reason = code ? ERR_reason_error_string(code) : NULL;
-
-	return reason ? reason : "failed";
-}
-
-static void *allocate(size_t count, size_t size)
-{
-	void *memory = calloc(count ? count : 1, size);
-
-	if (memory == NULL)
-		fail("memory", strerror(errno));
-	return memory;
-}
-
-/* --- connections ------------------------------------------------------------------------------ */
-
-static void watch(struct connection *c, int operation, uint32_t events)
-{
-	struct epoll_event event = {.events = events, .data.ptr = c};
-
-	if (epoll_ctl(epoll_fd, operation, c->fd, &event) < 0)
-		fail("epoll", strerror(errno));
-}
-
-static void open_connection(struct connection *c)
-{
-	int one = 1;
-
-	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (c->fd < 0)
-		fail("socket", strerror(errno));
-	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (connect(c->fd, (struct sockaddr *)&server, sizeof(server)) < 0 && errno != EINPROGRESS)
-		fail("connect", strerror(errno));
-	if (with_tls) {
-		c->ssl = SSL_new(c->account->tls);
-		if (c->ssl == NULL || !SSL_set_fd(c->ssl, c->fd) || !SSL_set_tlsext_host_name(c->ssl, server_name) ||
-		    !SSL_set1_host(c->ssl, server_name))
-			fail("TLS", tls_reason());
-		SSL_set_connect_state(c->ssl);
-	}
-	c->state = CONNECTING;
-	connecting++;
-	watch(c, EPOLL_CTL_ADD, EPOLLIN | EPOLLOUT);
-}
-
-static bool measured(int64_t when)
-{
-	return started && when >= measure_from && when < measure_until;
-}
-
-static void reopen(struct connection *c)
-{
-	SSL_free(c->ssl);
-	c->ssl = NULL;
-	close(c->fd);
-	open_connection(c);
-}
-
-/* The connection is of no more use: what it was doing counts as an error. */
-static void broken(struct connection *c, const char *why)
-{
-	if (!started)
-		fail("first connection", why);
-	if (c->state == CONNECTING)
-		connecting--;
-	if (c->state == BUSY && measured(c->intended))
-		c->account->errors++;
-	if (++error_count > ERRORS_MAX)
-		fail("too many errors, the last", why);
-	reopen(c);
-}
-
-/* --- requests --------------------------------------------------------------------------------- */
-
-/* Bytes moved; 0 nothing for now; -1 the connection ended or failed. */
-static ssize_t moved(struct connection *c, ssize_t result)
-{
-	if (result > 0)
-		return result;
-	if (with_tls) {
-		int error = SSL_get_error(c->ssl, (int)result);
-		return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? 0 : -1;
-	}
-	return result < 0 && errno == EAGAIN ? 0 : -1;
-}
-
-static ssize_t receive(struct connection *c, char *buffer, size_t size)
-{
-	ERR_clear_error();
-	return moved(c, with_tls ? SSL_read(c->ssl, buffer, (int)size) : recv(c->fd, buffer, size, 0));
-}
-
-static bool flush(struct connection *c)
-{
-	while (c->unsent_length > 0) {
-		ERR_clear_error();
-		ssize_t sent = moved(c, with_tls ? SSL_write(c->ssl, c->unsent, (int)c->unsent_length)
-						 : send(c->fd, c->unsent, c->unsent_length, MSG_NOSIGNAL));
-		if (sent < 0)
-			return false;
-		if (sent == 0) {
-			watch(c, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
-			return true;
-		}
-		c->unsent += sent;
-		c->unsent_length -= (size_t)sent;
-	}
-	return true;
-}
-
-static void ask(struct connection *c, int64_t intended)
-{
-	struct account *account = c->account;
-
-	c->state = BUSY;
-	c->intended = intended;
-	c->unsent = account->requests[c->at];
-	c->unsent_length = strlen(c->unsent);
-	c->at = (c->at + 1) % account->request_count;
-	c->head_length = 0;
-	c->in_body = c->chunked = c->closes = c->last_chunk = false;
-	c->chunk_length = 0;
-	if (!flush(c))
-		broken(c, "could not send");
-}
-
-/* All have their answer: the next target for all. */
-static void ask_together(struct squad *squad, int64_t now)
-{
-	size_t at = squad->at;
-
-	squad->waiting = 0;
-	squad->at = (at + 1) % squad->members->account->request_count;
-	for (int i = 0; i < squad->size; i++) {
-		squad->members[i].at = at;
-		ask(&squad->members[i], now);
-	}
-}
-
-/* A connection has nothing to do: it asks again at once, with its squad, or when a request falls due. */
-static void free_for_next(struct connection *c)
-{
-	struct account *account = c->account;
-	int64_t now = now_ns();
-
-	c->state = IDLE;
-	if (account->rate > 0)
-		account->idle[(account->idle_first + account->idle_count++) % account->connections] = c;
-	else if (c->squad != NULL)
-		c->squad->waiting++;
-	if (account->rate > 0 || !started || now >= measure_until)
-		return;
-	if (c->squad == NULL)
-		ask(c, now);
-	else if (c->squad->waiting == c->squad->size)
-		ask_together(c->squad, now);
-}
-
-static void note(struct account *account, int64_t latency)
-{
-	if (account->latency_count == account->latency_room) {
-		account->latency_room = account->latency_room ? 2 * account->latency_room : 65536;
-		account->latencies = realloc(account->latencies, account->latency_room * sizeof(int64_t));
-		if (account->latencies == NULL)
-			fail("memory", strerror(errno));
-	}
-	account->latencies[account->latency_count++] = latency;
-}
-
-static void answered(struct connection *c)
-{
-	struct account *account = c->account;
-	int64_t now = now_ns();
-	bool counts = account->rate > 0 ? measured(c->intended) : measured(now);
-
-	account->answers++;
-	if (counts) {
-		account->done++;
-		account->statuses[c->status]++;
-		if (c->status == 200)
-			note(account, now - c->intended);
-	}
-	if (c->closes)
-		reopen(c);
-	else
-		free_for_next(c);
-}
-
-/* --- answers ---------------------------------------------------------------------------------- */
-
-/* Read status line and fields of the head; false: not HTTP/1.1 as servers here speak it. */
-static bool parse_head(struct connection *c)
-{
-	char *line = strstr(c->head, "\r\n");
-
-	if (sscanf(c->head, "HTTP/1.1 %3d", &c->status) != 1 || c->status < 200 || c->status > 599)
-		return false;
-	c->body_left = c->status == 204 || c->status == 304 ? 0 : -1;
-	for (line += 2; *line != '\r'; line = strstr(line, "\r\n") + 2) {
-		if (strncasecmp(line, "Content-Length:", 15) == 0)
-			c->body_left = strtoll(line + 15, NULL, 10);
-		else if (strncasecmp(line, "Transfer-Encoding: chunked", 26) == 0)
-			c->chunked = true;
-		else if (strncasecmp(line, "Connection: close", 17) == 0)
-			c->closes = true;
-	}
-	if (c->chunked)
-		c->body_left = 0;
-	c->in_body = true;
-	return c->body_left >= 0;
-}
-
-/* Take bytes of a chunked body; what is left of them. A chunk's CRLF is counted with it, and there are no trailers. */
-static size_t take_chunked(struct connection *c, const char *data, size_t length, bool *done)
-{
-	while (length > 0 && !*done) {
-		if (c->body_left > 0) {
-			size_t part = (size_t)c->body_left < length ? (size_t)c->body_left : length;
-			data += part;
-			length -= part;
-			c->body_left -= (int64_t)part;
-			*done = c->body_left == 0 && c->last_chunk;
-			continue;
-		}
-		if (c->chunk_length + 1 >= sizeof(c->chunk))
-			fail("answer", "the line of a chunk is too long");
-		c->chunk[c->chunk_length++] = *data;
-		data++;
-		length--;
-		if (data[-1] == '\n') {
-			c->chunk[c->chunk_length] = '\0';
-			c->chunk_length = 0;
-			c->body_left = strtoll(c->chunk, NULL, 16);
-			c->last_chunk = c->body_left == 0;
-			c->body_left += 2;
-		}
-	}
-	return length;
-}
-
-/* Take bytes of an answer; false: it is wrong. */
-static bool take(struct connection *c, const char *data, size_t length)
-{
-	bool done = false;
-
-	if (c->state != BUSY)
-		return false;
-	if (measured(c->intended))
-		c->account->bytes += length;
-	if (!c->in_body) {
-		size_t before = c->head_length, room = HEAD_MAX - c->head_length, part = length < room ? length : room;
-		char *end;
-
-		memcpy(c->head + c->head_length, data, part);
-		c->head_length += part;
-		c->head[c->head_length] = '\0';
-		end = strstr(c->head + (before > 3 ? before - 3 : 0), "\r\n\r\n");
-		if (end == NULL)
-			return part == length;
-		size_t head_bytes = (size_t)(end + 4 - c->head);
-		if (!parse_head(c))
-			return false;
-		data += head_bytes - before;
-		length -= head_bytes - before;
-		done = !c->chunked && c->body_left == 0;
-	}
-	if (c->chunked) {
-		length = take_chunked(c, data, length, &done);
-	} else if (!done) {
-		size_t part = (size_t)c->body_left < length ? (size_t)c->body_left : length;
-		c->body_left -= (int64_t)part;
-		length -= part;
-		done = c->body_left == 0;
-	}
-	if (done && length == 0)
-		answered(c);
-	return length == 0;
-}
-
-static void handshake(struct connection *c)
-{
-	if (with_tls) {
-		ERR_clear_error();
-		int result = SSL_do_handshake(c->ssl);
-		if (result != 1) {
-			int error = SSL_get_error(c->ssl, result);
-			if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE)
-				broken(c, tls_reason());
-			else if (error == SSL_ERROR_WANT_READ)
-				watch(c, EPOLL_CTL_MOD, EPOLLIN);
-			return;
-		}
-		if (cipher[0] == '\0') {
-			snprintf(cipher, sizeof(cipher), "%s", SSL_get_cipher_name(c->ssl));
-			snprintf(protocol, sizeof(protocol), "%s", SSL_get_version(c->ssl));
-		}
-	}
-	connecting--;
-	watch(c, EPOLL_CTL_MOD, EPOLLIN);
-	free_for_next(c);
-}
-
-static void happened(struct connection *c, uint32_t events)
-{
-	static char buffer[65536];
-
-	if (c->state == CONNECTING) {
-		if (events & (EPOLLERR | EPOLLHUP))
-			broken(c, "connection refused or reset");
-		else
-			handshake(c);
-		return;
-	}
-	if (events & EPOLLOUT) {
-		watch(c, EPOLL_CTL_MOD, EPOLLIN);
-		if (!flush(c)) {
-			broken(c, "could not send");
-			return;
-		}
-	}
-	do {
-		ssize_t got = receive(c, buffer, sizeof(buffer));
-		if (got == 0)
-			return;
-		if (got < 0 || !take(c, buffer, (size_t)got)) {
-			broken(c, got < 0 ? "closed by the server" : "not the answer to a request");
-			return;
-		}
-	} while (c->ssl != NULL && SSL_has_pending(c->ssl));
-}
+struct load load = {.server = {.sin_family = AF_INET}, .server_name = "localhost"};
 
 /* --- the run ---------------------------------------------------------------------------------- */
 
 static int64_t due_ns(const struct account *account)
 {
-	return measure_from + (int64_t)((double)account->due * 1e9 / account->rate);
+	return load.measure_from + (int64_t)((double)account->due * 1e9 / account->rate);
 }
 
 /* Send what has fallen due; when the next falls due (INT64_MAX: none does, or all connections are busy). */
@@ -454,7 +49,7 @@ static int64_t send_due(struct account *account)
 	while (account->idle_count > 0) {
 		struct connection *c = account->idle[account->idle_first];
 		int64_t due = due_ns(account);
-		if (due >= measure_until)
+		if (due >= load.measure_until)
 			return INT64_MAX;
 		if (due > now_ns())
 			return due;
@@ -476,7 +71,7 @@ static void wait_until(int64_t until)
 		timeout.tv_sec = left / 1000000000;
 		timeout.tv_nsec = left % 1000000000;
 	}
-	int count = epoll_pwait2(epoll_fd, events, sizeof(events) / sizeof(*events), &timeout, NULL);
+	int count = epoll_pwait2(load.epoll_fd, events, sizeof(events) / sizeof(*events), &timeout, NULL);
 	if (count < 0 && errno != EINTR)
 		fail("epoll", strerror(errno));
 	for (int i = 0; i < count; i++)
@@ -493,16 +88,16 @@ static double run(struct account *accounts, int account_count, struct connection
 
 	for (int i = 0; i < count; i++)
 		open_connection(&all[i]);
-	while (connecting > 0) {
+	while (load.connecting > 0) {
 		if (now_ns() > give_up)
 			fail("connections", "not made in time");
 		wait_until(give_up);
 	}
 	getrusage(RUSAGE_SELF, &before);
-	started = true;
-	measure_from = now_ns() + (int64_t)(warm_up * 1e9);
-	measure_until = measure_from + (int64_t)(seconds * 1e9);
-	give_up = measure_until + DRAIN_SECONDS * (int64_t)1000000000;
+	load.started = true;
+	load.measure_from = now_ns() + (int64_t)(warm_up * 1e9);
+	load.measure_until = load.measure_from + (int64_t)(seconds * 1e9);
+	give_up = load.measure_until + DRAIN_SECONDS * (int64_t)1000000000;
 	for (int i = 0; i < count; i++) {
 		struct connection *c = &all[i];
 		if (c->account->rate > 0)
@@ -513,24 +108,24 @@ static double run(struct account *accounts, int account_count, struct connection
 			ask_together(c->squad, now_ns());
 	}
 	while (busy > 0 && now_ns() < give_up) {
-		int64_t next = now_ns() < measure_until ? measure_until : give_up;
+		int64_t next = now_ns() < load.measure_until ? load.measure_until : give_up;
 		for (int i = 0; i < account_count; i++) {
 			int64_t due = accounts[i].rate > 0 ? send_due(&accounts[i]) : INT64_MAX;
 			next = due < next ? due : next;
 		}
 		wait_until(next);
-		busy = now_ns() < measure_until;
+		busy = now_ns() < load.measure_until;
 		for (int i = 0; i < count && !busy; i++)
 			busy = all[i].state == BUSY;
 		for (int i = 0; i < account_count && !busy; i++)
-			busy = accounts[i].rate > 0 && due_ns(&accounts[i]) < measure_until;
+			busy = accounts[i].rate > 0 && due_ns(&accounts[i]) < load.measure_until;
 	}
 	getrusage(RUSAGE_SELF, &after);
 	for (int i = 0; i < count; i++)
 		if (all[i].state == BUSY && measured(all[i].intended))
 			all[i].account->unfinished++;
 	for (int i = 0; i < account_count; i++)
-		for (; accounts[i].rate > 0 && due_ns(&accounts[i]) < measure_until; accounts[i].due++)
+		for (; accounts[i].rate > 0 && due_ns(&accounts[i]) < load.measure_until; accounts[i].due++)
 			accounts[i].unfinished++;
 	return (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec -
 			before.ru_stime.tv_sec) +
@@ -570,7 +165,7 @@ static void read_account(struct account *account, char *text, const char *author
 	if (account->connections < 1)
 		fail(account->name, "expected at least one connection");
 	account->idle = allocate((size_t)account->connections, sizeof(*account->idle));
-	if (with_tls)
+	if (load.with_tls)
 		account->tls = client_context(authority, suite, fields[3], fields[4]);
 }
 
@@ -644,8 +239,8 @@ int main(int argc, char **argv)
 	double seconds = 5, warm_up = 1;
 	int squad_size = 1, count = 0, option;
 
-	server.sin_port = htons(443);
-	server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	load.server.sin_port = htons(443);
+	load.server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	while ((option = getopt(argc, argv, "a:C:n:c:d:w:t:")) != -1) {
 		char *port;
 		switch (option) {
@@ -654,15 +249,15 @@ int main(int argc, char **argv)
 			if (port == NULL)
 				fail(optarg, "expected ADDRESS:PORT");
 			*port++ = '\0';
-			server.sin_port = htons((uint16_t)atoi(port));
-			if (inet_pton(AF_INET, optarg, &server.sin_addr) != 1)
+			load.server.sin_port = htons((uint16_t)atoi(port));
+			if (inet_pton(AF_INET, optarg, &load.server.sin_addr) != 1)
 				fail(optarg, "expected an IPv4 address");
 			break;
 		case 'C':
 			authority = optarg;
 			break;
 		case 'n':
-			server_name = optarg;
+			load.server_name = optarg;
 			break;
 		case 'c':
 			suite = optarg;
@@ -683,9 +278,9 @@ int main(int argc, char **argv)
 	int account_count = argc - optind - 1;
 	if (account_count < 1 || seconds <= 0 || warm_up < 0 || squad_size < 1)
 		fail("usage", "load [FLAG ...] TARGETS ACCOUNT [ACCOUNT ...]");
-	with_tls = authority != NULL;
+	load.with_tls = authority != NULL;
 	prctl(PR_SET_TIMERSLACK, 1);
-	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	load.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	struct account *accounts = allocate((size_t)account_count, sizeof(*accounts));
 	for (int i = 0; i < account_count; i++) {
 		read_account(&accounts[i], argv[optind + 1 + i], authority, suite);
@@ -712,7 +307,7 @@ int main(int argc, char **argv)
 	printf("{\"seconds\": %g, \"connections_lost\": %lu, \"protocol\": \"%s\", \"cipher\": \"%s\", \"load_cpu\": "
 	       "%.3f, "
 	       "\"accounts\": {",
-	       seconds, error_count, protocol, cipher, cpu / (seconds + warm_up));
+	       seconds, load.error_count, load.protocol, load.cipher, cpu / (seconds + warm_up));
 	for (int i = 0; i < account_count; i++) {
 		printf("%s", i > 0 ? ", " : "");
 		say(&accounts[i], seconds);
