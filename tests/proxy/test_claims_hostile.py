@@ -21,7 +21,7 @@ from pymon.proxy.agent_document import Inventory
 from pymon.proxy.claims import FUTURE_SECONDS
 from pymon.proxy.discovery import discover
 from pymon.proxy.fleet import IdentityError
-from tests.proxy.test_claims import ALICE, BOB, NOW, H, M, N, Site, container, proven
+from tests.proxy.claim_site import ALICE, BOB, NOW, H, M, N, Site, container, proven
 
 ZONE = "pymon.internal"
 CHECKED = {N: [proven(N, f"docker::{n}", name=f"n{n}", services="www:80") for n in range(2)],

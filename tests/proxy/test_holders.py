@@ -24,7 +24,7 @@ from tests.directory import old
 from tests.directory.conftest import postgres, postgres_url  # noqa: F401  # fixtures
 from tests.directory.server import Server
 from tests.directory.test_postgres import GRANTS, administrator, role  # noqa: F401  # fixtures
-from tests.proxy.test_claims import X, container
+from tests.proxy.claim_site import X, container
 
 ALICE = UUID(int=0xA11CE)
 N, M = UUID(int=1 << 64), UUID(int=2 << 64)

@@ -25,8 +25,8 @@ from pymon.proxy.peer_identity import PeerIdentity
 from pymon.proxy.peer_web import encoded
 from pymon.proxy.peers import _read
 from tests.machines import proxy_certificate
+from tests.proxy.claim_site import container as claimed
 from tests.proxy.running import EXPOSITION, FakeNode, Running, Site, Tenant, container, on_uvloop, running
-from tests.proxy.test_claims import container as claimed
 
 A, B, C, D, E = (f"00000000-0000-4000-8000-00000000000{digit}" for digit in "abcde")
 
