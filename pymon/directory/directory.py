@@ -18,8 +18,9 @@ import bcrypt
 from cryptography import x509
 
 from pymon.config import ConfigError, shown
-from pymon.directory import holders, labels, leases, model, nodes, rows, schema, sqlite, texts
-from pymon.directory.database import Connection, Database, Right, Row, TakenError
+from pymon.directory import accounts, holders, labels, leases, model, nodes, rows, schema, sqlite, texts
+from pymon.directory.accounts import uuids as uuids_of_accounts
+from pymon.directory.database import Connection, Database, Right, TakenError
 from pymon.directory.model import (
     Account,
     Certificate,
@@ -36,7 +37,6 @@ from pymon.directory.node_tokens import NodeTokens
 from pymon.directory.rows import Rows
 from pymon.directory.sshkey import parse_public_key
 from pymon.directory.url import is_postgres, sqlite_path
-from pymon.dns_label import label_or_none
 
 BCRYPT_COST = 10
 MAX_PASSWORD_BYTES = 72
@@ -184,7 +184,7 @@ class Directory:
             for statement in schema.additions(level):
                 connection.execute(statement)
             connection.share([table for table in schema.ADDED_TABLES if connection.has_table(table)])
-            for label, account in labels.holders(_accounts(connection)).items():
+            for label, account in labels.holders(accounts.every(connection)).items():
                 connection.execute("UPDATE accounts SET dns_label = ? WHERE uuid = ?", (label, str(account.uuid)))
             _change_generation(connection)
         return True
@@ -196,24 +196,14 @@ class Directory:
         account = Account(
             uuid or uuid4(), texts.checked("account", model.parse_name, name), operator, self._clock(), Quota()
         )
-        label = label_or_none(name)
         with self._changing(f"account {name}: an account with this name or UUID exists already") as connection:
-            connection.execute(
-                "INSERT INTO accounts (uuid, name, name_folded, operator, created_at) VALUES (?, ?, ?, ?, ?)",
-                (str(account.uuid), name, name.lower(), int(operator), account.created_at),
-            )
-            # Accounts that older versions created have no value in the unique column, so the labels are compared here.
-            for other in _accounts(connection):
-                if label is not None and label_or_none(other.name) == label and other.uuid != account.uuid:
-                    raise DirectoryError(f"account {name}: is {label} in DNS, as the account {other.name} is")
-            if rows.level(connection):
-                connection.execute("UPDATE accounts SET dns_label = ? WHERE uuid = ?", (label, str(account.uuid)))
+            accounts.insert(connection, account)
         return account
 
     def delete_account(self, name: str) -> None:
         """Remove an account with its quota and all its credentials."""
         with self._changing() as connection:
-            connection.execute("DELETE FROM accounts WHERE uuid = ?", (_account(connection, name),))
+            connection.execute("DELETE FROM accounts WHERE uuid = ?", (accounts.find(connection, name),))
 
     def set_quota(
         self,
@@ -225,31 +215,13 @@ class Directory:
     ) -> Quota:
         """Change the given parts of a quota, and return the quota. Parts that were never set have their defaults."""
         with self._changing() as connection:
-            account = _account(connection, name)
-            found = connection.execute(
-                "SELECT requests_per_second, burst, concurrency FROM quotas WHERE account = ?", (account,)
-            )
-            old: Row = found[0] if found else (None, None, None)
-            values = (
-                old[0] if requests_per_second is None else requests_per_second,
-                old[1] if burst is None else burst,
-                old[2] if concurrency is None else concurrency,
-            )
-            try:
-                quota = rows.quota(*values)
-            except ValueError as error:
-                raise ConfigError(f"quota: expected {error}") from None
-            connection.execute("DELETE FROM quotas WHERE account = ?", (account,))
-            connection.execute(
-                "INSERT INTO quotas (account, requests_per_second, burst, concurrency) VALUES (?, ?, ?, ?)",
-                (account, *values),
-            )
-        return quota
+            account = accounts.find(connection, name)
+            return accounts.set_quota(connection, account, requests_per_second, burst, concurrency)
 
     def delete_quota(self, name: str) -> None:
         """Reset the quota of an account to the defaults."""
         with self._changing() as connection:
-            connection.execute("DELETE FROM quotas WHERE account = ?", (_account(connection, name),))
+            connection.execute("DELETE FROM quotas WHERE account = ?", (accounts.find(connection, name),))
 
     # --- credentials -----------------------------------------------------------------------------
 
@@ -257,7 +229,7 @@ class Directory:
         """Set the password of an account. None removes it."""
         hashed = None if password is None else _hashed(password)
         with self._changing() as connection:
-            account = _account(connection, name)
+            account = accounts.find(connection, name)
             connection.execute("DELETE FROM passwords WHERE account = ?", (account,))
             if hashed is not None:
                 connection.execute("INSERT INTO passwords (account, hash) VALUES (?, ?)", (account, hashed))
@@ -271,7 +243,7 @@ class Directory:
         with self._changing(f"token {id}: there is one already") as connection:
             connection.execute(
                 "INSERT INTO tokens (id, account, sha256, label, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
-                (id, _account(connection, name), digest, label, self._clock(), expires_at),
+                (id, accounts.find(connection, name), digest, label, self._clock(), expires_at),
             )
         return f"pymon_{id}_{secret}"
 
@@ -292,7 +264,7 @@ class Directory:
             raise ConfigError(f"key: {error}") from None
         now = self._clock()
         with self._changing() as connection:
-            account = _account(connection, name)
+            account = accounts.find(connection, name)
             where = (key.sha256, account)
             found = connection.execute("SELECT revoked_at FROM keys WHERE fingerprint = ? AND account = ?", where)
             if found and found[0][0] is None:
@@ -328,7 +300,7 @@ class Directory:
             raise ConfigError("certificate: expected an X.509 certificate, got something else") from None
         now = self._clock()
         with self._changing() as connection:
-            account = _account(connection, name)
+            account = accounts.find(connection, name)
             found = connection.execute(
                 "SELECT account, revoked_at, issued FROM certificates WHERE fingerprint = ?", (fingerprint,)
             )
@@ -390,7 +362,7 @@ class Directory:
         """Add a compute node. accounts: the accounts whose containers it may have, by name or UUID, None for all."""
         node = nodes.checked(name, uuid, url, tls_server_name, tls_fingerprint)
         with self._changing(f"node {name}: a node with this name or UUID exists already") as connection:
-            limit = None if accounts is None else _uuids(connection, accounts)
+            limit = None if accounts is None else uuids_of_accounts(connection, accounts)
             return nodes.insert(connection, dataclasses.replace(node, accounts=limit))
 
     def set_node(
@@ -407,7 +379,7 @@ class Directory:
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         with self._changing() as connection:
             if accounts is not UNCHANGED:
-                changes["accounts"] = None if accounts is None else _uuids(connection, accounts)
+                changes["accounts"] = None if accounts is None else uuids_of_accounts(connection, accounts)
             return nodes.change(connection, name, changes)
 
     def pin_node(self, name: str, uuid: UUID) -> UUID | None:
@@ -462,7 +434,7 @@ class Directory:
     @property
     def node_lists(self) -> NodeLists:
         """The changes that lists of nodes make, each in a transaction of its own."""
-        return NodeLists(self._database, self._changing, _uuids)
+        return NodeLists(self._database, self._changing, uuids_of_accounts)
 
     # --- holders of UUIDs: not part of a snapshot; each method raises NotUpgradedError --------------
 
@@ -594,24 +566,6 @@ def decode(found: Rows, label: str) -> Snapshot:
 
 def _change_generation(connection: Connection) -> None:
     connection.execute("UPDATE generation SET value = ?", (secrets.randbits(62),))
-
-
-def _accounts(connection: Connection) -> list[Account]:
-    found = connection.execute("SELECT uuid, name, operator, created_at FROM accounts")
-    return [Account(UUID(uuid), name, bool(operator), at, Quota()) for uuid, name, operator, at in found]
-
-
-def _uuids(connection: Connection, accounts: Sequence[str]) -> frozenset[UUID]:
-    return frozenset(UUID(_account(connection, account)) for account in accounts)
-
-
-def _account(connection: Connection, name: str) -> str:
-    """Return the UUID of an account as text. name: its name or UUID. Raises DirectoryError if there is none."""
-    text = str(texts.findable(name)).lower()
-    found = connection.execute("SELECT uuid FROM accounts WHERE name_folded = ? OR uuid = ?", (text, text))
-    if not found:
-        raise DirectoryError(f"account {shown(name)}: not found")
-    return str(found[0][0])
 
 
 def _hashed(password: str) -> bytes:
