@@ -14,6 +14,7 @@ from dataclasses import replace
 from pymon.catalogue.cgroup_fields import ADVANCED_TCP_FIELDS, HUGEPAGE_SIZES, TCP_STATES, UDP_STATES
 from pymon.catalogue.io_scheduler import IO_SCHEDULER
 from pymon.catalogue.kernel_counts import KERNEL_COUNTS
+from pymon.catalogue.memory import MEMORY, memory_columns
 from pymon.catalogue.model import (
     NSEC,
     ONE,
@@ -43,15 +44,6 @@ def _cpu_v2(key: str, unit: Unit) -> Column:
 
 def _zone(statistic: str) -> Column:
     return Column("kstat.zone_misc", statistic, NSEC)
-
-
-def _memory(v2: str, v1: str | None, kstat: str | None = None) -> tuple[Column, ...]:
-    columns = [Column("memory.v2", v2)]
-    if v1:
-        columns.append(Column("memory.v1", v1))
-    if kstat:
-        columns.append(Column("kstat.memcap", kstat))
-    return tuple(columns)
 
 
 def _limited(metric: str, help: str, *columns: Column) -> Metric:
@@ -103,15 +95,6 @@ _TCP_STATISTICS = {
     "TcpExt:TCPReqQFullDrop": ("listenDropQ0",),
 }
 """Field of Linux -> statistics with the same meaning in the kstat of a zone's TCP."""
-
-_FAULTS = tuple(
-    Sample(
-        (Column("memory.v2", f"memory.stat:{fault}"), Column("memory.v1", f"memory.stat:{prefix}{fault}")),
-        labels=(("failure_type", fault), ("scope", scope)),
-    )
-    for fault in ("pgfault", "pgmajfault")
-    for scope, prefix in (("container", ""), ("hierarchy", "total_"))
-)
 
 METRICS: tuple[Metric, ...] = (
     gauge(
@@ -194,146 +177,7 @@ METRICS: tuple[Metric, ...] = (
         "CPU time used over the quota in bursts, in seconds.",
         _cpu_v2("cpu.stat:burst_usec", USEC),
     ),
-    gauge(
-        "container_memory_cache",
-        "Page cache memory, in bytes.",
-        "container_memory",
-        *_memory("memory.stat:file", "memory.stat:total_cache"),
-    ),
-    gauge(
-        "container_memory_rss",
-        "Anonymous and swap cache memory, in bytes.",
-        "container_memory",
-        *_memory("memory.stat:anon", "memory.stat:total_rss", "rss"),
-    ),
-    gauge(
-        "container_memory_swap",
-        "Swap in use, in bytes.",
-        "container_memory",
-        *_memory("memory.swap.current", "memory.stat:total_swap", "swap"),
-    ),
-    gauge(
-        "container_memory_mapped_file",
-        "Memory of mapped files, in bytes.",
-        "container_memory",
-        *_memory("memory.stat:file_mapped", "memory.stat:total_mapped_file"),
-    ),
-    gauge(
-        "container_memory_kernel_usage",
-        "Kernel memory charged to the container, in bytes.",
-        "container_memory",
-        *_memory("memory.stat:kernel", "memory.kmem.usage_in_bytes"),
-    ),
-    counter(
-        "container_memory_failcnt",
-        "Times that the memory limit was hit.",
-        "container_memory",
-        Column("events.v1", "memory.failcnt"),
-        Column("kstat.memcap", "nover"),
-    ),
-    gauge(
-        "container_memory_usage_bytes",
-        "Memory in use, in bytes, all of it, whenever it was last accessed.",
-        "container_memory",
-        *_memory("memory.current", "memory.usage_in_bytes", "rss"),
-    ),
-    gauge(
-        "container_memory_max_usage_bytes",
-        "Highest memory use recorded, in bytes.",
-        "container_memory",
-        *_memory("memory.peak", "memory.max_usage_in_bytes"),
-    ),
-    Metric(
-        "container_memory_working_set_bytes",
-        Kind.GAUGE,
-        "Memory in use less the inactive part of the page cache, in bytes.",
-        "container_memory",
-        (
-            Sample(
-                _memory("memory.current", "memory.usage_in_bytes"),
-                minus=_memory("memory.stat:inactive_file", "memory.stat:total_inactive_file"),
-            ),
-        ),
-    ),
-    gauge(
-        "container_memory_total_active_file_bytes",
-        "Page cache memory on the active list, in bytes.",
-        "container_memory",
-        *_memory("memory.stat:active_file", "memory.stat:total_active_file"),
-    ),
-    gauge(
-        "container_memory_total_inactive_file_bytes",
-        "Page cache memory on the inactive list, in bytes.",
-        "container_memory",
-        *_memory("memory.stat:inactive_file", "memory.stat:total_inactive_file"),
-    ),
-    Metric("container_memory_failures_total", Kind.COUNTER, "Page faults.", "container_memory", _FAULTS),
-    counter(
-        "container_memory_events_high_total",
-        "Times that processes were throttled because the high limit was exceeded.",
-        "container_memory",
-        Column("events.v2", "memory.events:high"),
-    ),
-    counter(
-        "container_memory_events_max_total",
-        "Times that memory use was about to go over the limit.",
-        "container_memory",
-        Column("events.v2", "memory.events:max"),
-    ),
-    gauge(
-        "container_memory_file_dirty_bytes",
-        "Page cache memory waiting to be written, in bytes.",
-        "container_memory",
-        *_memory("memory.stat:file_dirty", None),
-    ),
-    gauge(
-        "container_memory_file_writeback_bytes",
-        "Page cache memory being written, in bytes.",
-        "container_memory",
-        *_memory("memory.stat:file_writeback", None),
-    ),
-    counter(
-        "container_memory_pgscan_total",
-        "Pages scanned by reclaim.",
-        "container_memory",
-        *_memory("memory.stat:pgscan", None),
-    ),
-    counter(
-        "container_memory_pgsteal_total", "Pages reclaimed.", "container_memory", *_memory("memory.stat:pgsteal", None)
-    ),
-    counter(
-        "container_memory_workingset_refault_file_total",
-        "Faults on page cache pages that had just been evicted.",
-        "container_memory",
-        *_memory("memory.stat:workingset_refault_file", None),
-    ),
-    counter(
-        "container_memory_workingset_refault_anon_total",
-        "Faults on anonymous pages that had just been evicted.",
-        "container_memory",
-        *_memory("memory.stat:workingset_refault_anon", None),
-    ),
-    Metric(
-        "container_oom_events_total",
-        Kind.COUNTER,
-        "Processes of the container killed for want of memory.",
-        "container_memory",
-        (
-            Sample(
-                (
-                    Column("events.v2", "memory.events:oom_kill"),
-                    Column("events.v1", "memory.oom_control:oom_kill"),
-                )
-            ),
-        ),
-    ),
-    Metric(
-        "container_memory_numa_pages",
-        Kind.GAUGE,
-        "Pages on each NUMA node.",
-        "container_memory_numa",
-        (Sample((Column("numa.v1", "memory.numa_stat"),)),),
-    ),
+    *MEMORY,
     gauge(
         "container_memory_migrate",
         "Whether pages follow the container to other memory nodes.",
@@ -600,19 +444,19 @@ METRICS: tuple[Metric, ...] = (
         "container_spec_memory_limit_bytes",
         "Memory limit, in bytes.",
         "container_memory",
-        *_memory("memory.max", "memory.limit_in_bytes", "physcap"),
+        *memory_columns("memory.max", "memory.limit_in_bytes", "physcap"),
     ),
     gauge(
         "container_spec_memory_swap_limit_bytes",
         "Swap limit, in bytes; with version 1 control groups memory and swap together.",
         "container_memory",
-        *_memory("memory.swap.max", "memory.memsw.limit_in_bytes", "swapcap"),
+        *memory_columns("memory.swap.max", "memory.memsw.limit_in_bytes", "swapcap"),
     ),
     gauge(
         "container_spec_memory_reservation_limit_bytes",
         "Memory reservation, in bytes.",
         "container_memory",
-        *_memory("memory.min", "memory.soft_limit_in_bytes"),
+        *memory_columns("memory.min", "memory.soft_limit_in_bytes"),
     ),
     *KERNEL_COUNTS,
 )
