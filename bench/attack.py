@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -22,7 +21,7 @@ from uuid import UUID
 
 from bench import nginx
 from bench.fronts import QUOTA, Identities, get, pymon, pymon_front
-from bench.load import CPU, HOST, Front, Got, Load
+from bench.load import CPU, HOST, Front, Got, Load, pinned
 from bench.world import ROOT
 from tests.proxy.hostile import COUNT, KINDS, NAMES, uuid_of
 from tests.proxy.running import container
@@ -163,13 +162,8 @@ def hostile_targets(place: Path) -> Path:
 
 def measure() -> dict[str, object]:
     """Growth of the proxy's memory, the quiet tenant's p99, and whether its answers stay as they are."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {int(CPU)})
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return _measure(Path(folder))
-    finally:
-        os.sched_setaffinity(0, cores)
+    with pinned(), tempfile.TemporaryDirectory() as folder:
+        return _measure(Path(folder))
 
 
 def _measure(place: Path) -> dict[str, object]:

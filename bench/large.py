@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import os
 import re
 import tempfile
 import time
@@ -20,7 +19,7 @@ from uuid import UUID
 from bench import nginx, stub
 from bench.attack import body_of, memory_bytes
 from bench.fronts import Identities, get, pymon, pymon_front, stub_nodes
-from bench.load import CPU, HOST, Account, Front
+from bench.load import HOST, Account, Front, pinned
 from tests.proxy.running import container
 
 CONTAINERS = 13_000
@@ -63,13 +62,8 @@ def timed(front: Front, account: Account, path: str) -> tuple[float, float, byte
 
 def measure() -> dict[str, object]:
     """Seconds and memory of an exposition, and seconds of discovery."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {int(CPU)})
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return {"machine_ms": machine_ms(), **_measure(Path(folder))}
-    finally:
-        os.sched_setaffinity(0, cores)
+    with pinned(), tempfile.TemporaryDirectory() as folder:
+        return {"machine_ms": machine_ms(), **_measure(Path(folder))}
 
 
 def _measure(place: Path) -> dict[str, object]:

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,17 @@ WARM_UP_SECONDS = 0.5
 
 Got = dict[str, Any]
 """What an account got: what `load` says of it, and front_cpu and load_cpu, the parts of their cores that they used."""
+
+
+@contextmanager
+def pinned() -> Iterator[None]:
+    """Until the end, this process and those that it starts run on `CPU` alone."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {int(CPU)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 @dataclass(frozen=True, slots=True)

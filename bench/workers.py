@@ -21,7 +21,7 @@ from uuid import UUID
 from bench import nginx
 from bench.attack import body_of
 from bench.fronts import identities, pymon_front
-from bench.load import CPU, HOST, Front, Got, Load
+from bench.load import CPU, HOST, Front, Got, Load, pinned
 from bench.proxy import brief, ratio, rounds
 from bench.world import CGROUPFS, ROOT, remove
 from tests.proxy.running import container
@@ -87,14 +87,9 @@ def stub_node(place: Path, inventory: Path) -> Iterator[int]:
 
 def measure() -> dict[str, object]:
     """Requests per second and CPU time of a request with 2 and 3 workers, against those of one process."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {int(CPU)})
-    try:
-        # The load and the captured answers start in the group of this process.
-        with tempfile.TemporaryDirectory() as folder, grouped("rest", os.getpid(), 0):
-            return _measure(Path(folder))
-    finally:
-        os.sched_setaffinity(0, cores)
+    # The load and the captured answers start in the group of this process.
+    with pinned(), tempfile.TemporaryDirectory() as folder, grouped("rest", os.getpid(), 0):
+        return _measure(Path(folder))
 
 
 def _measure(place: Path) -> dict[str, object]:
