@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -207,10 +206,7 @@ pm_latency *pm_latency_open(const pm_libbpf *library, const pm_bpf_object *from,
 	if (errno || open_maps(latency, library, object) < 0 || attach(latency, library, object) < 0)
 		goto fail;
 	/* The links hold the programs, and those their maps. */
-	library->object_close(object);
-#ifdef __GLIBC__
-	malloc_trim(0); /* libbpf has read the kernel's types, several MiB */
-#endif
+	pm_libbpf_close(library, object);
 	pm_libbpf_log(NULL, 0);
 	return latency;
 fail:

@@ -1,6 +1,7 @@
 #include "libbpf.h"
 
 #include <dlfcn.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +85,14 @@ int pm_libbpf_load(pm_libbpf *library, char *reason, size_t size)
 	}
 	library->set_print(print);
 	return 0;
+}
+
+void pm_libbpf_close(const pm_libbpf *library, struct bpf_object *object)
+{
+	library->object_close(object);
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
 }
 
 int pm_bpf_call(int command, void *attributes, size_t size)

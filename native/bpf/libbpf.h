@@ -35,6 +35,10 @@ int pm_libbpf_load(pm_libbpf *library, char *reason, size_t size);
  */
 void pm_libbpf_log(char *log, size_t size);
 
+/* Closes an object of which links hold the programs, and gives back the memory in which libbpf has read the kernel's
+ * types, several MiB. */
+void pm_libbpf_close(const pm_libbpf *library, struct bpf_object *object);
+
 /* bpf(2), which the C library has no function for. `attributes`: a union bpf_attr. Returns -1 with errno on failure. */
 int pm_bpf_call(int command, void *attributes, size_t size);
 

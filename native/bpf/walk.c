@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <linux/bpf.h>
 #include <linux/magic.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -150,10 +149,7 @@ static pm_bpf_walk *open_walk(const pm_bpf_walk_plan *plan, uint32_t capacity, c
 	if (walk->link < 0)
 		goto fail;
 	/* The link holds the program, and that its maps. */
-	plan->library->object_close(object);
-#ifdef __GLIBC__
-	malloc_trim(0); /* libbpf has read the kernel's types, several MiB */
-#endif
+	pm_libbpf_close(plan->library, object);
 	pm_libbpf_log(NULL, 0);
 	return walk;
 fail:
