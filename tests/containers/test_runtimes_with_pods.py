@@ -141,6 +141,14 @@ class TestContainerd:
         assert details.labels["io.kubernetes.pod.uid"] == "0a1b2c3d-1111-2222-3333-444455556666"
         assert details.reason == ""
 
+    def test_a_copied_annotation_of_a_pod_names_no_other_pod(self, tree):
+        root = tree("containerd")
+        path = root / f"run/containerd/io.containerd.runtime.v2.task/k8s.io/{CRI}/config.json"
+        chosen = {"io.kubernetes.pod.namespace": "kube-system", "io.kubernetes.pod.name": "dns"}
+        edit(path, lambda document: document["annotations"].update(chosen))
+        details = describe(root, f"{self.pod}/{CRI}")
+        assert (details.namespace, details.pod, details.labels["io.kubernetes.pod.name"]) == ("shop", "web-0", "web-0")
+
     def test_a_sandbox(self):
         details = describe(self.root, f"/system.slice/cri-containerd-{SANDBOX}.scope")
         assert (details.name, details.pod, details.started_at) == ("POD", "web-0", None)
@@ -205,6 +213,14 @@ class TestCrio:
         details = describe(root, f"/kubepods.slice/crio-{CRIO}.scope")
         assert (details.name, details.pod) == ("api", "api-7d9f")
         assert details.reason == f"io.kubernetes.cri-o.Labels of {CRIO}: not valid JSON"
+
+    def test_a_copied_annotation_of_a_pod_names_no_other_pod(self, tree):
+        root = tree("crio")
+        path = root / f"var/lib/containers/storage/overlay-containers/{CRIO_SANDBOX}/userdata/config.json"
+        labels = '{"io.kubernetes.pod.namespace":"kube-system","io.kubernetes.pod.name":"dns","app":"api"}'
+        edit(path, lambda document: document["annotations"].update({"io.kubernetes.cri-o.Labels": labels}))
+        details = describe(root, f"/kubepods.slice/crio-{CRIO_SANDBOX}.scope")
+        assert (details.namespace, details.pod, details.labels["app"]) == ("blog", "api-7d9f", "api")
 
     def test_malformed_and_missing(self, tree):
         root = tree("crio")

@@ -86,7 +86,8 @@ def describe(container: Match, home: Home) -> Details:
     labels = dict(annotations)
     for label, annotation in _KUBELET_LABELS:
         if value := annotations.get(_CRI + annotation):
-            labels.setdefault(label, value)
+            # The plugin may be told to copy annotations of pods. Tenants write these, its own replace them.
+            labels[label] = value
     sandbox = annotations.get(_CRI + "container-type") == "sandbox"
     if sandbox:
         labels.setdefault(kubernetes.CONTAINER_NAME, kubernetes.SANDBOX_NAME)

@@ -44,7 +44,8 @@ def describe(container: Match, home: Home) -> Details:
         reason = ""
     for key in (kubernetes.CONTAINER_NAME, kubernetes.POD_NAME, kubernetes.POD_NAMESPACE, kubernetes.POD_UID):
         if value := annotations.get(key):
-            labels.setdefault(key, value)
+            # CRI-O copies the annotations of a pod, which tenants write, over its own, and then the kubelet's labels.
+            labels[key] = value
     restarts = annotations.get(_RESTARTS, "0")
     if restarts != "0":
         # cAdvisor adds this label, and dashboards use it.
