@@ -65,6 +65,9 @@ _SERIES = re.compile(rb"\n(([^{ ]++)\{(.*)\}) (.*)")
 _PER_CONTAINER = re.compile(rb"id|image|name|container_label_.*")
 """Labels that identify a container."""
 
+_OF_KUBERNETES = frozenset((b"container", b"namespace", b"pod"))
+"""Labels that identify a container where a sample has all of them. A plugin may have one of its own."""
+
 _NOT_ADDITIVE = re.compile(
     rb".*_(?:info|boolean|timestamp|time_seconds|timer_seconds|last_seen|percent|percentage)|.*ratio"
     rb"|(?:.*_)?(?:limit|max|min|baseline)(?:_.*)?|.*_(?:quota|recordsize)"  # settings and peaks
@@ -272,9 +275,10 @@ class Adder(_Exposition):
     Counters are summed, and gauges whose sum has a meaning: not booleans, constants, times, ratios, peaks, limits and
     other settings, and nothing untyped. Histograms are summed over the buckets that all of them have, with their sums
     and counts; summaries only by sums and counts. Clashing families are left out. Labels that identify a container (id,
-    name, image, container_label_*) are dropped; the other labels are kept, and each combination has its own sum. A
-    container in several services or groups counts in each of them. A container in none counts in a sum without the
-    label, as with ``sum by`` in PromQL. Sums are exact; a sum with an addend that is not finite is not finite.
+    name, image, container_label_*, and container, namespace and pod together) are dropped; the other labels are kept,
+    and each combination has its own sum. A container in several services or groups counts in each of them. A container
+    in none counts in a sum without the label, as with ``sum by`` in PromQL. Sums are exact; a sum with an addend that
+    is not finite is not finite.
     """
 
     def __init__(self, by: By, between: Callable[[], None] = _nothing, *, openmetrics: bool = False) -> None:
@@ -422,11 +426,15 @@ def _with_bound(block: bytes, bound: bytes) -> bytes:
 def _blocks(labels: bytes, by: bytes, keys: list[bytes]) -> list[bytes]:
     """Return the label blocks of the sums that a sample goes to, one for each key; none for a setting of TCP."""
     kept: dict[bytes, bytes] = {}
+    of_kubernetes = 0
     for name, value in split_labels(labels):
         if name == b"tcp_state" and value in _SETTINGS_OF_TCP:
             return []
+        of_kubernetes += name in _OF_KUBERNETES
         if value != b'""' and not _PER_CONTAINER.fullmatch(name):
             kept[name] = value
+    if of_kubernetes == len(_OF_KUBERNETES):
+        kept = {name: value for name, value in kept.items() if name not in _OF_KUBERNETES}
     if by in kept:
         name = b"exported_" + by
         while name in kept:
