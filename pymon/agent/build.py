@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from pymon.agent.workers import NodeWorker
 from pymon.catalogue.latency import OF_NEIGHBOURS
 from pymon.catalogue.model import Kind
 from pymon.config import ConfigError
+from pymon.containers.labels import LabelExport
 from pymon.plugins.config import PLUGIN
 from pymon.plugins.plugins import Plugins
 from pymon.plugins.textfile import Textfile
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from pymon.agent.options import AgentOptions
     from pymon.agent.rows import ContainerRows
 
+
+_log = logging.getLogger(__name__)
 
 _KINDS = {Kind.COUNTER: "counter", Kind.UNKNOWN: "untyped"}
 
@@ -71,6 +75,14 @@ def build_agent(options: AgentOptions, *, serving: bool = False) -> Agent:
         self_metrics.gauge(name, help, value)
     for name, help, labels, values in parts.counters:
         self_metrics.counters(name, help, labels, values)
+    clashes = LabelExport(options.container_labels).dropped
+    for key in clashes:
+        _log.warning("container.label %r is not exported: an earlier one makes the same label of metrics", key)
+    self_metrics.gauge(
+        "pymon_container_label_clashes",
+        "Keys of --container.label that are not exported, because an earlier one makes the same label of metrics.",
+        lambda: len(clashes),
+    )
     if options.dialect != "cmon":
         metrics = [*metrics, *scrape_table.METRICS]
     textfile = None
