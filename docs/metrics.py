@@ -21,8 +21,8 @@ Generated from the catalogue by `make docs`; change the catalogue, not this page
 A series is absent if the kernel does not provide the value or a limit is not set. In OpenMetrics, a family whose name
 breaks a rule of that format (a counter without `_total`, a gauge with it) has the type unknown and keeps its name.
 
-Series of containers have the labels `id`, `name` and `image` besides, and `container_label_…` where it is asked for. On
-Linux, those of the dialect cmon have them too.
+Series of containers have the labels `id`, `name` and `image` besides, `container_label_…` where it is asked for, and on
+nodes of Kubernetes `namespace`, `pod` and `container`. On Linux, those of the dialect cmon have them too.
 
 The column `from` shows the source of the value: an internal table and the field that was read into it. Tables named
 `kstat.…` exist on illumos. Tables named `zfs`, `zpool_list` and `ntp…` contain output of zfs(8), zpool(8) and ntpq(8).

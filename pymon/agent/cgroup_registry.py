@@ -97,6 +97,7 @@ def open_registry(options: AgentOptions, columns: Iterable[Column], *, serving: 
                 patterns,
                 every=options.container_all,
                 root=options.container_root and options.dialect != "cmon",
+                pods=options.dialect != "cmon",
                 slices=options.container_slices,
             ),
             Runtimes(options.rootfs, options.runtime_paths),

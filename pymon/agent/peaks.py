@@ -90,7 +90,7 @@ class PeakSampler:
         return self._last
 
     def forget(self, row: int) -> None:
-        """Forget the container of a row."""
+        """Forget what was in a row."""
         with self._lock:
             self._gone.add(row)
 

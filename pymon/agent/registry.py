@@ -17,6 +17,7 @@ from pymon.agent.rows import ContainerRows
 from pymon.agent.tree_thread import TreeThread
 from pymon.containers.identity import Basis, claims_of, identify
 from pymon.containers.runtimes import outline
+from pymon.containers.runtimes.kubernetes import is_pod, pod_group
 from pymon.sources.addresses import AddressReader
 from pymon.sources.cgroup import procs_root
 from pymon.sources.populated import Populated
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from pymon.agent.descriptions import Description
     from pymon.containers.identity import Claim
     from pymon.containers.labels import LabelExport
-    from pymon.containers.model import Details, Match
+    from pymon.containers.model import Details, Match, PodNames
     from pymon.containers.node_identity import NodeIdentity
     from pymon.containers.owner import OwnerRules
     from pymon.containers.recognise import Recogniser
@@ -108,6 +109,7 @@ class Registry(ContainerRows):
         self._by_row: dict[int, _Tracked] = {}
         self._descriptions = Descriptions(runtimes)
         self._measured: dict[str, int] = {}
+        self._named_pods: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._refused: set[int] = set()
         self._complaints = TokenBucket(_COMPLAINTS_PER_SECOND, _COMPLAINTS_BURST)
@@ -226,6 +228,7 @@ class Registry(ContainerRows):
                 self._source.refresh(row)
             else:
                 self._source.remove(self._measured.pop(change.group.path))
+                self._named_pods.discard(change.group.path)
                 self.unmeasure(row)
                 self._free.append(row)
         elif change.news is News.SPREAD:
@@ -240,10 +243,22 @@ class Registry(ContainerRows):
 
     def _measure(self, arrival: _Arrival) -> None:
         """Give a row to a cgroup that is no container."""
+        of_pod = is_pod(arrival.path)
+        if of_pod:
+            self.on_kubernetes()
         row = self._measured[arrival.path] = self._new_row()
-        self._source.add(row, arrival.path[1:], arrival.created_ns)
-        labels = zip(self._export.names, self._export.values({}), strict=True)
-        self.measure(row, arrival.path, labels, arrival.created_ns / 1e9)
+        self._source.add(row, arrival.path[1:], arrival.created_ns, waits=not of_pod)
+        self.measure(row, arrival.path, self._exported({}), arrival.created_ns / 1e9)
+
+    def _exported(self, labels: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+        return zip(self._export.names, self._export.values(labels), strict=True)
+
+    def _call_pod(self, path: str, names: PodNames) -> None:
+        """Label the cgroup of a pod as the first of its containers that is described says. path: the container's."""
+        group = pod_group(path)
+        if group in self._measured and group not in self._named_pods:
+            self._named_pods.add(group)
+            self.call(self._measured[group], group, self._exported({}), names._replace(container=""))
 
     def _add(self, arrival: _Arrival) -> None:
         path, inode, match, created_ns = arrival
@@ -286,8 +301,11 @@ class Registry(ContainerRows):
             container = replace(container, addresses=before.addresses)
             if tracked.described:  # the start time is part of the container's identity, so later reads do not change it
                 container = replace(container, start_seconds=before.start_seconds)
-        labels = zip(self._export.names, self._export.values(container.labels), strict=True)
+        if details.kubernetes is not None:
+            self.on_kubernetes()
+            self._call_pod(tracked.path, details.kubernetes)
         hold_seconds = HOLD_SECONDS if details.unread else 0
+        labels = self._exported(container.labels)
         self.place(row, container, labels, tracked.created_seconds, hold_seconds=hold_seconds)
         self._source.own(row, container.owner)
         for problem in container.problems if not (tracked.described or details.unread) else ():

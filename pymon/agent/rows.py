@@ -7,13 +7,14 @@ import os
 import re
 import time
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pymon._native.renderer import Labels
 from pymon._native.table import Table
 from pymon.agent.journal import Journal
 from pymon.containers.holders import Holders
 from pymon.containers.identity import Container
+from pymon.containers.model import PodNames
 from pymon.exposition.compile import label_block
 from pymon.inventory_document import Container as Told
 from pymon.inventory_document import told
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pymon.containers.identity import Claim
     from pymon.containers.node_identity import NodeIdentity
     from pymon.containers.owner import OwnerRules
+
+    _Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 CONTAINER_COLUMNS = ("last_seen", "start_seconds", "creation_seconds", "health")
 MAX_DOCUMENT_BYTES = 32 << 20
@@ -67,7 +70,8 @@ class ContainerRows:
         self._holders = Holders(populated)
         self.table = Table("container", CONTAINER_COLUMNS)
         self._containers: list[Container | None] = []
-        self._label_pairs: list[tuple[tuple[str, str], ...]] = []
+        self._label_pairs: list[_Pairs] = []
+        self._unnamed: PodNames | None = None
         self._blocks: list[bytes | None] = []
         self._json: list[str] = []
         self._by_uuid: dict[UUID, int] = {}
@@ -170,12 +174,8 @@ class ContainerRows:
         container is in scrapes of all containers. hold_seconds: as for `tell`.
         """
         self.replace(row, container)
-        self._label_pairs[row] = (
-            *labels,
-            ("id", container.id),
-            ("image", container.image),
-            ("name", container.name),
-        )
+        named = (("id", container.id), ("image", container.image), ("name", container.name))
+        self._label_pairs[row] = self._with_names((*labels, *named), container.kubernetes)
         self._blocks[row] = label_block(self._label_pairs[row]) if shown else None
         self.table.unset(row)
         self.table.set(row, "last_seen", 0)
@@ -191,15 +191,42 @@ class ContainerRows:
 
         labels, created_seconds: as for `place`.
         """
-        self._label_pairs[row] = (*labels, ("id", path), ("image", ""), ("name", ""))
-        self._blocks[row] = label_block(self._label_pairs[row])
+        self.call(row, path, labels, None)
         self.table.set(row, "last_seen", 0)
         self.table.set(row, "start_seconds", int(created_seconds))
         self.table.set(row, "creation_seconds", int(created_seconds))
+
+    def call(self, row: int, path: str, labels: Iterable[tuple[str, str]], names: PodNames | None) -> None:
+        """Set the labels of a row that `measure` has filled. names: of the pod whose cgroup it is."""
+        self._label_pairs[row] = self._with_names((*labels, ("id", path), ("image", ""), ("name", "")), names)
+        self._blocks[row] = label_block(self._label_pairs[row])
+        self._labels = None
+
+    def _with_names(self, pairs: _Pairs, names: PodNames | None) -> _Pairs:
+        names = names or self._unnamed
+        if names is None:
+            return pairs
+        return (("container", names.container), *pairs, ("namespace", names.namespace), ("pod", names.pod))
+
+    def on_kubernetes(self) -> None:
+        """Give every row the labels of Kubernetes, empty ones if Kubernetes has not started it, from now on.
+
+        The kubelet does that, too. Prometheus gives a series without a label the one of its target, and where
+        Kubernetes runs the agent that would be the agent's pod.
+        """
+        if self._unnamed is not None:
+            return
+        self._unnamed = PodNames("", "", "")
+        for row, pairs in enumerate(self._label_pairs):
+            self._label_pairs[row] = self._with_names(pairs, None)
+            if self._blocks[row] is not None:
+                self._blocks[row] = label_block(self._label_pairs[row])
         self._labels = None
 
     def unmeasure(self, row: int) -> None:
         """Remove a cgroup that is no container from a row."""
+        if self._on_row is not None:
+            self._on_row(row)
         self.table.unset(row)
         self._blocks[row] = None
         self._labels = None
@@ -217,7 +244,7 @@ class ContainerRows:
             self._journal.add(str(container.uuid), self._generation + 1)
 
     def tell_of_row(self, listener: Callable[[int], None]) -> None:
-        """Set the function that is called with each row that a container leaves."""
+        """Set the function that is called with each row that a container or another cgroup leaves."""
         self._on_row = listener
 
     def tell_of_gone(self, listener: Callable[[str], None]) -> None:

@@ -20,7 +20,7 @@ from uuid import UUID
 from pymon.uuid_name import container_uuid, uuid_name
 
 from .files import shown
-from .model import Details, Match
+from .model import Details, Match, PodNames
 from .owner import OwnerRules, Subject
 
 UUID_LABEL = "pymon.uuid"
@@ -116,6 +116,7 @@ class Container:
     addresses: IP addresses in the container's network namespace; empty for the host's. `identify` leaves them empty.
     problems: lines for the log.
     uuid_name: the name that the UUID is derived from, as in `Claim`.
+    kubernetes: what Kubernetes calls it, None if the kubelet has not started it.
     subject: the input of the owner rules.
     """
 
@@ -139,6 +140,7 @@ class Container:
     addresses: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     uuid_name: str = ""
+    kubernetes: PodNames | None = None
     subject: Subject | None = None
 
     def __eq__(self, other: object) -> bool:
@@ -189,6 +191,7 @@ def identify(
         health=details.health,
         problems=tuple(filter(None, (details.reason, decision.problem, *problems))),
         uuid_name=claim.name,
+        kubernetes=details.kubernetes,
         subject=subject,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,18 @@ class Match:
     measured_only: bool = False
 
 
+class PodNames(NamedTuple):
+    """What Kubernetes calls a container.
+
+    namespace, pod: of the pod. container: the container in the pod's specification; "POD" or "" for the one that holds
+    the pod's namespaces, as its runtime has it.
+    """
+
+    namespace: str
+    pod: str
+    container: str
+
+
 @dataclass(frozen=True, slots=True)
 class Details:
     """What a runtime's files say of a container.
@@ -48,6 +61,7 @@ class Details:
     reason: one line that says what could not be read, or "".
     unread: the files have not been read yet; everything here comes from the path.
     asked: the runtime's daemon said this, because its files did not.
+    kubernetes: None if the kubelet has not started the container, or if that is not certain.
     """
 
     name: str = ""
@@ -61,6 +75,7 @@ class Details:
     reason: str = ""
     unread: bool = False
     asked: bool = False
+    kubernetes: PodNames | None = None
 
 
 @dataclass(frozen=True, slots=True)

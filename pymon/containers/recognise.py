@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .model import HEX_ID, Match
-from .runtimes import RUNTIMES, bare
+from .runtimes import RUNTIMES, bare, kubernetes
 
 # The first form that matches wins, so forms with an id precede those with any name.
 _FORMS = sorted(
@@ -76,15 +76,23 @@ class Recogniser:
     patterns: the operator's patterns, which take precedence over the forms of the runtimes.
     every: report every cgroup (`--container.all`), also those inside containers. A cgroup that is not a container has
         the runtime "cgroup".
-    root, slices: report the root, and the groups that runtimes and systemd put containers into, to be measured only.
+    root, pods, slices: report the root, the kubelet's groups for pods, and all groups that runtimes and systemd put
+        containers into, to be measured only.
     """
 
     def __init__(
-        self, patterns: Patterns | None = None, *, every: bool = False, root: bool = False, slices: bool = False
+        self,
+        patterns: Patterns | None = None,
+        *,
+        every: bool = False,
+        root: bool = False,
+        pods: bool = False,
+        slices: bool = False,
     ) -> None:
         self._patterns = patterns or Patterns()
         self._every = every
         self._root = root
+        self._pods = pods
         self._slices = slices
         self._closed: dict[str, bool] = {"": False}
 
@@ -106,7 +114,10 @@ class Recogniser:
         if path == "/":
             wanted = self._root
         else:
-            wanted = self._slices and bool(_SLICE.fullmatch(path)) and not self._is_closed(path.rpartition("/")[0])
+            # A user may call any number of groups in his slice pods.
+            pod = self._pods and kubernetes.is_pod(path) and _uid(path) is None
+            found = pod or (self._slices and bool(_SLICE.fullmatch(path)))
+            wanted = found and not self._is_closed(path.rpartition("/")[0])
         return Match(path, "cgroup", descend=True, measured_only=True) if wanted else None
 
     def _alone(self, path: str) -> Match | None:

@@ -203,11 +203,14 @@ class CgroupSource:
         """The tables of all readers, by name, and their columns."""
         return {table: keys for reader in self.readers.values() for table, keys in reader.layout}
 
-    def add(self, row: int, path: str, start_ns: int) -> None:
-        """Add a container: its row, its cgroup path, its start in nanoseconds on CLOCK_REALTIME."""
+    def add(self, row: int, path: str, start_ns: int, *, waits: bool = True) -> None:
+        """Add a container: its row, its cgroup path, its start in nanoseconds on CLOCK_REALTIME.
+
+        waits: whether tasks wait in it. Those in a group are counted there and in no group above.
+        """
         for reader in self._all:
             reader.add(row, path, start_ns)
-        if self.latency is not None:
+        if self.latency is not None and waits:
             self.latency.add(row, path)
 
     def remove(self, row: int) -> None:

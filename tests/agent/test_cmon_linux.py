@@ -15,6 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 import pymon
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import AgentOptions, load_agent_options
+from pymon.containers.runtimes.kubernetes import is_pod
 from pymon.sources.programs import background, process
 from tests.agent.fixture_host import HOSTS, FixtureHost, copy_host
 from tests.agent.test_golden import GOLDEN
@@ -92,6 +93,8 @@ def test_numbers_are_those_of_the_other_dialect(name: str, tmp_path: Path) -> No
     compared = 0
     for (metric, labels), count in cadvisor.items():
         path = dict(labels).get("id", "")
+        if is_pod(path):
+            continue  # the dialect has none
         other, factor = {
             "container_cpu_user_seconds_total": ("cpu_user_usage", 10**9),
             "container_cpu_system_seconds_total": ("cpu_sys_usage", 10**9),

@@ -152,4 +152,4 @@ def test_every_container_of_the_fixture_is_there(host: str) -> None:
     """Of the runtimes that the README of the fixtures lists; sessions of users are no containers."""
     series = parse((GOLDEN / f"{host}.prom").read_bytes())
     paths = {dict(labels).get("id") for name, labels in series if name.startswith("container_")} - {None}
-    assert len(paths) == {"v2": 7, "v1": 5, "hybrid": 6}[host]  # with the root
+    assert len(paths) == {"v2": 9, "v1": 6, "hybrid": 7}[host]  # with the root and pods

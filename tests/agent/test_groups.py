@@ -1,4 +1,4 @@
-"""Control groups that are no containers and are measured: the root, and by --container.slices what holds containers."""
+"""Groups that are no containers and are measured: the root, pods, and by --container.slices all that hold others."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pymon.agent.options import load_agent_options
 from tests.agent.fixture_host import FIXTURES, HOSTS, FixtureHost
 
 CONTAINERS = {"v2": 6, "v1": 4, "hybrid": 5}
+PODS = {"v2": 2, "v1": 1, "hybrid": 1}
 
 
 def groups(host: FixtureHost, *flags: str) -> dict[str, str]:
@@ -30,11 +31,11 @@ def name(request: pytest.FixtureRequest) -> str:
 def test_the_root_is_measured(name: str) -> None:
     host = FixtureHost(FIXTURES / name)
     assert groups(host)["/"] == ""
-    assert len(groups(host)) == CONTAINERS[name] + 1
+    assert len(groups(host)) == CONTAINERS[name] + PODS[name] + 1
 
 
 def test_without_the_root(name: str) -> None:
-    assert len(groups(FixtureHost(FIXTURES / name), "--no-container.root")) == CONTAINERS[name]
+    assert len(groups(FixtureHost(FIXTURES / name), "--no-container.root")) == CONTAINERS[name] + PODS[name]
 
 
 def test_the_root_has_numbers_that_its_files_have() -> None:

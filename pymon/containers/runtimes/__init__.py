@@ -120,7 +120,7 @@ class Runtimes:
         """Return what the runtime's daemon says of a container whose files do not say all, or `details`."""
         with suppress(UnreadableError, OSError):
             for path in runtime.sockets(self._home(runtime, match.uid)):
-                said = docker.details_of(self._engines.inspect(path, match.uid, match.runtime_id))
+                said = docker.details_of(self._engines.inspect(path, match.uid, match.runtime_id), match)
                 return replace(
                     said,
                     started_at=said.started_at or details.started_at,
@@ -211,10 +211,14 @@ def bounded(details: Details) -> Details:
         if left >= 0 and len(value) <= MAX_LABEL:
             labels[key] = value
     said = [f"{name} of {length} characters" for name, length in long.items()]
+    names = details.kubernetes
+    if names is not None and max(map(len, names)) > MAX_TEXT:
+        names = None
+        said.append("names in Kubernetes")
     if gone := len(details.labels) - len(labels):
         said.append(f"{gone} labels")
     if not said:
         return details
     reason = "; ".join(filter(None, (details.reason, f"too long, left out: {', '.join(said)}")))
     texts: dict[str, Any] = dict.fromkeys(long, "")
-    return replace(details, **texts, labels=labels, reason=reason)
+    return replace(details, **texts, labels=labels, reason=reason, kubernetes=names)

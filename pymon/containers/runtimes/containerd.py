@@ -13,12 +13,13 @@ the pod itself are not available.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from pymon.containers.files import UnreadableError, mapping, read_json, read_with_mtime, texts
-from pymon.containers.model import HEX_ID, Details, Form, Home, Match, Place, Runtime
+from pymon.containers.model import HEX_ID, Details, Form, Home, Match, Place, PodNames, Runtime
 
 from . import kubernetes
 
@@ -104,7 +105,14 @@ def describe(container: Match, home: Home) -> Details:
         started_at=started,
         namespace=namespace or annotations.get("nerdctl/namespace", "") or container.namespace,
         pod=pod,
+        kubernetes=_names(container, annotations, labels),
     )
+
+
+def _names(container: Match, annotations: Mapping[str, str], labels: Mapping[str, str]) -> PodNames | None:
+    if not {_CRI + "sandbox-name", _CRI + "sandbox-namespace"} <= annotations.keys():
+        return None
+    return kubernetes.names(container, labels, annotations.get(_CRI + "container-name", ""), cri=True)
 
 
 def files(container: Match, home: Home) -> tuple[Path, ...]:

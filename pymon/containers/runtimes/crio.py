@@ -64,6 +64,7 @@ def describe(container: Match, home: Home) -> Details:
         namespace=namespace,
         pod=pod,
         reason=reason,
+        kubernetes=kubernetes.names(container, labels, labels.get(kubernetes.CONTAINER_NAME, ""), cri=True),
     )
 
 

@@ -29,10 +29,10 @@ def describe(container: Match, home: Home) -> Details:
 
     The name has no leading slash. The image is the reference that the container was created with.
     """
-    return details_of(first_json(files(container, home), home.uid))
+    return details_of(first_json(files(container, home), home.uid), container)
 
 
-def details_of(value: object) -> Details:
+def details_of(value: object, container: Match) -> Details:
     """Return the details in a config.v2.json, or in the daemon's answer to `docker inspect`, which is like it."""
     document = mapping(value)
     config = mapping(document.get("Config"))
@@ -55,6 +55,7 @@ def details_of(value: object) -> Details:
         health=text(mapping(state.get("Health")).get("Status")) or ("none" if "Health" in state else ""),
         namespace=namespace,
         pod=pod,
+        kubernetes=kubernetes.names(container, labels, labels.get(kubernetes.CONTAINER_NAME, ""), cri=False),
     )
 
 
