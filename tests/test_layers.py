@@ -31,11 +31,11 @@ MAY_IMPORT = {
     "catalogue":     ("",                                                        ""),
     "sources":       (("_native catalogue.model catalogue.zfs_fields catalogue.cgroup_fields catalogue.program_fields"
                        " catalogue.kstat_fields catalogue.latency"), "inotify_simple"),
-    "exposition":    ("_native catalogue",                                       "isal prometheus_client"),
+    "exposition":    ("_native catalogue",                  "backports compression isal prometheus_client"),
     "containers":    ("account_name uuid_name",                                  ""),
     "plugins":       ("config exposition sources",                               ""),
     "directory":     ("account_name config dns_label whole_file",                "bcrypt cryptography psycopg"),
-    "service":       ("config peer",                                            "bcrypt cryptography httptools uvloop"),
+    "service":       ("config exposition.negotiation peer",                     "bcrypt cryptography httptools uvloop"),
     "summary_document": ("",                                                    ""),
     "web":           ("exposition service",                                      ""),
     "top":           ("",                                                "aiohttp cryptography msgspec rich textual"),
@@ -177,9 +177,9 @@ def test_an_allowed_edge_passes(part, source):
 
 # --- what illumos has not is imported where it is used ---
 
-LINUX_ALONE = set(
-    "inotify_simple isal psycopg pymon._native.bpf pymon._native.readers pymon._native.responder uvloop".split()
-)
+LINUX_ALONE = {"backports", *"inotify_simple isal psycopg uvloop".split()} | {
+    f"pymon._native.{name}" for name in "bpf readers responder".split()
+}
 RUN_ON_ILLUMOS = """
 pymon.cli pymon.cli.agent pymon.cli.check_config pymon.cli.collect pymon.cli.containers pymon.cli.doctor
 pymon.cli.doctor_zones pymon.agent.build_zones

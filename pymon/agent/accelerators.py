@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 
 _ACCELERATORS = {
+    "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd": "no zstd",
     "isal": "gzip by zlib",
     "uvloop": "connections by asyncio's own loop",
 }

@@ -19,7 +19,7 @@ from pymon.agent.containers import CollectionResult
 from pymon.agent.scrape import Scrape
 from pymon.agent.scrape_table import ScrapeTable
 from pymon.exposition.compile import compile_catalogue
-from pymon.exposition.compression import gzip as gzip_body
+from pymon.exposition.compression import encode
 from pymon.exposition.families import write
 from pymon.sources.programs import ProgramSource
 
@@ -411,7 +411,7 @@ class AgentCollection:
             body.append(_EOF)
         if representation.encoding == "identity":
             return LentBody(memoryview(body), body, self._bodies, users)
-        packed = gzip_body(body)
+        packed = encode(body, representation.encoding)
         self._bodies.append(body)
         return LentBody(memoryview(packed), None, self._bodies, users)
 

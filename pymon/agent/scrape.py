@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pymon.exposition.negotiation import Format
+from pymon.exposition.negotiation import Coding, Format
 
 Scope = Literal["all", "node", "container"]
 """``all``: node, containers and the agent itself. ``node``: node and agent. ``container``: a single container."""
-
-Encoding = Literal["identity", "gzip"]
 
 
 class Representation(NamedTuple):
     """The form in which collected values are written. names: metrics to include, None for all."""
 
     format: Format
-    encoding: Encoding
+    encoding: Coding
     names: frozenset[str] | None
 
 
@@ -35,7 +33,7 @@ class Scrape:
     collectors: frozenset[str] | None = None
     names: frozenset[str] | None = None
     format: Format = Format.TEXT_0_0_4
-    encoding: Encoding = "identity"
+    encoding: Coding = "identity"
     deadline: float | None = None
 
     @property

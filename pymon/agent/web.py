@@ -16,10 +16,11 @@ from pymon.agent.access import ends_at
 from pymon.agent.http_counts import HttpCounts
 from pymon.agent.scrape import Scrape
 from pymon.config import nearest, shown
-from pymon.exposition.compression import gzip
-from pymon.exposition.negotiation import Format, accepts_gzip, negotiate
+from pymon.exposition.compression import CODINGS, gzip
+from pymon.exposition.negotiation import Format, negotiate
 from pymon.exposition.reload_metrics import tell_of_reloads
 from pymon.service.answer import TEXT, HangUp, Refusal, Reply, text_reply
+from pymon.service.coding import accepted_codings, takes_gzip
 from pymon.service.headers import entity_tags, scrape_timeout
 from pymon.service.passwords import BusyError, Passwords
 from pymon.service.routes import Routes, only_reads
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pymon.agent.access import LiveWebConfig
     from pymon.agent.options import AgentOptions
     from pymon.agent.ports import Body, Collection, Inventory, Summaries
-    from pymon.agent.scrape import Encoding, Scope
+    from pymon.agent.scrape import Scope
     from pymon.exposition.own_metrics import OwnMetrics
     from pymon.service.reload import Reload
     from pymon.service.server import Request, Times
@@ -55,9 +56,9 @@ _BASIC = b"WWW-Authenticate: Basic\r\n"
 _CONTAINER = re.compile(r"/v1/([^/]+)/metrics")
 
 _SCRAPE_HEADERS = {
-    (form, compressed): f"Content-Type: {form.content_type}\r\n".encode() + _VARY + (_GZIP if compressed else b"")
+    (form, coding): f"Content-Type: {form.content_type}\r\n".encode() + _VARY + line
     for form in Format
-    for compressed in (False, True)
+    for coding, line in (("identity", b""), *((name, f"Content-Encoding: {name}\r\n".encode()) for name in CODINGS))
 }
 
 
@@ -234,10 +235,9 @@ class AgentWeb:
     async def _scrape(self, request: Request, scope: Scope, uuid: str = "") -> Reply:
         collectors, names = self._narrowed(request.query)
         form = negotiate(request.headers.get("accept"))
-        compressed = accepts_gzip(request.headers.get("accept-encoding"))
+        encoding = accepted_codings(request.headers.get("accept-encoding"), *CODINGS)[0]
         timeout = scrape_timeout(request.headers.get("x-prometheus-scrape-timeout-seconds"))
         deadline = None if timeout is None else time.monotonic() + timeout
-        encoding: Encoding = "gzip" if compressed else "identity"
         scrape = Scrape(scope, uuid, collectors, names, form, encoding, deadline)
         if self._max_requests and self._scrapes >= self._max_requests:
             raise Refusal(503, f"more than {self._max_requests} requests at a time", b"Retry-After: 1\r\n")
@@ -254,7 +254,7 @@ class AgentWeb:
                 self._scrapes -= 1
         if body is None:
             raise Refusal(404, f"{uuid}: not there or not running")
-        return Reply(200, _SCRAPE_HEADERS[form, compressed], body.data, release=partial(self._sent, body))
+        return Reply(200, _SCRAPE_HEADERS[form, encoding], body.data, release=partial(self._sent, body))
 
     def _sent(self, body: Body) -> None:
         """Release a scrape's body after it was sent, or after its client disconnected."""
@@ -267,6 +267,7 @@ class AgentWeb:
         query = dict(parse_qsl(request.query, keep_blank_values=True))
         wait = _wait_seconds(query.get("wait", "0"))
         since = query.get("since", "")
+        compressed = takes_gzip(request.headers.get("accept-encoding"))
         reason = self._inventory.ready()
         if reason is not None:
             raise Refusal(503, reason, b"Retry-After: 1\r\n")
@@ -277,7 +278,6 @@ class AgentWeb:
             if self._live is not None:
                 self._end_if_over(request, self._live)
             version = self._inventory.version
-        compressed = accepts_gzip(request.headers.get("accept-encoding"))
         quoted = quote(version, safe="")
         tag = quoted + ("-gzip" if compressed else "")
         headers = _JSON + f'ETag: "{tag}"\r\nInventory-Version: {quoted}\r\n'.encode()
@@ -332,9 +332,10 @@ class AgentWeb:
         return text_reply(200, "ready") if reason is None else text_reply(503, f"not ready: {reason}")
 
     async def _summary(self, request: Request, _: str) -> Reply:
+        compressed = takes_gzip(request.headers.get("accept-encoding"))
         document = await self._summaries.summary()
         headers = _JSON + b"Cache-Control: no-store\r\n"
-        if accepts_gzip(request.headers.get("accept-encoding")):
+        if compressed:
             return Reply(200, headers + _GZIP, await asyncio.to_thread(gzip, document))
         return Reply(200, headers, document)
 

@@ -12,10 +12,13 @@ from __future__ import annotations
 import re
 from enum import Enum
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+Coding = Literal["identity", "gzip", "zstd"]
 
 
 class Format(Enum):
@@ -102,10 +105,18 @@ def negotiate(accept: str | None) -> Format:
 
 
 @lru_cache(maxsize=64)
-def accepts_gzip(accept_encoding: str | None) -> bool:
-    """Return whether to compress: gzip (or ``*``) has a quality above 0 and not below that of identity, if given."""
+def content_codings(accept_encoding: str | None, offered: tuple[Coding, ...]) -> tuple[Coding, ...]:
+    """Return the codings that a client accepts, the best first, up to identity; empty if it accepts none.
+
+    offered: codings besides identity, the one that costs least first; it decides between equal qualities. Identity is
+    accepted unless it, or ``*`` without it, has quality 0. It is the last choice of a client that gives it no quality.
+    """
     qualities: dict[str, float] = {}
     for item in _items(accept_encoding or ""):
         qualities.setdefault("gzip" if item.value == "x-gzip" else item.value, item.quality)
-    gzip = qualities.get("gzip", qualities.get("*", 0.0))
-    return gzip > 0 and gzip >= qualities.get("identity", 0.0)
+    others = qualities.get("*", 0.0)
+    identity = qualities.get("identity", 0.0)
+    ranked = sorted(offered, key=lambda coding: -qualities.get(coding, others))
+    better = [coding for coding in ranked if 0 < qualities.get(coding, others) >= identity]
+    refused = "identity" if "identity" in qualities else "*"
+    return tuple(better) if qualities.get(refused, 1.0) == 0 else (*better, "identity")

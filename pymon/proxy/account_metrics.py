@@ -276,7 +276,7 @@ class AccountMetrics:
             nonlocal heard_at
             while queue:
                 uuid = queue.pop()
-                ask = Ask(account, node, f"/v1/{uuid}/metrics", Format.TEXT_0_0_4, False)
+                ask = Ask(account, node, f"/v1/{uuid}/metrics", Format.TEXT_0_0_4)
                 try:
                     response = await self._relay.scrape(ask, deadline)
                 except UpstreamError as error:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pymon.config import shown
 from pymon.exposition.compression import gzip
-from pymon.exposition.negotiation import accepts_gzip
 from pymon.proxy import discovery
 from pymon.proxy.authz import owners_visible_to
 from pymon.service.answer import Refusal, Reply
+from pymon.service.coding import accepted_codings
 from pymon.service.headers import entity_tags
 
 if TYPE_CHECKING:
@@ -128,13 +128,15 @@ class DiscoveryCache:
         make: Callable[[list[Any]], bytes],
         request: Request,
     ) -> Reply:
-        compress = accepts_gzip(request.headers.get("accept-encoding"))
+        codings = accepted_codings(request.headers.get("accept-encoding"), "gzip")
+        compress = codings[0] == "gzip"
         entry = self._entries.get(key)
         if entry is not None and entry.version == self._fleet.version and (entry.compressed or not compress):
             self._entries.move_to_end(key)
         else:
             entry = self._keep(key, await self._make(key, account, find(), make, compress=compress))
-        compressed = entry.compressed if compress and len(entry.body) >= _COMPRESS_MIN_BYTES else None
+        worth = len(entry.body) >= _COMPRESS_MIN_BYTES or "identity" not in codings
+        compressed = entry.compressed if compress and worth else None
         tag = entry.tag if compressed is None else f"{entry.tag}-gzip"
         headers = _JSON + f'ETag: "{tag}"\r\n'.encode("ascii")
         condition = request.headers.get("if-none-match")

@@ -15,10 +15,11 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 
-from pymon.exposition.negotiation import accepts_gzip, negotiate
-from pymon.proxy.relay import Ask, narrowed, relayed
+from pymon.exposition.negotiation import negotiate
+from pymon.proxy.relay import CODINGS, Ask, narrowed, relayed
 from pymon.proxy.room import Room
 from pymon.service.answer import Refusal, Reply
+from pymon.service.coding import accepted_codings
 from pymon.service.headers import entity_tags, scrape_timeout
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ class PeerWeb:
             raise Refusal(400, "path: expected that of a scrape")
         headers = request.headers
         seconds = scrape_timeout(headers.get("x-prometheus-scrape-timeout-seconds")) or SCRAPE_SECONDS
-        gzip = accepts_gzip(headers.get("accept-encoding"))
-        ask = Ask(peer, node, path, negotiate(headers.get("accept")), gzip, direct=True)
+        codings = accepted_codings(headers.get("accept-encoding"), *CODINGS)
+        ask = Ask(peer, node, path, negotiate(headers.get("accept")), codings, direct=True)
         deadline = asyncio.get_running_loop().time() + min(seconds, MAX_SCRAPE_SECONDS)
         return relayed(await self._relay.scrape(ask, deadline), peer, self._leaving)
 

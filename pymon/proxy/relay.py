@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from pymon.exposition.negotiation import Format
+    from pymon.exposition.negotiation import Coding, Format
     from pymon.proxy.fair import FairGate
     from pymon.proxy.reach import Reach
     from pymon.proxy.room import Room
@@ -40,6 +40,11 @@ _DEADLINE = ("timeout", "queue")
 
 EXPOSITIONS = ("text/plain", "application/openmetrics-text")
 
+CODINGS: tuple[Coding, ...] = ("zstd", "gzip")
+"""Content codings that are relayed, besides identity, in the order in which agents prefer them."""
+
+_PLAIN: tuple[Coding, ...] = ("identity",)
+
 
 DIRECT, PEER = "direct", "peer"
 """The routes of a scrape: to the agent, or through another proxy."""
@@ -48,20 +53,21 @@ _NARROW = frozenset(("collect[]", "exclude[]", "name[]"))
 _NARROW_MAX_CHARACTERS = 4096
 
 _VARY = b"Vary: Accept, Accept-Encoding\r\n"
-_GZIP = b"Content-Encoding: gzip\r\n"
+_CODING_LINES: dict[str, bytes] = {coding: f"Content-Encoding: {coding}\r\n".encode() for coding in CODINGS}
 
 
 class Ask(NamedTuple):
     """A scrape. Equal values are identical scrapes.
 
-    path: on the agent, with the query. types: of the answer. direct: never through another proxy.
+    path: on the agent, with the query. codings: accepted ones, the best first. types: of the answer. direct: never
+    through another proxy.
     """
 
     account: UUID
     node: str
     path: str
     format: Format
-    gzip: bool
+    codings: tuple[Coding, ...] = _PLAIN
     types: tuple[str, ...] = EXPOSITIONS
     direct: bool = False
 
@@ -206,7 +212,7 @@ class Relay:
                     raise
         self.routes[PEER] += 1
         response = await others.scrape(ask, deadline)
-        check(response, gzip=ask.gzip, types=ask.types)
+        check(response, codings=ask.codings, types=ask.types)
         return response
 
     async def _direct(self, node: Node, ask: Ask, deadline: float) -> Response:
@@ -217,7 +223,7 @@ class Relay:
         outcome = ""
         try:
             response = await node.upstream.get(ask.path, headers=headers_of(ask, left), timeout_seconds=left)
-            check(response, gzip=ask.gzip, types=ask.types)
+            check(response, codings=ask.codings, types=ask.types)
             outcome = "ok"
         except UpstreamError as error:
             outcome = error.reason
@@ -232,9 +238,17 @@ def headers_of(ask: Ask, left_seconds: float) -> tuple[tuple[str, str], ...]:
     """Return the headers of a scrape with this much time left."""
     return (
         ("Accept", ask.format.content_type),
-        ("Accept-Encoding", "gzip" if ask.gzip else "identity"),
+        ("Accept-Encoding", _accept_encoding(ask.codings)),
         ("X-Prometheus-Scrape-Timeout-Seconds", f"{left_seconds:.3f}"),
     )
+
+
+def _accept_encoding(codings: tuple[Coding, ...]) -> str:
+    """Return the header that asks for these codings in this order, and for identity last or not at all."""
+    asked = [coding for coding in codings if coding != "identity"]
+    ranked = [coding if not at else f"{coding};q={1 - at / 10:.1f}" for at, coding in enumerate(asked)]
+    refused = [] if "identity" in codings else ["identity;q=0"]
+    return ", ".join(ranked + refused) or "identity"
 
 
 def narrowed(query: str) -> str:
@@ -261,11 +275,11 @@ def relayed(response: Response, account: UUID, leaving: Room) -> Reply:
             raise Refusal(503, "too many large answers are under way", b"Retry-After: 1\r\n")
         done = hold.release
     kind = response.headers["content-type"].encode("latin-1")
-    coding = _GZIP if response.headers.get("content-encoding") == "gzip" else b""
+    coding = _CODING_LINES.get(response.headers.get("content-encoding", ""), b"")
     return Reply(200, b"Content-Type: " + kind + b"\r\n" + _VARY + coding, response.body, release=done)
 
 
-def check(response: Response, *, gzip: bool, types: tuple[str, ...] = EXPOSITIONS) -> None:
+def check(response: Response, *, codings: tuple[Coding, ...], types: tuple[str, ...] = EXPOSITIONS) -> None:
     """Raise UpstreamError unless a response may be relayed.
 
     It may be relayed with status 400 or 404, or with 200 and one of these types in an accepted content coding.
@@ -281,8 +295,7 @@ def check(response: Response, *, gzip: bool, types: tuple[str, ...] = EXPOSITION
     if kind not in types:
         expected = "exposition" if types is EXPOSITIONS else types[0]
         raise UpstreamError(502, "content_type", f"its node answered with no {expected}")
-    coding = response.headers.get("content-encoding", "identity")
-    if coding != "identity" and not (gzip and coding == "gzip"):
+    if response.headers.get("content-encoding", "identity") not in codings:
         raise UpstreamError(502, "content_encoding", "its node answered in a coding that was not asked for")
 
 

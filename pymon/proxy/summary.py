@@ -133,7 +133,7 @@ class AccountSummary:
         """Return the entry of a node as JSON."""
         loop = asyncio.get_running_loop()
         view = next(iter(mine.values())).node
-        ask = Ask(principal.account, name, "/v1/summary", Format.TEXT_0_0_4, False, _TYPES, direct=True)
+        ask = Ask(principal.account, name, "/v1/summary", Format.TEXT_0_0_4, types=_TYPES, direct=True)
         try:
             response = await self._relay.scrape(ask, min(loop.time() + NODE_SECONDS, deadline - _MARGIN_SECONDS))
             if response.status != 200:  # noqa: PLR2004

@@ -10,19 +10,20 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pymon.config import shown
-from pymon.exposition.negotiation import accepts_gzip, negotiate
+from pymon.exposition.negotiation import negotiate
 from pymon.proxy.authn import AuthError
 from pymon.proxy.authz import Decision, Kind, Resource, decide, kind_of, methods_of, owners_visible_to
 from pymon.proxy.cookie import END_COOKIE, authorization_of, set_cookie
 from pymon.proxy.discovery import PARAMETERS
 from pymon.proxy.discovery_cache import parsed
 from pymon.proxy.refusals import Refusals, Refused
-from pymon.proxy.relay import Ask, narrowed, relayed
+from pymon.proxy.relay import CODINGS, Ask, narrowed, relayed
 from pymon.proxy.request_log import Exchange
 from pymon.proxy.room import Room
 from pymon.proxy.terminator import certificate_of, source_address
 from pymon.proxy.upstream import UpstreamError
 from pymon.service.answer import HTML, Refusal, Reply, text_reply
+from pymon.service.coding import accepted_codings, takes_gzip
 from pymon.service.headers import scrape_timeout
 from pymon.web.page import SECURITY, Page
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from pymon.directory.model import Snapshot
-    from pymon.exposition.negotiation import Format
+    from pymon.exposition.negotiation import Coding, Format
     from pymon.proxy.account_metrics import AccountMetrics
     from pymon.proxy.authn import Authenticator, Principal
     from pymon.proxy.discovery_cache import DiscoveryCache
@@ -85,7 +86,7 @@ class _Asked(NamedTuple):
     """The parsed headers of a scrape. Stored in `Request.memo`, because clients repeat the same request head."""
 
     format: Format
-    gzip: bool
+    codings: tuple[Coding, ...]
     seconds: float
 
 
@@ -394,7 +395,7 @@ class ProxyWeb:
     async def _scrape(self, request: Request, principal: Principal, path: str, node: str) -> Reply:
         asked = _asked(request)
         narrow = narrowed(request.query) if request.query else ""
-        ask = Ask(principal.account, node, path + narrow, asked.format, asked.gzip)
+        ask = Ask(principal.account, node, path + narrow, asked.format, asked.codings)
         deadline = asyncio.get_running_loop().time() + asked.seconds
         try:
             response = await self._relay.scrape(ask, deadline)
@@ -412,18 +413,19 @@ class ProxyWeb:
 
     async def _account(self, request: Request, principal: Principal) -> Reply:
         self._inventory_ready(principal)
+        gzip = takes_gzip(request.headers.get("accept-encoding"))
         asked = _asked(request)
         deadline = asyncio.get_running_loop().time() + asked.seconds
         charge = partial(self._charge, principal)
         return await self._account_metrics.answer(
-            principal, request.query, deadline, charge, gzip=asked.gzip, form=asked.format
+            principal, request.query, deadline, charge, gzip=gzip, form=asked.format
         )
 
     async def _summary(self, request: Request, principal: Principal) -> Reply:
         self._inventory_ready(principal)
-        asked = _asked(request)
-        deadline = asyncio.get_running_loop().time() + asked.seconds
-        return await self._account_summary.answer(principal, deadline, gzip=asked.gzip)
+        gzip = takes_gzip(request.headers.get("accept-encoding"))
+        deadline = asyncio.get_running_loop().time() + _asked(request).seconds
+        return await self._account_summary.answer(principal, deadline, gzip=gzip)
 
     # --- the page ---
 
@@ -498,14 +500,16 @@ class ProxyWeb:
 
 
 def _asked(request: Request) -> _Asked:
-    """Return the parsed headers of a scrape."""
+    """Return the parsed headers of a scrape. Raises Refusal 406."""
     memo = request.memo
     if isinstance(memo, _Asked):
         return memo
     headers = request.headers
     seconds = scrape_timeout(headers.get("x-prometheus-scrape-timeout-seconds")) or SCRAPE_SECONDS
     request.memo = asked = _Asked(
-        negotiate(headers.get("accept")), accepts_gzip(headers.get("accept-encoding")), min(seconds, MAX_SCRAPE_SECONDS)
+        negotiate(headers.get("accept")),
+        accepted_codings(headers.get("accept-encoding"), *CODINGS),
+        min(seconds, MAX_SCRAPE_SECONDS),
     )
     return asked
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pymon
 from pymon.exposition.compression import gzip
-from pymon.exposition.negotiation import accepts_gzip
 from pymon.service.answer import HTML, Reply
+from pymon.service.coding import takes_gzip
 from pymon.service.headers import entity_tags
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ class Page:
         self.paths = frozenset(self._files)
 
     def reply(self, request: Request, path: str) -> Reply:
-        """Return the reply for one of `paths`."""
+        """Return the reply for one of `paths`. Raises Refusal 406."""
         file = self._files[path]
         if file.tag.strip('"') in entity_tags(request.headers.get("if-none-match") or ""):
             return Reply(304, file.headers, b"")
-        if accepts_gzip(request.headers.get("accept-encoding")):
+        if takes_gzip(request.headers.get("accept-encoding")):
             return Reply(200, file.headers + b"Content-Encoding: gzip\r\n", file.packed)
         return Reply(200, file.headers, file.plain)

@@ -23,6 +23,7 @@ from pymon.agent.scrape import Scrape
 from pymon.agent.self_metrics import SelfMetrics
 from pymon.agent.workers import NodeWorker
 from pymon.catalogue.model import Column, gauge
+from pymon.exposition.compression import zstd
 from pymon.exposition.negotiation import Format
 from pymon.sources.node import NodeSource
 from tests.agent.fixture_host import FixtureHost, copy_host
@@ -119,6 +120,15 @@ async def rig(host: FixtureHost, request: pytest.FixtureRequest) -> AsyncIterato
 
 def own(series: dict[Series, Fraction], name: str, **labels: str) -> Fraction | None:
     return series.get((name, frozenset(labels.items())))
+
+
+async def test_a_body_in_zstd_is_the_same(rig: Rig) -> None:
+    lent = await rig.collection.scrape(Scrape(encoding="zstd"))
+    assert lent is not None
+    data = bytes(lent.data)
+    lent.release()
+    assert data.startswith(b"\x28\xb5\x2f\xfd"), "RFC 8878"
+    assert own(parse(zstd.decompress(data)), "fake_value") == 1
 
 
 async def test_scrapes_that_arrive_together_share_one_collection(rig: Rig) -> None:

@@ -64,6 +64,25 @@ def test_scrapes() -> None:
     run(main())
 
 
+def test_content_codings() -> None:
+    async def main() -> None:
+        async with running() as agent:
+            for path in ("/metrics", f"/v1/{UUID}/metrics", "/v1/gz/metrics"):
+                status, headers, _ = await agent.get(path, headers={"Accept-Encoding": "gzip, deflate, br, zstd"})
+                assert (status, headers["Content-Encoding"]) == (200, "zstd")
+                assert agent.stub.calls[-1].encoding == "zstd"
+            asked = len(agent.stub.calls)
+            for path in ("/metrics", "/v1/containers", "/v1/summary", "/"):
+                status, headers, body = await agent.get(path, headers={"Accept-Encoding": "br, identity;q=0"})
+                assert (status, headers.get("Content-Encoding")) == (406, None), path
+                assert body.startswith(b"Accept-Encoding: expected one of "), path
+                status, headers, _ = await agent.get(path, headers={"Accept-Encoding": "identity;q=0, gzip;q=0.1"})
+                assert (status, headers["Content-Encoding"]) == (200, "gzip"), path
+            assert len(agent.stub.calls) == asked + 1, "nothing was collected for the one that was refused"
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -136,7 +155,7 @@ def test_methods_and_other_paths() -> None:
     async def main() -> None:
         async with running("--web.telemetry-path=/m/x") as agent:
             assert (await agent.get("/metrics"))[0] == 404
-            status, headers, body = await agent.get("/m/x", "HEAD")
+            status, headers, body = await agent.get("/m/x", "HEAD", headers={"Accept-Encoding": "gzip"})
             assert (status, body, headers["Content-Length"]) == (200, b"", "29")  # the length that GET would have
             for method in ("POST", "PUT", "DELETE", "OPTIONS"):
                 status, headers, body = await agent.get("/m/x", method)

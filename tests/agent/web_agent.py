@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 import json
 import os
 import ssl
@@ -23,6 +22,7 @@ from pymon.agent.options import load_agent_options
 from pymon.agent.scrape import Scrape
 from pymon.agent.web import AgentWeb
 from pymon.config import Address
+from pymon.exposition.compression import encode
 from pymon.exposition.own_metrics import OwnMetrics
 from pymon.service.serve import serve
 from pymon.service.server import Times
@@ -69,7 +69,7 @@ class Stub:
             await self.gate.wait()
         if self.error:
             raise self.error
-        return StubBody(gzip.compress(self.data) if scrape.encoding == "gzip" else self.data, self)
+        return StubBody(encode(self.data, scrape.encoding), self)
 
     def ready(self) -> str | None:
         return self.reason

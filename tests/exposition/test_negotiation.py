@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pymon.exposition.negotiation import Format, accepts_gzip, negotiate
+from pymon.exposition.negotiation import Format, content_codings, negotiate
 
 PROMETHEUS = {
     "2.42": "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -87,7 +87,7 @@ def test_ranges(accept: str | None, expected: Format) -> None:
 def test_hostile(accept: str) -> None:
     begin = time.perf_counter()
     assert negotiate(accept) is TEXT
-    accepts_gzip(accept)
+    content_codings(accept, ("zstd", "gzip"))
     assert time.perf_counter() - begin < 1
 
 
@@ -123,5 +123,33 @@ def test_content_types() -> None:
         ("gzipped", False),
     ],
 )
-def test_accepts_gzip(header: str | None, expected: bool) -> None:
-    assert accepts_gzip(header) is expected
+def test_gzip_or_identity(header: str | None, expected: bool) -> None:
+    codings = content_codings(header, ("gzip",))
+    assert (codings[:1] == ("gzip",)) is expected
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, "identity"),
+        ("", "identity"),
+        ("gzip", "gzip identity"),
+        ("gzip, zstd", "zstd gzip identity"),
+        ("*", "zstd gzip identity"),
+        ("zstd;q=0.5, gzip", "gzip zstd identity"),
+        ("gzip, deflate, br, zstd", "zstd gzip identity"),
+        ("zstd;q=0.5, identity;q=0.7, gzip;q=0.9", "gzip identity"),
+        ("gzip;q=0, *", "zstd identity"),
+        ("gzip;q=0, *;q=0", ""),
+        ("identity;q=0", ""),
+        ("identity;q=0, br", ""),
+        ("identity;q=0, br, *;q=0.1", "zstd gzip"),
+        ("identity;q=0.000, zstd;q=0.001", "zstd"),
+        ("*;q=0", ""),
+        ("*;q=0, gzip;q=0.1", "gzip"),
+        ("*;q=0, identity;q=0.1", "identity"),
+        ("identity;q=zero", "identity"),
+    ],
+)
+def test_codings(header: str | None, expected: str) -> None:
+    assert content_codings(header, ("zstd", "gzip")) == tuple(expected.split())

@@ -3,7 +3,15 @@
 import sys
 from importlib.abc import MetaPathFinder
 
-ABSENT = {"pymon._native.readers", "pymon._native.responder", "inotify_simple", "isal", "psycopg", "uvloop"}
+ABSENT = {
+    "pymon._native.readers",
+    "pymon._native.responder",
+    "backports",
+    "inotify_simple",
+    "isal",
+    "psycopg",
+    "uvloop",
+}
 
 
 class Absent(MetaPathFinder):

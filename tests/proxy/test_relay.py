@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pymon.exposition.negotiation import Format
+from pymon.exposition.negotiation import Coding, Format
 from pymon.proxy import fair, relay
 from pymon.proxy.fair import FairGate
 from pymon.proxy.relay import Ask, Node, Relay, check
@@ -23,8 +23,17 @@ TEXT = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-L
 OK = TEXT % (2, b"ok")
 
 
-def ask(account: UUID = ALICE, path: str = "/x", *, format: Format = Format.TEXT_0_0_4, gzip: bool = False) -> Ask:
-    return Ask(account, "n", path, format, gzip)
+PLAIN, GZIP = ("identity",), ("gzip", "identity")
+
+
+def ask(
+    account: UUID = ALICE,
+    path: str = "/x",
+    *,
+    format: Format = Format.TEXT_0_0_4,
+    codings: tuple[Coding, ...] = PLAIN,
+) -> Ask:
+    return Ask(account, "n", path, format, codings)
 
 
 class Front:
@@ -102,7 +111,7 @@ async def test_no_other_account_path_format_or_coding_shares_a_request():
             await until(lambda: len(here.agent.heads) == 5)
             await peer.say(TEXT % (1, b"%d" % number))
 
-    asks = [ask(), ask(BOB), ask(path="/y"), ask(format=Format.OPENMETRICS_1_0_0), ask(gzip=True)]
+    asks = [ask(), ask(BOB), ask(path="/y"), ask(format=Format.OPENMETRICS_1_0_0), ask(codings=GZIP)]
     async with front(handle) as here:
         answers = await asyncio.gather(*(here.scrape(one) for one in asks))
         assert sorted(answer.body for answer in answers) == [b"1", b"2", b"3", b"4", b"5"]
@@ -112,7 +121,7 @@ async def test_no_other_account_path_format_or_coding_shares_a_request():
 @on_each_loop
 async def test_an_agent_is_told_what_was_asked_and_how_long_it_has():
     async with front(always(OK)) as here:
-        await here.scrape(ask(format=Format.OPENMETRICS_1_0_0, gzip=True), seconds=7.5)
+        await here.scrape(ask(format=Format.OPENMETRICS_1_0_0, codings=GZIP), seconds=7.5)
         await here.scrape(ask())
         first, second = (head.decode().split("\r\n") for head in here.agent.heads)
         assert first[0] == "GET /x HTTP/1.1"
@@ -121,6 +130,21 @@ async def test_an_agent_is_told_what_was_asked_and_how_long_it_has():
         assert "Accept-Encoding: identity" in second
         (seconds,) = (line.split(": ")[1] for line in first if line.startswith("X-Prometheus-Scrape-Timeout-Seconds"))
         assert 0 < float(seconds) <= 7.5
+
+
+@pytest.mark.parametrize(
+    ("codings", "header"),
+    [
+        (("zstd", "gzip", "identity"), "zstd, gzip;q=0.9"),
+        (("gzip", "zstd"), "gzip, zstd;q=0.9, identity;q=0"),
+        (("zstd",), "zstd, identity;q=0"),
+    ],
+)
+async def test_an_agent_is_told_the_codings_in_order(codings, header):
+    answer = OK.replace(b"\r\n\r\n", f"\r\nContent-Encoding: {codings[0]}\r\n\r\n".encode())
+    async with front(always(answer)) as here:
+        await here.scrape(ask(codings=codings))
+        assert f"Accept-Encoding: {header}" in here.agent.heads[0].decode().split("\r\n")
 
 
 @on_each_loop
@@ -369,19 +393,19 @@ TYPED = {"content-type": "text/plain; version=0.0.4"}
 
 @pytest.mark.parametrize("status", [400, 404])
 def test_what_the_agent_says_of_the_question_is_relayed(status):
-    check(Response(status, {}, b"x"), gzip=False)
+    check(Response(status, {}, b"x"), codings=PLAIN)
 
 
 @pytest.mark.parametrize("status", [0, 201, 204, 206, 301, 304, 401, 403, 405, 429, 500, 502, 504, 999])
 def test_any_other_status_is_a_bad_gateway(status):
     with pytest.raises(UpstreamError) as caught:
-        check(Response(status, TYPED, b"x"), gzip=True)
+        check(Response(status, TYPED, b"x"), codings=GZIP)
     assert (caught.value.status, caught.value.reason) == (502, "status")
 
 
 def test_a_busy_agent_is_busy():
     with pytest.raises(UpstreamError) as caught:
-        check(Response(503, TYPED, b"x"), gzip=True)
+        check(Response(503, TYPED, b"x"), codings=GZIP)
     assert (caught.value.status, caught.value.reason) == (503, "busy")
 
 
@@ -389,38 +413,42 @@ def test_a_busy_agent_is_busy():
     "kind", ["text/plain", "TEXT/Plain ; x", "application/openmetrics-text; version=1.0.0; charset=utf-8"]
 )
 def test_expositions_are_relayed(kind):
-    check(Response(200, {"content-type": kind}, b"x"), gzip=False)
+    check(Response(200, {"content-type": kind}, b"x"), codings=PLAIN)
 
 
 @pytest.mark.parametrize("kind", [None, "", "text/html", "application/json", "text/plain, text/html", "text/plainer"])
 def test_anything_else_is_not_relayed(kind):
     headers = {} if kind is None else {"content-type": kind}
     with pytest.raises(UpstreamError) as caught:
-        check(Response(200, headers, b"x"), gzip=False)
+        check(Response(200, headers, b"x"), codings=PLAIN)
     assert (caught.value.status, caught.value.reason) == (502, "content_type")
 
 
 @pytest.mark.parametrize(
-    ("coding", "gzip", "relayed"),
+    ("coding", "codings", "relayed"),
     [
-        ("identity", False, True),
-        ("gzip", True, True),
-        ("gzip", False, False),
-        ("br", True, False),
-        ("deflate", True, False),
-        ("gzip, gzip", True, False),
-        ("", True, False),
+        ("identity", PLAIN, True),
+        ("gzip", GZIP, True),
+        ("gzip", PLAIN, False),
+        ("zstd", ("zstd", "gzip", "identity"), True),
+        ("gzip", ("zstd", "gzip", "identity"), True),
+        ("zstd", GZIP, False),
+        ("identity", ("gzip",), False),
+        ("br", GZIP, False),
+        ("deflate", GZIP, False),
+        ("gzip, gzip", GZIP, False),
+        ("", GZIP, False),
         # The proxy says the coding in lower case or none; one that it does not recognise must not get lost.
-        ("GZIP", True, False),
+        ("GZIP", GZIP, False),
     ],
 )
-def test_only_a_coding_that_was_asked_for_is_relayed(coding, gzip, relayed):
+def test_only_a_coding_that_was_asked_for_is_relayed(coding, codings, relayed):
     response = Response(200, {**TYPED, "content-encoding": coding}, b"x")
     if relayed:
-        check(response, gzip=gzip)
+        check(response, codings=codings)
         return
     with pytest.raises(UpstreamError) as caught:
-        check(response, gzip=gzip)
+        check(response, codings=codings)
     assert (caught.value.status, caught.value.reason) == (502, "content_encoding")
 
 

@@ -42,6 +42,7 @@ async def test_discovery_has_an_entity_tag_that_holds_until_something_changes_an
             for condition in ('"x"', "", "x", "W/", '"' * 1000):
                 assert (await client.ask(path, f"If-None-Match: {condition}")).status == 200, condition
             assert (await client.ask(path, "Accept-Encoding: gzip;q=0")).body == plain.body
+            assert (await client.ask(path, "Accept-Encoding: identity;q=0")).status == 406
             head = await client.ask(path, method="HEAD")
             assert (head["content-length"], head["etag"]) == (str(len(plain.body)), plain["etag"])
         before = await client.ask("/v1/discover")
