@@ -10,29 +10,10 @@ static inline int render_rows(pm_buffer *out, const pm_sample *sample, const pm_
 		uint64_t value;
 		char *p;
 
-		if (!pm_table_has(table, row, sample->column))
+		if (!pm_row_cell(sample, table, row, &value) || !pm_row_parent(labels, parents, parent_count))
 			continue;
-		if (sample->when != PM_NO_COLUMN && !pm_table_has(table, row, sample->when))
-			continue;
-		value = pm_table_get(table, row, sample->column);
-		if (sample->minus != PM_NO_COLUMN) {
-			uint64_t minus;
-			if (!pm_table_has(table, row, sample->minus))
-				continue;
-			minus = pm_table_get(table, row, sample->minus);
-			value = value > minus ? value - minus : 0;
-		}
-		if (sample->plus != PM_NO_COLUMN) {
-			if (!pm_table_has(table, row, sample->plus))
-				continue;
-			value += pm_table_get(table, row, sample->plus);
-		}
-		if (labels->parent != PM_NO_PARENT) {
-			/* The parent was removed, or was added after `parents` was made. */
-			if (labels->parent >= parent_count || parents[labels->parent].data == NULL)
-				continue;
+		if (labels->parent != PM_NO_PARENT)
 			block = parents[labels->parent];
-		}
 		need = (size_t)sample->prefix_len + sample->bare_len + labels->len + block.len + PM_DECIMAL_MAX + 4;
 		if (pm_buffer_reserve(out, need) < 0)
 			return -1;

@@ -2,30 +2,7 @@
 #ifndef PYMON_RENDER_H
 #define PYMON_RENDER_H
 
-#include "decimal.h"
-#include "table.h"
-
-#define PM_NO_COLUMN UINT32_MAX
-
-/* The label block of a parent, without braces and without a trailing comma. `data` is NULL if there is none. */
-typedef struct {
-	const char *data;
-	uint32_t len;
-} pm_block;
-
-/* A series for each row of a table. */
-typedef struct {
-	uint32_t table;
-	uint32_t column;
-	uint32_t minus; /* column to subtract, or PM_NO_COLUMN; a negative difference counts as 0 */
-	uint32_t plus;	/* column to add, or PM_NO_COLUMN */
-	uint32_t when;	/* column that must have a value, or PM_NO_COLUMN */
-	pm_scale scale;
-	const char *prefix; /* `name{` and the constant labels, each followed by a comma */
-	uint32_t prefix_len;
-	const char *bare; /* `name` or `name{constant="labels"}`, for rows without labels */
-	uint32_t bare_len;
-} pm_sample;
+#include "render_row.h"
 
 typedef struct {
 	const char *header; /* HELP and TYPE lines */

@@ -144,6 +144,33 @@ cdef extern from "render.h" nogil:
         const pm_table *const *tables, const pm_block *parents, uint32_t parent_count,
         const unsigned char *selected, uint64_t *lines)
 
+cdef extern from "render_protobuf.h" nogil:
+    ctypedef struct pm_proto_sample:
+        const char *labels
+        uint32_t labels_len
+        uint8_t part
+        uint8_t created
+        double bound
+
+    ctypedef struct pm_proto_family:
+        const char *head
+        uint32_t head_len
+        uint8_t type
+
+    ctypedef struct pm_proto_catalogue:
+        const pm_family *families
+        const pm_proto_family *proto_families
+        uint32_t family_count
+        const pm_sample *samples
+        const pm_proto_sample *proto_samples
+        uint32_t table_count
+        uint32_t created_table
+        uint32_t created_column
+
+    int pm_render_protobuf(
+        pm_buffer *out, const pm_proto_catalogue *catalogue, const pm_table *const *tables, const pm_block *parents,
+        uint32_t parent_count, const unsigned char *selected, uint64_t *lines)
+
 cdef extern from "peaks.h" nogil:
     ctypedef struct pm_peaks:
         pass
@@ -229,6 +256,9 @@ cdef extern from "exposition_labels.h" nogil:
     int pm_exposition_labelled(
         const pm_exposition *reader, uint32_t family, const char *front, size_t front_len,
         const pm_exposition_taken *taken, size_t taken_count, pm_buffer *out)
+
+cdef extern from "exposition_protobuf.h" nogil:
+    int pm_exposition_protobuf(const pm_exposition *reader, pm_buffer *out)
 
 cdef extern from "exposition.h" nogil:
     void pm_exposition_init(

@@ -23,6 +23,7 @@ from pymon._native.core cimport (
     pm_exposition_labelled,
     pm_exposition_labels,
     pm_exposition_next_label,
+    pm_exposition_protobuf,
     pm_exposition_run,
     pm_exposition_sample,
     pm_exposition_taken,
@@ -164,6 +165,24 @@ cdef class Exposition:
         try:
             with nogil:
                 result = pm_exposition_labelled(&self.reader, family, text, length, names, count, &out)
+            if result < 0:
+                raise MemoryError
+            return _bytes_of(&out)
+        finally:
+            pm_buffer_free(&out)
+
+    def protobuf(self):
+        """Return the exposition in protocol buffers, without duplicate series. It must have been read to its end."""
+        cdef pm_buffer out
+        cdef int result
+
+        if not self.whole:
+            raise ValueError("a text that was read to its end")
+        out.data = NULL
+        out.len = out.cap = 0
+        try:
+            with nogil:
+                result = pm_exposition_protobuf(&self.reader, &out)
             if result < 0:
                 raise MemoryError
             return _bytes_of(&out)

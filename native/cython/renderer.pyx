@@ -18,7 +18,11 @@ from pymon._native.core cimport (
     pm_decimal,
     pm_escape,
     pm_family,
+    pm_proto_catalogue,
+    pm_proto_family,
+    pm_proto_sample,
     pm_render,
+    pm_render_protobuf,
     pm_sample,
     pm_scale,
     pm_table,
@@ -26,6 +30,8 @@ from pymon._native.core cimport (
 from pymon._native.table cimport Table
 
 cdef char *ITEM_FORMAT = b"B"
+
+PARTS = ("value", "bucket", "sum", "count")
 
 
 cdef class Body:
@@ -118,6 +124,10 @@ class SampleLine:
     minus: object = None
     plus: object = None
     when: object = None
+    fields: bytes = b""
+    part: str = "value"
+    bound: float = 0.0
+    created: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +138,8 @@ class FamilyLines:
     openmetrics: bytes
     samples: object
     by_row: bool
+    protobuf: bytes = b""
+    type: int = 3
 
 
 cdef class Renderer:
@@ -136,14 +148,17 @@ cdef class Renderer:
     cdef pm_family *text
     cdef pm_family *openmetrics
     cdef pm_sample *samples
+    cdef pm_proto_family *proto_families
+    cdef pm_proto_sample *proto_samples
+    cdef pm_proto_catalogue catalogue
     cdef uint32_t family_count
     cdef readonly Py_ssize_t table_count
     cdef list widths
     cdef list kept
 
-    def __cinit__(self, families, table_count):
+    def __cinit__(self, families, table_count, created=None):
         cdef uint32_t at = 0
-        cdef bytes prefix, bare
+        cdef bytes prefix, bare, fields
 
         self.kept = []
         self.widths = [0] * table_count
@@ -153,11 +168,20 @@ cdef class Renderer:
         self.text = <pm_family *>PyMem_Calloc(self.family_count + 1, sizeof(pm_family))
         self.openmetrics = <pm_family *>PyMem_Calloc(self.family_count + 1, sizeof(pm_family))
         self.samples = <pm_sample *>PyMem_Calloc(total + 1, sizeof(pm_sample))
+        self.proto_families = <pm_proto_family *>PyMem_Calloc(self.family_count + 1, sizeof(pm_proto_family))
+        self.proto_samples = <pm_proto_sample *>PyMem_Calloc(total + 1, sizeof(pm_proto_sample))
         if self.text == NULL or self.openmetrics == NULL or self.samples == NULL:
+            raise MemoryError
+        if self.proto_families == NULL or self.proto_samples == NULL:
             raise MemoryError
         for i, family in enumerate(families):
             self._family(&self.text[i], family.text, at, family)
             self._family(&self.openmetrics[i], family.openmetrics, at, family)
+            fields = family.protobuf
+            self.kept.append(fields)
+            self.proto_families[i].head = PyBytes_AS_STRING(fields)
+            self.proto_families[i].head_len = PyBytes_GET_SIZE(fields)
+            self.proto_families[i].type = family.type
             for line in family.samples:
                 if not 0 <= line.table < table_count:
                     raise IndexError(f"no table {line.table}")
@@ -176,7 +200,35 @@ cdef class Renderer:
                 self.samples[at].prefix_len = PyBytes_GET_SIZE(prefix)
                 self.samples[at].bare = PyBytes_AS_STRING(bare)
                 self.samples[at].bare_len = PyBytes_GET_SIZE(bare)
+                self._sample(&self.proto_samples[at], line)
                 at += 1
+        self.catalogue.families = self.text
+        self.catalogue.proto_families = self.proto_families
+        self.catalogue.family_count = self.family_count
+        self.catalogue.samples = self.samples
+        self.catalogue.proto_samples = self.proto_samples
+        self.catalogue.table_count = table_count
+        self.catalogue.created_table = self.catalogue.created_column = PM_NO_COLUMN
+        if created is not None:
+            table, column = created
+            if not 0 <= table < table_count:
+                raise IndexError(f"no table {table}")
+            self.widths[table] = max(self.widths[table], 1 + column)
+            self.catalogue.created_table, self.catalogue.created_column = table, column
+
+    cdef int _sample(self, pm_proto_sample *target, line) except -1:
+        cdef bytes fields = line.fields
+
+        self.kept.append(fields)
+        target.labels = PyBytes_AS_STRING(fields)
+        target.labels_len = PyBytes_GET_SIZE(fields)
+        target.part = PARTS.index(line.part)
+        target.created = line.created
+        target.bound = line.bound
+        # Counts are written as they are.
+        if line.part in ("bucket", "count") and (line.unit.multiply, line.unit.divide, line.unit.decimals) != (1, 1, 0):
+            raise ValueError("the counts of a histogram have no unit")
+        return 0
 
     cdef int _family(self, pm_family *target, bytes header, uint32_t first, family) except -1:
         self.kept.append(header)
@@ -193,9 +245,11 @@ cdef class Renderer:
         PyMem_Free(self.text)
         PyMem_Free(self.openmetrics)
         PyMem_Free(self.samples)
+        PyMem_Free(self.proto_families)
+        PyMem_Free(self.proto_samples)
 
     def render(
-        self, Body body not None, tables, Labels labels=None, *, openmetrics=False,
+        self, Body body not None, tables, Labels labels=None, *, openmetrics=False, bint protobuf=False,
         const unsigned char[::1] selected=None,
     ):
         """Append the exposition of the tables to the body; the number of sample lines.
@@ -236,9 +290,13 @@ cdef class Renderer:
                         raise ValueError(f"table {table.name}: {self.widths[i]} columns expected")
                     pointers[i] = &table.table
             with nogil:
-                result = pm_render(
-                    &body.buffer, families, self.family_count, self.samples, pointers, blocks, block_count, wanted,
-                    &lines)
+                if protobuf:
+                    result = pm_render_protobuf(
+                        &body.buffer, &self.catalogue, pointers, blocks, block_count, wanted, &lines)
+                else:
+                    result = pm_render(
+                        &body.buffer, families, self.family_count, self.samples, pointers, blocks, block_count, wanted,
+                        &lines)
         finally:
             free(pointers)
         if result < 0:

@@ -1,9 +1,12 @@
 /* A text of others in both dialects: any bytes are read in time in proportion to their length, in one piece as in many,
- * and what was read strictly is read again when labels are put in front. */
+ * and what was read strictly is read again when labels are put in front. What was read can be written in protocol
+ * buffers. */
 #include "exposition.h"
 #include "exposition_labels.h"
 #include "exposition_names.h"
+#include "exposition_protobuf.h"
 #include "fuzz.h"
+#include "messages.h"
 
 static const uint64_t key[2] = {1, 2};
 
@@ -48,6 +51,24 @@ static void check_labelled(const pm_exposition *reader, uint32_t index)
 	pm_buffer_free(&out);
 }
 
+/* A text that is fine is as well-formed in protocol buffers, with a message for each sample that belongs to no
+ * histogram and no summary. */
+static void check_protobuf(const pm_exposition *reader)
+{
+	pm_buffer out = {0};
+	uint64_t alone = 0;
+
+	for (uint32_t i = 0; i < reader->sample_count; i++) {
+		uint8_t kind = reader->families[reader->samples[i].family].kind;
+
+		alone += !reader->samples[i].repeated && kind != PM_HISTOGRAM && kind != PM_SUMMARY;
+	}
+	FUZZ_CHECK(pm_exposition_protobuf(reader, &out) == 0);
+	FUZZ_CHECK(check_messages(out.data, out.len) >= alone);
+	FUZZ_CHECK(out.len <= 8 * reader->len + 64);
+	pm_buffer_free(&out);
+}
+
 static void check(const char *data, size_t size, int strict, int allow_repeated)
 {
 	pm_exposition whole, sliced;
@@ -67,6 +88,8 @@ static void check(const char *data, size_t size, int strict, int allow_repeated)
 	FUZZ_CHECK(result == sliced_result && whole.sample_count == sliced.sample_count);
 	FUZZ_CHECK(whole.steps == sliced.steps && whole.problem.reason == sliced.problem.reason);
 	check_places(&whole);
+	if (result == 1)
+		check_protobuf(&whole);
 	for (uint32_t i = 0; strict && result == 1 && i < whole.family_count; i++)
 		check_labelled(&whole, i);
 	pm_exposition_free(&whole);

@@ -1,7 +1,8 @@
 /* Label values by lines, a cell in every eight bytes of them: what is rendered has to be as many lines as are said, in
- * UTF-8, with every quote in its place. */
+ * UTF-8, with every quote in its place, and as many messages. */
 #include "fuzz.h"
-#include "render.h"
+#include "messages.h"
+#include "render_protobuf.h"
 
 static int is_utf8(const unsigned char *p, const unsigned char *end)
 {
@@ -56,6 +57,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			    .prefix_len = 8,
 			    .bare = "n{c=\"1\"}",
 			    .bare_len = 8};
+	static const pm_proto_family proto_family = {
+		.head = "\x0a\x01n\x18\x03", .head_len = 5, .type = PM_PROTO_UNTYPED};
+	static const pm_proto_sample proto_sample = {.created = 1};
+	const pm_proto_catalogue catalogue = {.families = &family,
+					      .proto_families = &proto_family,
+					      .family_count = 1,
+					      .samples = &sample,
+					      .proto_samples = &proto_sample,
+					      .table_count = 1,
+					      .created_table = 0,
+					      .created_column = 0};
 	const pm_table *tables[] = {&table};
 	const uint8_t *p = data, *end = data + size;
 	uint64_t lines;
@@ -102,5 +114,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		at = (size_t)(newline - out.data) + 1;
 	}
 	FUZZ_CHECK(lines == 0);
+	out.len = 0;
+	FUZZ_CHECK(pm_render_protobuf(&out, &catalogue, tables, NULL, 0, NULL, &lines) == 0);
+	FUZZ_CHECK(lines == rows && check_messages(out.data, out.len) == rows);
 	return 0;
 }

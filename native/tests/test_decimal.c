@@ -1,6 +1,9 @@
 #include "decimal.h"
 
+#include <stdlib.h>
+
 #include "check.h"
+#include "real.h"
 
 /* As in pm_scale: subtract, multiply, divide, add, decimals, is_signed. */
 #define SCALE(...) (&(const pm_scale){__VA_ARGS__})
@@ -72,8 +75,53 @@ static void arithmetic(void)
 	CHECK_DECIMAL(3, SCALE(0, 0, 1, 40, 0, 0), "40");
 }
 
+static void check_real(uint64_t value, const pm_scale *scale)
+{
+	char text[PM_DECIMAL_MAX + 1];
+	double got = pm_real(value, scale), wanted;
+
+	text[pm_decimal(text, value, scale)] = '\0';
+	wanted = strtod(text, NULL);
+	if (memcmp(&got, &wanted, sizeof(got)) != 0)
+		fprintf(stderr, "%s is %.17g\n", text, got);
+	CHECK(memcmp(&got, &wanted, sizeof(got)) == 0);
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+/* As a reader of the decimal text: halves go to the even neighbour, and nothing is rounded twice. */
+static void reals(void)
+{
+	static const uint64_t edges[] = {
+		0,	   1,	       10,	  1ull << 53, (1ull << 53) + 1, (1ull << 53) + 3, (1ull << 54) + 2,
+		INT64_MAX, 1ull << 63, UINT64_MAX};
+	uint64_t state = 88172645463325252ull;
+
+	for (size_t i = 0; i < sizeof(edges) / sizeof(*edges); i++)
+		for (uint8_t decimals = 0; decimals <= 18; decimals++)
+			for (uint8_t sign = 0; sign <= 1; sign++) {
+				check_real(edges[i], SCALE(0, 1, 1, 0, decimals, sign));
+				check_real(edges[i], SCALE(0, UINT64_MAX, 1, 0, decimals, sign));
+				check_real(edges[i], SCALE(1, 262142, 9999, 2, decimals, sign));
+			}
+	for (int i = 0; i < 200000; i++) {
+		uint64_t value = next_random(&state) >> next_random(&state) % 64;
+		uint64_t multiply = next_random(&state) >> next_random(&state) % 64;
+
+		check_real(value,
+			   SCALE(0, i % 2 ? 1 : multiply, 1, 0, (uint8_t)(next_random(&state) % 19), i % 3 == 0));
+	}
+}
+
 int main(void)
 {
+	reals();
 	places();
 	widths();
 	signs();

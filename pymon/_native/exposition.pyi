@@ -53,6 +53,12 @@ class Exposition:
         """
     def rows(self, start: int = 0, stop: int = ...) -> list[tuple[bytes, bytes, bytes]]:
         """Return a range of the samples as written: (suffix, text between the braces, value)."""
+    def protobuf(self) -> bytes:
+        """Return the exposition in protocol buffers: MetricFamily messages, each after its length.
+
+        Duplicate series are left out. ValueError: the text has not been parsed to its end, or has a problem.
+        """
+
     def labelled(self, family: int, front: bytes, taken: tuple[bytes, ...]) -> bytes:
         """Return the samples of a family with labels in front of their own. The dialect must be the strict one.
 

@@ -30,7 +30,9 @@ class SampleLine:
 
     table: index of the table. column: of the value. prefix: name, brace and constant labels, each followed by a comma,
     of rows that have labels. bare: the whole of name and labels, of those that have none. minus: a column to subtract,
-    with a floor of 0. plus: one to add. when: one that must be present.
+    with a floor of 0. plus: one to add. when: one that must be present. For protocol buffers: fields: the constant
+    labels, encoded. part: what it is in a histogram, one of `PARTS`. bound: of a bucket. created: whether it counts
+    from the creation of its parent.
     """
 
     table: int
@@ -41,11 +43,16 @@ class SampleLine:
     minus: int | None = None
     plus: int | None = None
     when: int | None = None
+    fields: bytes = b""
+    part: str = "value"
+    bound: float = 0.0
+    created: bool = False
 
 @dataclass(frozen=True)
 class FamilyLines:
-    """A family. text, openmetrics: its metadata lines in each format.
+    """A family. text, openmetrics: its metadata lines in each format. protobuf: the encoded fields before its metrics.
 
+    type: the number of its type in MetricType of io.prometheus.client.
     by_row: whether the samples of a row are written together, as those of a histogram must be. They are of one table.
     """
 
@@ -53,6 +60,8 @@ class FamilyLines:
     openmetrics: bytes
     samples: Sequence[SampleLine]
     by_row: bool
+    protobuf: bytes = b""
+    type: int = 3
 
 class Body:
     """The bytes of a response in native memory, with the buffer protocol.
@@ -71,11 +80,21 @@ class Labels:
     def __init__(self, blocks: Sequence[bytes | None]) -> None: ...
     def __len__(self) -> int: ...
 
+PARTS: tuple[str, ...]
+"""What a sample is in a histogram."""
+
 class Renderer:
     """Families that were compiled once. pymon.exposition.compile makes them."""
 
     table_count: int
-    def __init__(self, families: Sequence[FamilyLines], table_count: int) -> None: ...
+    def __init__(
+        self, families: Sequence[FamilyLines], table_count: int, created: tuple[int, int] | None = None
+    ) -> None:
+        """created: the table, with row i for parent i, and the column of when parents were created.
+
+        The column is in seconds since the epoch. ValueError: a unit or a table that does not fit.
+        """
+
     def render(
         self,
         body: Body,
@@ -83,10 +102,12 @@ class Renderer:
         labels: Labels | None = None,
         *,
         openmetrics: bool = False,
+        protobuf: bool = False,
         selected: bytes | None = None,
     ) -> int:
         """Append the exposition of the tables to the body. Returns the number of samples.
 
+        The format is text 0.0.4, unless another one is named.
         tables: one for each table index, None to leave out its samples. They must not change during the call. labels:
         label blocks of the parents. selected: one byte for each family, 0 to leave it out; None for all families. The
         GIL is released.

@@ -18,9 +18,12 @@ from pymon._native.renderer import Body, Labels
 from pymon.agent.containers import CollectionResult
 from pymon.agent.scrape import Scrape
 from pymon.agent.scrape_table import ScrapeTable
+from pymon.catalogue.cgroup_fields import CREATION
 from pymon.exposition.compile import compile_catalogue
 from pymon.exposition.compression import encode
 from pymon.exposition.families import write
+from pymon.exposition.negotiation import Format
+from pymon.exposition.protobuf import from_text
 from pymon.sources.programs import ProgramSource
 
 if TYPE_CHECKING:
@@ -143,9 +146,9 @@ class AgentCollection:
             layout |= {table.name: table.columns for table in worker.source.tables}
         self._scrape_table = ScrapeTable()
         layout[self._scrape_table.table.name] = self._scrape_table.table.columns
-        self._all = compile_catalogue(metrics, layout)
+        self._all = compile_catalogue(metrics, layout, CREATION)
         self._one = compile_catalogue(
-            (metric for metric in metrics if metric.name not in operators_only), containers.layout
+            (metric for metric in metrics if metric.name not in operators_only), containers.layout, CREATION
         )
         self._lock = asyncio.Lock()
         self._cycles: dict[tuple[str, frozenset[str] | None], _Cycle] = {}
@@ -383,18 +386,19 @@ class AgentCollection:
         families: Sequence[Family | Written],
         users: int,
     ) -> LentBody:
-        openmetrics, names = representation.format.openmetrics, representation.names
+        form, names = representation.format, representation.names
         body = self._empty_body()
         self._all.renderer.render(
             body,
             [result.tables.get(name) for name in self._all.tables],
             result.labels,
-            openmetrics=openmetrics,
+            openmetrics=form.openmetrics,
+            protobuf=form is Format.PROTOBUF,
             selected=None if names is None else self._all.select(names),
         )
         if families:
-            body.append(write(families, openmetrics=openmetrics, names=names))
-        body.append(self._self_metrics.render(openmetrics=openmetrics, names=names).removesuffix(_EOF))
+            _append(body, form, write(families, openmetrics=form.openmetrics, names=names))
+        _append(body, form, self._self_metrics.render(openmetrics=form.openmetrics, names=names).removesuffix(_EOF))
         return self._lend(body, representation, users)
 
     def _empty_body(self) -> Body:
@@ -422,14 +426,15 @@ class AgentCollection:
         found = await self._containers.read_one(scrape.uuid, scrape.collectors, seconds)
         if found is None:
             return None
-        openmetrics, names = scrape.format.openmetrics, scrape.names
+        form, names = scrape.format, scrape.names
         body = self._empty_body()
         try:
             self._one.renderer.render(
                 body,
                 found.tables,
                 Labels((found.block if self._container_labels else b"",)),
-                openmetrics=openmetrics,
+                openmetrics=form.openmetrics,
+                protobuf=form is Format.PROTOBUF,
                 selected=None if names is None else self._one.select(names),
             )
         finally:
@@ -437,8 +442,13 @@ class AgentCollection:
         if self._extensions is not None:
             families = self._extensions.of_container(scrape.uuid, scrape.collectors, labelled=self._container_labels)
             if families:
-                body.append(write(families, openmetrics=openmetrics, names=names))
+                _append(body, form, write(families, openmetrics=form.openmetrics, names=names))
         return self._lend(body, scrape.representation, 1)
+
+
+def _append(body: Body, form: Format, text: bytes) -> None:
+    """Append an exposition that is written as text, of OpenMetrics or else of format 0.0.4, in this format."""
+    body.append(from_text(text) if form is Format.PROTOBUF else text)
 
 
 def _nothing() -> None:

@@ -10,6 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pymon.catalogue.model import Column, Creation
+
+CREATION = Creation(
+    Column("container", "creation_seconds"),
+    frozenset(
+        f"{name}.v2"
+        for name in "blkio cpu cputime events freezer hugetlb io memory misc pids_events swap zswap".split()
+    )
+    | {"pressure", "pressure_irq"},
+)
+"""Of version 2. Counters of version 1 can be set back by a write."""
+
 HUGEPAGE_SIZES = ("64KB", "1MB", "2MB", "16MB", "32MB", "512MB", "1GB", "16GB")
 """The huge page sizes of all architectures, in the spelling of hugetlb's file names."""
 

@@ -94,6 +94,18 @@ class Metric:
     samples: tuple[Sample, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """When containers were created, and which counters were 0 then.
+
+    column: seconds since the epoch, in the table whose rows the rows of other tables have as parents. tables: the names
+    of those whose counters begin at 0 when the container is created.
+    """
+
+    column: Column
+    tables: frozenset[str]
+
+
 def counter(name: str, help: str, collector: str, *columns: Column) -> Metric:
     """Return a counter with one series for each row. columns: alternatives, as in `Sample`."""
     return Metric(name, Kind.COUNTER, help, collector, (Sample(columns),))

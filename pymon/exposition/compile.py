@@ -2,7 +2,7 @@
 
 Sample lines are the same bytes in the text format 0.0.4 and in OpenMetrics 1.0.0. Only the metadata differs. A family
 whose name breaks a rule of OpenMetrics keeps its name and has type unknown there, so that a series has the same name in
-every format.
+every format. Protocol buffers have the names and types of the text format.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pymon._native.renderer import FamilyLines, Renderer, SampleLine, escape
-from pymon.catalogue.model import Column, Kind, Metric, Sample
+from pymon.catalogue.model import Column, Creation, Kind, Metric, Sample
 from pymon.exposition.header import openmetrics_header, text_header
+from pymon.exposition.protobuf import TYPES, family_fields, label_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,13 @@ class Compiled:
         return bytes(family in names for family in self.families)
 
 
-def compile_catalogue(metrics: Iterable[Metric], layout: Mapping[str, Sequence[str]]) -> Compiled:
-    """Compile metrics into a renderer. layout: table name -> column keys. Samples without columns are left out."""
+def compile_catalogue(
+    metrics: Iterable[Metric], layout: Mapping[str, Sequence[str]], creation: Creation | None = None
+) -> Compiled:
+    """Compile metrics into a renderer. Samples without columns are left out.
+
+    layout: table name -> column keys. creation: for formats that tell when a counter was created.
+    """
     tables = tuple(layout)
     columns = {table: {key: i for i, key in enumerate(keys)} for table, keys in layout.items()}
     families = []
@@ -44,6 +50,8 @@ def compile_catalogue(metrics: Iterable[Metric], layout: Mapping[str, Sequence[s
             column, minus, plus, when = chosen
             index = columns[column.table]
             prefix, bare = _line_start(metric.name, sample)
+            part, bound, constant = _part(metric, sample)
+            counts = creation is not None and metric.kind is Kind.COUNTER and column.table in creation.tables
             samples.append(
                 SampleLine(
                     tables.index(column.table),
@@ -54,6 +62,10 @@ def compile_catalogue(metrics: Iterable[Metric], layout: Mapping[str, Sequence[s
                     minus=None if minus is None else index[minus.key],
                     plus=None if plus is None else index[plus.key],
                     when=None if when is None else index[when.key],
+                    fields=label_fields(constant),
+                    part=part,
+                    bound=bound,
+                    created=counts,
                 )
             )
         if samples:
@@ -64,10 +76,15 @@ def compile_catalogue(metrics: Iterable[Metric], layout: Mapping[str, Sequence[s
                     openmetrics_header(*described),
                     samples,
                     by_row=metric.kind is Kind.HISTOGRAM,
+                    protobuf=family_fields(*described),
+                    type=TYPES[metric.kind],
                 )
             )
             names.append(metric.name)
-    return Compiled(Renderer(families, len(tables)), tables, tuple(names))
+    since = None
+    if creation is not None and creation.column.key in columns.get(creation.column.table, ()):
+        since = tables.index(creation.column.table), columns[creation.column.table][creation.column.key]
+    return Compiled(Renderer(families, len(tables), since), tables, tuple(names))
 
 
 class Chosen(NamedTuple):
@@ -102,6 +119,15 @@ def _line_start(name: str, sample: Sample) -> tuple[bytes, bytes]:
     if not constant:
         return start + b"{", start
     return start + b"{" + constant + b",", start + b"{" + constant + b"}"
+
+
+def _part(metric: Metric, sample: Sample) -> tuple[str, float, tuple[tuple[str, str], ...]]:
+    """Return what a sample is in protocol buffers: its part of a histogram, the bound of a bucket, and its labels."""
+    if metric.kind is not Kind.HISTOGRAM:
+        return "value", 0.0, sample.labels
+    labels = dict(sample.labels)
+    bound = float(labels.pop("le", "inf"))
+    return sample.suffix.removeprefix("_"), bound, tuple(labels.items())
 
 
 def _choose(

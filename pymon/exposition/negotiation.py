@@ -3,8 +3,9 @@
 A format gets the quality of the most specific media range that matches it: type and version, type, ``type/*``, ``*/*``.
 The highest quality wins, then the order in the header, then the order of `Format`. Versions are chosen as client_golang
 does: OpenMetrics 0.0.1 if the client prefers it, and never a version that was not asked for. An OpenMetrics range
-without a version means 1.0.0. The parameter ``escaping`` is ignored: all names here are legacy names, so all escaping
-schemes give the same bytes, and Prometheus 3 accepts an answer without the parameter.
+without a version means 1.0.0. Protocol buffers are for clients that name the message and its encoding. The parameter
+``escaping`` is ignored: all names here are legacy names, so all escaping schemes give the same bytes, and Prometheus 3
+accepts an answer without the parameter.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Format(Enum):
     TEXT_0_0_4 = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS_1_0_0 = "application/openmetrics-text; version=1.0.0; charset=utf-8"
     OPENMETRICS_0_0_1 = "application/openmetrics-text; version=0.0.1; charset=utf-8"
+    PROTOBUF = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
 
     @property
     def content_type(self) -> str:
@@ -36,14 +38,21 @@ class Format(Enum):
     @property
     def openmetrics(self) -> bool:
         """Whether the format is OpenMetrics. Bodies of its two versions are the same bytes."""
-        return self is not Format.TEXT_0_0_4
+        return self in {Format.OPENMETRICS_1_0_0, Format.OPENMETRICS_0_0_1}
 
 
-_SERVED = (
-    (Format.TEXT_0_0_4, "text", "plain", "0.0.4"),
-    (Format.OPENMETRICS_1_0_0, "application", "openmetrics-text", "1.0.0"),
-    (Format.OPENMETRICS_0_0_1, "application", "openmetrics-text", "0.0.1"),
-)
+TEXTS = (Format.TEXT_0_0_4, Format.OPENMETRICS_1_0_0, Format.OPENMETRICS_0_0_1)
+"""The formats that are text."""
+
+FORMATS = (*TEXTS, Format.PROTOBUF)
+
+_RANGES = {
+    Format.TEXT_0_0_4: ("text", "plain", "0.0.4"),
+    Format.OPENMETRICS_1_0_0: ("application", "openmetrics-text", "1.0.0"),
+    Format.OPENMETRICS_0_0_1: ("application", "openmetrics-text", "0.0.1"),
+}
+_PROTOBUF_TYPE = "application/vnd.google.protobuf"
+_PROTOBUF = {"proto": "io.prometheus.client.metricfamily", "encoding": "delimited"}
 
 _QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _ITEM = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
@@ -69,8 +78,11 @@ def _items(header: str) -> Iterator[_Item]:
             yield _Item(value.strip().lower(), parameters, float(quality))
 
 
-def _specificity(item: _Item, kind: str, subtype: str, version: str) -> int | None:
+def _specificity(item: _Item, form: Format) -> int | None:
     """Return how specific a range matches: 3 type and version, 2 type, 1 ``type/*``, 0 ``*/*``, None no match."""
+    if form is Format.PROTOBUF:
+        return 3 if item.value == _PROTOBUF_TYPE and _PROTOBUF.items() <= item.parameters.items() else None
+    kind, subtype, version = _RANGES[form]
     if item.value == f"{kind}/{subtype}":
         asked = item.parameters.get("version")
         if asked is None:
@@ -82,19 +94,19 @@ def _specificity(item: _Item, kind: str, subtype: str, version: str) -> int | No
 
 
 @lru_cache(maxsize=64)
-def negotiate(accept: str | None) -> Format:
+def negotiate(accept: str | None, served: tuple[Format, ...] = FORMATS) -> Format:
     """Return the format for an Accept header.
 
-    It is text 0.0.4 if the header is None, malformed, or accepts none of the formats.
+    It is text 0.0.4 if the header is None, malformed, or accepts none of the formats that are served.
     """
     items = list(_items(accept or ""))
     best = Format.TEXT_0_0_4
     best_rank = (0.0, 0)
-    for form, kind, subtype, version in _SERVED:
+    for form in served:
         matches = [
             (specificity, item.quality, -position)
             for position, item in enumerate(items)
-            if (specificity := _specificity(item, kind, subtype, version)) is not None
+            if (specificity := _specificity(item, form)) is not None
         ]
         if not matches:
             continue

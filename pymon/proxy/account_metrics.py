@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 from urllib.parse import parse_qsl, urlencode
 
 from pymon.config import shown
-from pymon.exposition.negotiation import Format
+from pymon.exposition.negotiation import TEXTS, Format
 from pymon.proxy.account_work import PLAIN_BYTES, Parts, TooLargeError, Work
 from pymon.proxy.aggregate import By
 from pymon.proxy.authz import owners_visible_to
@@ -78,7 +78,7 @@ _AT_ONCE = 500
 
 _MAX_FIELDS = 32
 _MARGIN_SECONDS = 0.25
-_HEADERS = {form: f"Content-Type: {form.content_type}\r\nVary: Accept, Accept-Encoding\r\n".encode() for form in Format}
+_HEADERS = {form: f"Content-Type: {form.content_type}\r\nVary: Accept, Accept-Encoding\r\n".encode() for form in TEXTS}
 _RETRY = b"Retry-After: 1\r\n"
 
 

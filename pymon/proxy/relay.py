@@ -38,7 +38,7 @@ _DEADLINE = ("timeout", "queue")
 """Reasons that depend on the deadline of the scrape that sent the request. They do not apply to its waiters."""
 
 
-EXPOSITIONS = ("text/plain", "application/openmetrics-text")
+EXPOSITIONS = ("text/plain", "application/openmetrics-text", "application/vnd.google.protobuf")
 
 CODINGS: tuple[Coding, ...] = ("zstd", "gzip")
 """Content codings that are relayed, besides identity, in the order in which agents prefer them."""

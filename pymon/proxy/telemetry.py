@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs, web
 
 from pymon.exposition.compression import gzip
-from pymon.exposition.negotiation import content_codings, negotiate
+from pymon.exposition.negotiation import TEXTS, content_codings, negotiate
 from pymon.service.listen import bound, listening
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ async def serve_telemetry(
 
 
 def _metrics(own: OwnMetrics, request: web.Request) -> web.Response:
-    form = negotiate(_joined(request, hdrs.ACCEPT))
+    form = negotiate(_joined(request, hdrs.ACCEPT), TEXTS)
     codings = content_codings(_joined(request, hdrs.ACCEPT_ENCODING), ("gzip",))
     if not codings:
         raise web.HTTPNotAcceptable(text="Accept-Encoding: expected one of gzip, identity\n")

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pymon.config import shown
-from pymon.exposition.negotiation import negotiate
+from pymon.exposition.negotiation import TEXTS, negotiate
 from pymon.proxy.authn import AuthError
 from pymon.proxy.authz import Decision, Kind, Resource, decide, kind_of, methods_of, owners_visible_to
 from pymon.proxy.cookie import END_COOKIE, authorization_of, set_cookie
@@ -414,12 +414,10 @@ class ProxyWeb:
     async def _account(self, request: Request, principal: Principal) -> Reply:
         self._inventory_ready(principal)
         gzip = takes_gzip(request.headers.get("accept-encoding"))
-        asked = _asked(request)
-        deadline = asyncio.get_running_loop().time() + asked.seconds
+        form = negotiate(request.headers.get("accept"), TEXTS)
+        deadline = asyncio.get_running_loop().time() + _asked(request).seconds
         charge = partial(self._charge, principal)
-        return await self._account_metrics.answer(
-            principal, request.query, deadline, charge, gzip=gzip, form=asked.format
-        )
+        return await self._account_metrics.answer(principal, request.query, deadline, charge, gzip=gzip, form=form)
 
     async def _summary(self, request: Request, principal: Principal) -> Reply:
         self._inventory_ready(principal)

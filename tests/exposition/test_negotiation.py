@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pymon.exposition.negotiation import Format, content_codings, negotiate
+from pymon.exposition.negotiation import TEXTS, Format, content_codings, negotiate
 
 PROMETHEUS = {
     "2.42": "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -28,9 +28,43 @@ PROMETHEUS = {
 TEXT, OM1, OM0 = Format.TEXT_0_0_4, Format.OPENMETRICS_1_0_0, Format.OPENMETRICS_0_0_1
 
 
+PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+WITH_NATIVE_HISTOGRAMS = {
+    "2.42": f"{PROTOBUF},application/openmetrics-text;version=1.0.0;q=0.8,"
+    "application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+    "3.14": PROMETHEUS.pop("3.14 with protobuf"),
+}
+
+
 @pytest.mark.parametrize("version", PROMETHEUS)
 def test_prometheus_gets_openmetrics(version: str) -> None:
     assert negotiate(PROMETHEUS[version]) is OM1
+
+
+@pytest.mark.parametrize("version", WITH_NATIVE_HISTOGRAMS)
+def test_prometheus_with_native_histograms_gets_protocol_buffers(version: str) -> None:
+    assert negotiate(WITH_NATIVE_HISTOGRAMS[version]) is Format.PROTOBUF
+    assert negotiate(WITH_NATIVE_HISTOGRAMS[version], TEXTS) is OM1, "where there is only text"
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (PROTOBUF, Format.PROTOBUF),
+        (PROTOBUF.upper(), Format.PROTOBUF),
+        (f"{PROTOBUF};escaping=allow-utf-8;q=0.1", Format.PROTOBUF),
+        (f"{PROTOBUF};q=0.1, text/plain;q=0.2", TEXT),
+        (f"text/plain;q=0.2, {PROTOBUF};q=0.2", TEXT),
+        (f"{PROTOBUF};q=0", TEXT),
+        ("application/vnd.google.protobuf", TEXT),
+        ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily", TEXT),
+        ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text", TEXT),
+        ("application/vnd.google.protobuf;proto=other;encoding=delimited, */*;q=0.1", TEXT),
+        ("application/vnd.google.protobuf;proto=other;encoding=delimited, application/*;q=0.1", OM1),
+    ],
+)
+def test_protocol_buffers_are_for_those_who_ask_for_them(accept: str, expected: Format) -> None:
+    assert negotiate(accept) is expected
 
 
 @pytest.mark.parametrize(
@@ -98,7 +132,11 @@ def test_malformed_quality_drops_only_its_range() -> None:
 def test_content_types() -> None:
     assert TEXT.content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert OM1.content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
-    assert (TEXT.openmetrics, OM1.openmetrics, OM0.openmetrics) == (False, True, True)
+    assert (
+        Format.PROTOBUF.content_type
+        == "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+    )
+    assert [form.openmetrics for form in (TEXT, OM1, OM0, Format.PROTOBUF)] == [False, True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -410,7 +410,13 @@ def test_a_busy_agent_is_busy():
 
 
 @pytest.mark.parametrize(
-    "kind", ["text/plain", "TEXT/Plain ; x", "application/openmetrics-text; version=1.0.0; charset=utf-8"]
+    "kind",
+    [
+        "text/plain",
+        "TEXT/Plain ; x",
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        Format.PROTOBUF.content_type,
+    ],
 )
 def test_expositions_are_relayed(kind):
     check(Response(200, {"content-type": kind}, b"x"), codings=PLAIN)

@@ -10,6 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from pymon.directory.model import Quota
+from pymon.exposition.negotiation import Format
 from pymon.proxy.authn import REASONS
 from pymon.proxy.self_metrics import TIMED_ACCOUNTS, SelfMetrics
 from tests.proxy.agents import until
@@ -160,6 +161,9 @@ async def test_the_own_address_answers_metrics_and_health_and_nothing_else(tmp_p
             assert plain["content-type"].startswith("text/plain; version=0.0.4")
             packed = await client.ask("/metrics", "Accept-Encoding: gzip", "Accept: application/openmetrics-text")
             assert packed["content-type"].startswith("application/openmetrics-text")
+            messages = f"Accept: {Format.PROTOBUF.content_type}, application/openmetrics-text;version=1.0.0;q=0.8"
+            assert (await client.ask("/metrics", messages))["content-type"] == Format.OPENMETRICS_1_0_0.content_type
+            assert (await client.ask("/metrics", "Accept-Encoding: identity;q=0")).status == 406
             text = gzip.decompress(packed.body).decode()
             assert text.endswith("# EOF\n")
             assert {family.name for family in openmetrics_families(text)} >= NAMES

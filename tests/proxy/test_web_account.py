@@ -48,6 +48,19 @@ async def test_an_accounts_exposition_says_which_containers_could_not_be_had(tmp
                 assert (got.status, got["content-type"]) == (200, form.content_type)
                 assert b"\n# TYPE cpu_seconds counter\n" in b"\n" + got.body
                 assert got.body.endswith(b"\n# EOF\n")
+        heads = []
+
+        async def listen(peer, head):
+            heads.append(head)
+            await scrape(peer, head)
+
+        node.scrape = listen
+        messages = f"Accept: {Format.PROTOBUF.content_type}, {Format.OPENMETRICS_1_0_0.content_type};q=0.8"
+        got = await client.ask("/v1/account/metrics", messages)
+        assert got["content-type"] == Format.OPENMETRICS_1_0_0.content_type
+        assert all(f"\r\nAccept: {Format.TEXT_0_0_4.content_type}\r\n".encode() in head for head in heads)
+        assert heads
+        node.scrape = scrape
         summed = await client.ask("/v1/account/metrics?by=service")
         assert b'cpu_seconds_total{service="web"} 12.5\n' in summed.body
         node.scrape = says(answer(b"", "500 Oh no"))

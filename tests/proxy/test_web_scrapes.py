@@ -4,6 +4,7 @@ import gzip
 
 import pytest
 
+from pymon.exposition.negotiation import Format
 from tests.proxy.running import (
     EXPOSITION,
     NOBODY,
@@ -116,6 +117,26 @@ async def test_a_body_and_its_type_and_coding_are_relayed_as_they_are(tmp_path):
                         "content-type", "content-encoding", "vary", "server", "date", "content-length",
                     }  # fmt: skip
                     assert got["vary"] == "Accept, Accept-Encoding"
+
+
+@on_uvloop
+async def test_protocol_buffers_in_zstd_are_asked_for_and_relayed(tmp_path):
+    async with world(tmp_path) as (proxy, node, alice, *_), proxy.client(alice) as client:
+        heads = []
+        kind = Format.PROTOBUF.content_type
+
+        async def scrape(peer, head):
+            heads.append(head.decode())
+            await peer.say(answer(b"\0\xff", "200 OK", "Content-Encoding: zstd", content_type=kind))
+
+        node.scrape = scrape
+        got = await client.ask(f"/v1/{A}/metrics", "Accept-Encoding: gzip, zstd", f"Accept: {kind}")
+        assert (got.status, got.body, got["content-type"], got["content-encoding"]) == (200, b"\0\xff", kind, "zstd")
+        assert f"\r\nAccept: {kind}\r\n" in heads[0]
+        assert "\r\nAccept-Encoding: zstd, gzip;q=0.9\r\n" in heads[0]
+        assert (await client.ask(f"/v1/{A}/metrics", "Accept-Encoding: gzip")).status == 502, "a coding not asked for"
+        assert (await client.ask(f"/v1/{A}/metrics", "Accept-Encoding: br, identity;q=0")).status == 406
+        assert len(heads) == 2
 
 
 @on_uvloop

@@ -11,6 +11,7 @@ extern char *getenv(const char *);
 extern int abs(int);
 extern int atoi(const char *);
 extern long strtol(const char *, char **, int);
+extern double strtod(const char *, char **);
 extern unsigned long long strtoull(const char *, char **, int);
 extern void qsort(void *, size_t, size_t, int (*)(const void *, const void *));
 #endif

@@ -1,0 +1,279 @@
+#include "exposition_protobuf.h"
+
+#include <stdlib.h>
+
+#include "exposition_labels.h"
+#include "exposition_text.h"
+#include "proto_metric.h"
+
+typedef struct {
+	const pm_exposition *reader;
+	pm_buffer head;	  /* of a family */
+	pm_buffer labels; /* of a sample, as fields of a Metric */
+	pm_buffer number; /* a text that ends with a NUL */
+	uint32_t *order;  /* the samples by family */
+	/* Of the histogram or summary that is being made. */
+	uint64_t group; /* the hash of its labels; 0: there is none */
+	pm_buffer group_labels;
+	pm_buffer value;
+	uint64_t *groups; /* those of the family so far, by their hash */
+	size_t mask;
+} context;
+
+static const pm_proto_type types[] = {
+	[PM_UNTYPED] = PM_PROTO_UNTYPED,     [PM_COUNTER] = PM_PROTO_COUNTER, [PM_GAUGE] = PM_PROTO_GAUGE,
+	[PM_HISTOGRAM] = PM_PROTO_HISTOGRAM, [PM_SUMMARY] = PM_PROTO_SUMMARY, [PM_NO_KIND] = PM_PROTO_UNTYPED,
+};
+
+/* Get a number of the text. Returns 0, or -1 if out of memory. */
+static int real_of(context *at, const char *data, size_t len, double *value)
+{
+	at->number.len = 0;
+	if (pm_buffer_append(&at->number, data, len) < 0 || pm_buffer_append(&at->number, "", 1) < 0)
+		return -1;
+	*value = strtod(at->number.data, NULL);
+	return 0;
+}
+
+static int is_bound(pm_proto_type type, const pm_exposition_sample *sample, const pm_exposition_label *label)
+{
+	return type == PM_PROTO_HISTOGRAM
+		       ? sample->suffix == PM_BUCKET && pm_is_same(label->name, label->name_len, "le", 2)
+		       : type == PM_PROTO_SUMMARY && sample->suffix == PM_BARE &&
+				 pm_is_same(label->name, label->name_len, "quantile", 8);
+}
+
+/* Take the labels of a sample into `labels`, and get its bound where it has one. The hash is that of those that are not
+ * empty, and does not depend on their order. Returns 0, or -1 if out of memory. */
+static int take_labels(context *at, pm_proto_type type, const pm_exposition_sample *sample, uint64_t *hash,
+		       double *bound)
+{
+	const char *p = at->reader->data + sample->labels.at, *end = p + sample->labels.len;
+	pm_exposition_label label;
+
+	at->labels.len = 0;
+	*hash = 1;
+	while (pm_exposition_next_label(&p, end, &label)) {
+		size_t before = at->labels.len;
+
+		if (is_bound(type, sample, &label)) {
+			if (real_of(at, label.value, label.value_len, bound) < 0)
+				return -1;
+			continue;
+		}
+		if (pm_proto_label(&at->labels, label.name, label.name_len, label.value, label.value_len) < 0)
+			return -1;
+		if (label.value_len)
+			*hash += pm_hash(at->reader->key, at->labels.data + before, at->labels.len - before);
+	}
+	*hash += *hash == 0;
+	return 0;
+}
+
+/* Append a Metric. Returns 0, or -1 if out of memory. */
+static int put_metric(pm_buffer *out, const pm_buffer *labels, int field, const char *value, size_t value_len)
+{
+	size_t len = labels->len + 1 + pm_varint_length(value_len) + value_len;
+	char *p;
+
+	if (pm_buffer_reserve(out, len + 1 + PM_VARINT_MAX) < 0)
+		return -1;
+	p = pm_put_head(out->data + out->len, PM_FAMILY_METRIC, len);
+	p = pm_put_bytes(p, labels->data, labels->len);
+	p = pm_put_head(p, field, value_len);
+	out->len = (size_t)(pm_put_bytes(p, value, value_len) - out->data);
+	return 0;
+}
+
+static int is_count(double value)
+{
+	return value >= 0 && value < 0x1p64;
+}
+
+/* Append a count, which may be no integer in text. Returns the end. */
+static char *put_count(char *p, int integer, int real, double count)
+{
+	if (is_count(count) && count == (double)(uint64_t)count)
+		return pm_put_varint_field(p, integer, (uint64_t)count);
+	return pm_put_double_field(p, real, count);
+}
+
+/* Append what a sample says of a histogram or a summary to `value`. Returns 0, or -1 if out of memory. */
+static int add_part(context *at, pm_proto_type type, const pm_exposition_sample *sample, double bound, double value)
+{
+	char item[64], *p = item, *to;
+
+	if (pm_buffer_reserve(&at->value, sizeof(item) + 1 + PM_VARINT_MAX) < 0)
+		return -1;
+	to = at->value.data + at->value.len;
+	if (sample->suffix == PM_SUM) {
+		to = pm_put_double_field(to, PM_SAMPLE_SUM, value);
+	} else if (sample->suffix == PM_COUNT) {
+		/* A summary has no field for a count that is no integer. */
+		to = type == PM_PROTO_SUMMARY
+			     ? pm_put_varint_field(to, PM_SAMPLE_COUNT, is_count(value) ? (uint64_t)value : 0)
+			     : put_count(to, PM_SAMPLE_COUNT, PM_HISTOGRAM_COUNT_FLOAT, value);
+	} else if (type == PM_PROTO_HISTOGRAM) {
+		p = put_count(p, PM_BUCKET_COUNT, PM_BUCKET_COUNT_FLOAT, value);
+		p = pm_put_double_field(p, PM_BUCKET_BOUND, bound);
+		to = pm_put_head(to, PM_HISTOGRAM_BUCKET, (size_t)(p - item));
+	} else {
+		p = pm_put_double_field(p, PM_QUANTILE_QUANTILE, bound);
+		p = pm_put_double_field(p, PM_QUANTILE_VALUE, value);
+		to = pm_put_head(to, PM_SUMMARY_QUANTILE, (size_t)(p - item));
+	}
+	at->value.len = (size_t)(pm_put_bytes(to, item, (size_t)(p - item)) - at->value.data);
+	return 0;
+}
+
+/* End the histogram or summary that is being made. Returns 0, or -1 if out of memory. */
+static int end_group(context *at, int field, pm_buffer *out)
+{
+	int result = at->group ? put_metric(out, &at->group_labels, field, at->value.data, at->value.len) : 0;
+
+	at->group = 0;
+	at->value.len = 0;
+	return result;
+}
+
+/* Begin the histogram or summary with these labels, unless there was one. */
+static void begin_group(context *at, uint64_t hash)
+{
+	pm_buffer labels = at->group_labels;
+	size_t slot;
+
+	for (slot = hash & at->mask; at->groups[slot]; slot = (slot + 1) & at->mask)
+		if (at->groups[slot] == hash)
+			return;
+	at->groups[slot] = at->group = hash;
+	at->group_labels = at->labels;
+	at->labels = labels;
+}
+
+/* Make room for the histograms or summaries of a family with this number of samples. */
+static int clear_groups(context *at, uint32_t samples)
+{
+	size_t slots = 16;
+
+	while (slots < 2 * (size_t)samples)
+		slots *= 2;
+	free(at->groups);
+	at->groups = calloc(slots, sizeof(*at->groups));
+	at->mask = slots - 1;
+	return at->groups ? 0 : -1;
+}
+
+static int write_sample(context *at, pm_proto_type type, const pm_exposition_sample *sample, pm_buffer *out)
+{
+	int field = pm_proto_value_field(type);
+	double bound = 0, value;
+	char number[9];
+	uint64_t hash;
+
+	if (take_labels(at, type, sample, &hash, &bound) < 0 ||
+	    real_of(at, at->reader->data + sample->value.at, sample->value.len, &value) < 0)
+		return -1;
+	if (type != PM_PROTO_HISTOGRAM && type != PM_PROTO_SUMMARY) {
+		pm_put_double_field(number, PM_NUMBER_VALUE, value);
+		return put_metric(out, &at->labels, field, number, sizeof(number));
+	}
+	if (hash != at->group) {
+		if (end_group(at, field, out) < 0)
+			return -1;
+		begin_group(at, hash);
+		if (at->group == 0)
+			return 0;
+	}
+	return add_part(at, type, sample, bound, value);
+}
+
+/* Put the fields name, help and type of a family into `head`. Returns 0, or -1 if out of memory. */
+static int make_head(context *at, const pm_exposition_family *family)
+{
+	const char *data = at->reader->data;
+	pm_buffer *head = &at->head;
+	char *p;
+
+	at->labels.len = head->len = 0;
+	if (family->has_help && pm_proto_unescape(&at->labels, data + family->help.at, family->help.len) < 0)
+		return -1;
+	if (pm_buffer_reserve(head, (size_t)family->name.len + at->labels.len + 4 + 2 * PM_VARINT_MAX) < 0)
+		return -1;
+	p = pm_put_head(head->data, PM_FAMILY_NAME, family->name.len);
+	p = pm_put_bytes(p, data + family->name.at, family->name.len);
+	if (family->has_help) {
+		p = pm_put_head(p, PM_FAMILY_HELP, at->labels.len);
+		p = pm_put_bytes(p, at->labels.data, at->labels.len);
+	}
+	p = pm_put_varint_field(p, PM_FAMILY_TYPE, types[family->kind]);
+	head->len = (size_t)(p - head->data);
+	return 0;
+}
+
+/* order: of the samples of the family. */
+static int write_family(context *at, const pm_exposition_family *family, const uint32_t *order, pm_buffer *out)
+{
+	pm_proto_type type = types[family->kind];
+	size_t start = out->len;
+	int reserved;
+
+	if (make_head(at, family) < 0 ||
+	    clear_groups(at, type == PM_PROTO_HISTOGRAM || type == PM_PROTO_SUMMARY ? family->samples : 0) < 0)
+		return -1;
+	reserved = pm_proto_begin(out, 0, at->head.data, at->head.len);
+	if (reserved < 0)
+		return -1;
+	for (uint32_t i = 0; i < family->samples; i++) {
+		const pm_exposition_sample *sample = &at->reader->samples[order[i]];
+
+		if (!sample->repeated && write_sample(at, type, sample, out) < 0)
+			return -1;
+	}
+	if (end_group(at, pm_proto_value_field(type), out) < 0)
+		return -1;
+	return pm_proto_end(out, start, reserved) < 0 ? -1 : 0;
+}
+
+static int write_families(context *at, pm_buffer *out)
+{
+	const pm_exposition *reader = at->reader;
+	uint32_t *ends = calloc((size_t)reader->family_count + 1, sizeof(*ends));
+	uint32_t before = 0;
+	int result = ends ? 0 : -1;
+
+	at->order = malloc(((size_t)reader->sample_count + 1) * sizeof(*at->order));
+	if (at->order == NULL)
+		result = -1;
+	for (uint32_t i = 0; result == 0 && i < reader->family_count; i++) {
+		ends[i] = before;
+		before += reader->families[i].samples;
+	}
+	for (uint32_t i = 0; result == 0 && i < reader->sample_count; i++)
+		at->order[ends[reader->samples[i].family]++] = i;
+	for (uint32_t i = 0; result == 0 && i < reader->family_count; i++) {
+		const pm_exposition_family *family = &reader->families[i];
+
+		if (family->samples)
+			result = write_family(at, family, at->order + ends[i] - family->samples, out);
+	}
+	free(ends);
+	return result;
+}
+
+int pm_exposition_protobuf(const pm_exposition *reader, pm_buffer *out)
+{
+	context at = {.reader = reader};
+	size_t start = out->len;
+	int result = write_families(&at, out);
+
+	if (result < 0)
+		out->len = start;
+	pm_buffer_free(&at.head);
+	pm_buffer_free(&at.labels);
+	pm_buffer_free(&at.number);
+	pm_buffer_free(&at.group_labels);
+	pm_buffer_free(&at.value);
+	free(at.order);
+	free(at.groups);
+	return result;
+}

@@ -1,0 +1,13 @@
+/* Writes a parsed exposition in protocol buffers. */
+#ifndef PYMON_EXPOSITION_PROTOBUF_H
+#define PYMON_EXPOSITION_PROTOBUF_H
+
+#include "buffer.h"
+#include "exposition_types.h"
+
+/* Append the families of a text that was parsed to its end. Duplicate series are left out. The lines of a histogram or
+ * summary follow one another, as agents write them; of two that are apart, the first is written. LC_NUMERIC must be
+ * that of C. Returns 0, or -1 if out of memory; then `out` has its previous content. */
+int pm_exposition_protobuf(const pm_exposition *reader, pm_buffer *out);
+
+#endif

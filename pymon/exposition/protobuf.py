@@ -1,0 +1,57 @@
+"""Expositions in protocol buffers: messages MetricFamily of io.prometheus.client, each after its length as a varint.
+
+The messages are those of https://github.com/prometheus/client_model, io/prometheus/client/metrics.proto. Names and
+types are those of the text format 0.0.4. Samples are written by native code (native/core/render_protobuf.h,
+exposition_protobuf.h); here is what is encoded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pymon._native.exposition import Exposition
+
+TYPES = {"counter": 0, "gauge": 1, "summary": 2, "untyped": 3, "histogram": 4, "unknown": 3, "info": 1}
+"""The numbers of MetricType, by type of a family in any format."""
+
+
+def from_text(text: bytes) -> bytes:
+    """Return an exposition in the text format 0.0.4 as protocol buffers. ValueError: it is malformed.
+
+    A NUL, which a tenant may have put into a label and the parser refuses, becomes U+FFFD.
+    """
+    parsed = Exposition(text.replace(b"\0", "\ufffd".encode()), allow_repeated=True)
+    parsed.run()
+    if parsed.problem:
+        reason, line, *_ = parsed.problem
+        raise ValueError(f"line {line} of an exposition: {reason}")
+    return parsed.protobuf()
+
+
+def family_fields(name: str, kind: str, help: str) -> bytes:
+    """Return the fields of a MetricFamily that precede its metrics: name, help and type."""
+    return _bytes_field(1, name.encode()) + _bytes_field(2, help.encode()) + bytes((3 << 3, TYPES[kind]))
+
+
+def label_fields(labels: Iterable[tuple[str, str]]) -> bytes:
+    """Return labels as the fields of a Metric. Bytes of a value that are no UTF-8 are spelled out, as in text."""
+    return b"".join(
+        _bytes_field(1, _bytes_field(1, name.encode()) + _bytes_field(2, _readable(value))) for name, value in labels
+    )
+
+
+def _readable(value: str) -> bytes:
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").encode()
+
+
+def _bytes_field(number: int, data: bytes) -> bytes:
+    return bytes((number << 3 | 2,)) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:  # noqa: PLR2004 - seven bits to a byte
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
