@@ -30,7 +30,8 @@ The column `from` shows the source of the value: an internal table and the field
 
 _LATENCY = """\
 Counted by BPF programs. [agent.md](agent.md#how-long-containers-wait) says what is in them and what they cost. A
-histogram has a series for each bound `le` in seconds, 1.024e-06 and then four times as long each, a sum and a count.
+histogram has a series for each bound `le` in seconds, 9.5367431640625e-07 (a power of two) and then four times as long
+each, a sum and a count.
 """
 
 _PEAKS = """\

@@ -95,6 +95,10 @@ static __always_inline __u32 bucket_of(__u64 ns)
 {
 	__u32 exponent = 0, bucket;
 
+	if (ns >> 43)
+		return PM_LATENCY_BUCKETS - 1; /* more than two hours, and too much for the multiplication */
+	/* In units of 2^-30 s, rounded up. The factor is right to one part in ten million. */
+	ns = (ns * 1125900 + (1 << 20) - 1) >> 20;
 	if (ns <= 1ull << PM_LATENCY_FIRST)
 		return 0;
 	ns--; /* a bound belongs to the bucket below it */

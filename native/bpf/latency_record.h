@@ -3,7 +3,7 @@
 #define PYMON_BPF_LATENCY_RECORD_H
 
 /* Of the object, as PM_BPF_VERSION is of cgroup.bpf.o. */
-#define PM_LATENCY_VERSION 1
+#define PM_LATENCY_VERSION 2
 
 enum {
 	PM_LATENCY_GROUPS = 16384,   /* at most, that are measured at a time */
@@ -12,7 +12,7 @@ enum {
 	PM_LATENCY_IO = 16384,	     /* histograms of block I/O */
 	PM_LATENCY_LEVELS = 16,	     /* a cgroup belongs to the nearest group among itself and its ancestors, so many */
 	PM_LATENCY_INTERVALS = 16,   /* of each CPU, that are remembered */
-	PM_LATENCY_FIRST = 10,	     /* the first bucket is up to 2^10 ns */
+	PM_LATENCY_FIRST = 10,	     /* the first bucket is up to 2^10 units of 2^-30 s, 0.95 us */
 	PM_LATENCY_STEP = 2,	     /* each further one up to 2^2 times as long */
 	PM_LATENCY_BUCKETS = 15,     /* the last one has no bound */
 	PM_LATENCY_NOBODY = 0,	     /* the account of what is of no account */

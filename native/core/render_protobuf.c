@@ -144,9 +144,55 @@ static int add_part(pm_buffer *fields, const pm_sample *sample, const pm_proto_s
 	return 0;
 }
 
-/* A histogram without its sum or its count is left out: a reader would take that for 0. */
-static int render_histograms(pm_buffer *out, context *at, const pm_family *family, uint64_t *lines)
+/* Append the fields of a native histogram. counts: of its buckets, each with those before it. What is above the last
+ * finite bound counts as being in the next bucket. Returns 0, or -1 if out of memory. */
+static int add_native(pm_buffer *fields, const pm_proto_family *family, double threshold, const uint64_t *counts,
+		      uint32_t buckets)
 {
+	uint32_t begin = 1, end = buckets;
+	uint64_t before = 0;
+	char *p;
+
+	while (begin < end && counts[begin] == counts[begin - 1])
+		begin++;
+	while (end > begin && counts[end - 1] == counts[end - 2])
+		end--;
+	if (pm_buffer_reserve(fields, (size_t)(buckets + 4) * (2 + PM_VARINT_MAX)) < 0)
+		return -1;
+	p = fields->data + fields->len;
+	p = pm_put_varint_field(p, PM_HISTOGRAM_SCHEMA, pm_zigzag(family->schema));
+	p = pm_put_double_field(p, PM_HISTOGRAM_ZERO_THRESHOLD, threshold);
+	p = pm_put_varint_field(p, PM_HISTOGRAM_ZERO_COUNT, counts[0]);
+	if (begin < end) {
+		uint64_t offset = pm_zigzag(family->first + (int64_t)begin), length = end - begin;
+
+		p = pm_put_head(p, PM_HISTOGRAM_POSITIVE_SPAN, 2 + pm_varint_length(offset) + pm_varint_length(length));
+		p = pm_put_varint_field(p, PM_SPAN_OFFSET, offset);
+		p = pm_put_varint_field(p, PM_SPAN_LENGTH, length);
+	}
+	for (uint32_t i = begin; i < end; i++) {
+		uint64_t count = counts[i] - counts[i - 1];
+
+		p = pm_put_varint_field(p, PM_HISTOGRAM_POSITIVE_DELTA, pm_zigzag((int64_t)(count - before)));
+		before = count;
+	}
+	fields->len = (size_t)(p - fields->data);
+	return 0;
+}
+
+static int is_ascending(const uint64_t *counts, uint32_t buckets)
+{
+	for (uint32_t i = 1; i < buckets; i++)
+		if (counts[i] < counts[i - 1])
+			return 0;
+	return 1;
+}
+
+/* A histogram without its sum or its count is left out: a reader would take that for 0. */
+static int render_histograms(pm_buffer *out, context *at, uint32_t index, uint64_t *lines)
+{
+	const pm_family *family = &at->catalogue->families[index];
+	const pm_proto_family *proto_family = &at->catalogue->proto_families[index];
 	const pm_sample *samples = at->catalogue->samples + family->first;
 	const pm_proto_sample *protos = at->catalogue->proto_samples + family->first;
 	const pm_table *table = at->tables[samples->table];
@@ -154,22 +200,31 @@ static int render_histograms(pm_buffer *out, context *at, const pm_family *famil
 
 	for (uint32_t row = 0; row < table->rows; row++) {
 		const pm_row_labels *labels = &table->labels[row];
-		uint64_t parts = 0;
+		uint64_t parts = 0, counts[PM_NATIVE_BUCKETS];
+		uint32_t buckets = 0, missing = 0;
 		int has_sum = 0;
 
 		if (!pm_row_parent(labels, at->parents, at->parent_count))
 			continue;
 		fields->len = 0;
 		for (uint32_t i = 0; i < family->count; i++) {
-			uint64_t cell;
+			uint64_t cell = 0;
 			int there = pm_row_cell(&samples[i], table, row, &cell);
 
 			if (there && add_part(fields, &samples[i], &protos[i], cell) < 0)
 				return -1;
+			if (protos[i].part == PM_PROTO_BUCKET && proto_family->is_native) {
+				counts[buckets++] = cell;
+				missing += !there;
+			}
 			parts += (uint64_t)there;
 			has_sum |= there && protos[i].part == PM_PROTO_SUM;
 			if (protos[i].part != PM_PROTO_COUNT)
 				continue;
+			if (there && has_sum && buckets && !missing && is_ascending(counts, buckets) &&
+			    counts[buckets - 1] == cell &&
+			    add_native(fields, proto_family, protos->bound, counts, buckets) < 0)
+				return -1;
 			if (there && has_sum) {
 				char *p = begin_metric(out, &protos[i], fields_at(&at->of_tables[samples->table], row),
 						       parent_fields(at, labels), PM_METRIC_HISTOGRAM, fields->len);
@@ -181,6 +236,7 @@ static int render_histograms(pm_buffer *out, context *at, const pm_family *famil
 			}
 			fields->len = 0;
 			parts = 0;
+			buckets = missing = 0;
 			has_sum = 0;
 		}
 	}
@@ -203,7 +259,7 @@ static int render_family(pm_buffer *out, context *at, uint32_t index, uint64_t *
 		if (fields->ends == NULL && encode_rows(fields, table) < 0)
 			return -1;
 		if (field == PM_METRIC_HISTOGRAM)
-			return render_histograms(out, at, family, lines);
+			return render_histograms(out, at, index, lines);
 		if (render_values(out, at, sample, &catalogue->proto_samples[i], field, lines) < 0)
 			return -1;
 	}

@@ -23,7 +23,15 @@ typedef struct {
 	const char *head; /* the fields name, help and type of a MetricFamily */
 	uint32_t head_len;
 	uint8_t type; /* pm_proto_type */
+	/* A histogram is also written as a native one if its finite bounds are powers of 2^(2^-schema), one after the
+	 * other. */
+	uint8_t is_native;
+	int8_t schema;
+	int32_t first; /* the index of the bucket up to the first bound, which becomes the bucket of zero */
 } pm_proto_family;
+
+/* The most buckets of a histogram that is also written as a native one. */
+enum { PM_NATIVE_BUCKETS = 64 };
 
 /* A catalogue. The items of `samples` and `proto_samples` are of the same sample, and those of the families too. */
 typedef struct {

@@ -1,6 +1,6 @@
 """Declarations of native/core."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "buffer.h" nogil:
     ctypedef struct pm_buffer:
@@ -145,6 +145,8 @@ cdef extern from "render.h" nogil:
         const unsigned char *selected, uint64_t *lines)
 
 cdef extern from "render_protobuf.h" nogil:
+    const uint32_t PM_NATIVE_BUCKETS
+
     ctypedef struct pm_proto_sample:
         const char *labels
         uint32_t labels_len
@@ -156,6 +158,9 @@ cdef extern from "render_protobuf.h" nogil:
         const char *head
         uint32_t head_len
         uint8_t type
+        uint8_t is_native
+        int8_t schema
+        int32_t first
 
     ctypedef struct pm_proto_catalogue:
         const pm_family *families

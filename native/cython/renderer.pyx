@@ -10,6 +10,7 @@ from libc.stdlib cimport free, malloc
 
 from pymon._native.core cimport (
     PM_DECIMAL_MAX,
+    PM_NATIVE_BUCKETS,
     PM_NO_COLUMN,
     pm_block,
     pm_buffer,
@@ -140,6 +141,7 @@ class FamilyLines:
     by_row: bool
     protobuf: bytes = b""
     type: int = 3
+    native: object = None
 
 
 cdef class Renderer:
@@ -182,6 +184,11 @@ cdef class Renderer:
             self.proto_families[i].head = PyBytes_AS_STRING(fields)
             self.proto_families[i].head_len = PyBytes_GET_SIZE(fields)
             self.proto_families[i].type = family.type
+            if family.native is not None:
+                if sum(line.part == "bucket" for line in family.samples) > PM_NATIVE_BUCKETS:
+                    raise ValueError(f"more than {PM_NATIVE_BUCKETS} buckets")
+                self.proto_families[i].is_native = True
+                self.proto_families[i].schema, self.proto_families[i].first = family.native
             for line in family.samples:
                 if not 0 <= line.table < table_count:
                     raise IndexError(f"no table {line.table}")

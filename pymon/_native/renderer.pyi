@@ -52,7 +52,8 @@ class SampleLine:
 class FamilyLines:
     """A family. text, openmetrics: its metadata lines in each format. protobuf: the encoded fields before its metrics.
 
-    type: the number of its type in MetricType of io.prometheus.client.
+    type: the number of its type in MetricType of io.prometheus.client. native: of a histogram that is also written as a
+    native one, its schema and the index of the bucket up to the first bound.
     by_row: whether the samples of a row are written together, as those of a histogram must be. They are of one table.
     """
 
@@ -62,6 +63,7 @@ class FamilyLines:
     by_row: bool
     protobuf: bytes = b""
     type: int = 3
+    native: tuple[int, int] | None = None
 
 class Body:
     """The bytes of a response in native memory, with the buffer protocol.

@@ -1,6 +1,7 @@
 """How long containers wait for a CPU and for block devices. The collector container_latency; BPF counts, no file does.
 
-Times fall into buckets whose bounds are powers of two of a nanosecond, four times as long each.
+Times fall into buckets whose bounds are powers of two of a second, four times as long each. These are also the buckets
+of a native histogram of Prometheus, whose bounds are such powers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ REQUEST_LABELS = ("device", "operation")
 
 
 FIRST, STEP, BUCKETS = 10, 2, 15
-"""The first bucket is up to 2**FIRST ns, each other up to 2**STEP times as long. The last of BUCKETS has no bound."""
+"""The first bucket is up to 2**FIRST units of 2**-30 s, each other up to 2**STEP times as long. The last of BUCKETS has
+no bound."""
 
 _BUCKET = tuple(f"bucket:{number}" for number in range(BUCKETS))
 _COUNT = _BUCKET[-1]
@@ -32,15 +34,8 @@ COLUMNS = {TASKS: (*_BUCKET, "sum", *_PREEMPTED, "other"), REQUESTS: (*_BUCKET, 
 
 
 def bounds_seconds() -> tuple[str, ...]:
-    """Return the bound of each bucket in seconds, as Go's libraries spell it."""
-    exponents = (FIRST + STEP * number for number in range(BUCKETS - 1))
-    return (*(_spelled(2**exponent / 1e9) for exponent in exponents), "+Inf")
-
-
-def _spelled(seconds: float) -> str:
-    text = repr(seconds)
-    mantissa, _, exponent = text.partition("e")
-    return f"{mantissa}e{int(exponent):+03}" if exponent else text
+    """Return the bound of each bucket in seconds, with a point or an exponent, as OpenMetrics wants it."""
+    return (*(repr(2.0 ** (FIRST + STEP * number - 30)) for number in range(BUCKETS - 1)), "+Inf")
 
 
 def _histogram(name: str, help: str, table: str) -> Metric:

@@ -7,6 +7,7 @@ every format. Protocol buffers have the names and types of the text format.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from pymon._native.renderer import FamilyLines, Renderer, SampleLine, escape
 from pymon.catalogue.model import Column, Creation, Kind, Metric, Sample
 from pymon.exposition.header import openmetrics_header, text_header
-from pymon.exposition.protobuf import TYPES, family_fields, label_fields
+from pymon.exposition.protobuf import TYPES, family_fields, label_fields, native_buckets
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,9 @@ def compile_catalogue(
                     by_row=metric.kind is Kind.HISTOGRAM,
                     protobuf=family_fields(*described),
                     type=TYPES[metric.kind],
+                    native=native_buckets([line.bound for line in samples if math.isfinite(line.bound)])
+                    if metric.kind is Kind.HISTOGRAM
+                    else None,
                 )
             )
             names.append(metric.name)

@@ -7,12 +7,16 @@ exposition_protobuf.h); here is what is encoded once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 from pymon._native.exposition import Exposition
 
 TYPES = {"counter": 0, "gauge": 1, "summary": 2, "untyped": 3, "histogram": 4, "unknown": 3, "info": 1}
 """The numbers of MetricType, by type of a family in any format."""
+
+_SCHEMAS = {2**power: -power for power in range(5)}
+"""The schemas of native histograms whose bounds are whole powers of two, by the step of the exponent."""
 
 
 def from_text(text: bytes) -> bytes:
@@ -38,6 +42,21 @@ def label_fields(labels: Iterable[tuple[str, str]]) -> bytes:
     return b"".join(
         _bytes_field(1, _bytes_field(1, name.encode()) + _bytes_field(2, _readable(value))) for name, value in labels
     )
+
+
+def native_buckets(bounds: Sequence[float]) -> tuple[int, int] | None:
+    """Return the schema of a native histogram that has these buckets, and the index of the first one; None without one.
+
+    bounds: finite ones, ascending. With a schema from -4 to 0, bucket i is up to (2 ** 2**-schema) ** i.
+    """
+    exponents = [math.frexp(bound) for bound in bounds]
+    if len(bounds) < 2 or any(mantissa != 0.5 for mantissa, _ in exponents):  # noqa: PLR2004
+        return None
+    powers = [exponent - 1 for _, exponent in exponents]
+    step = powers[1] - powers[0]
+    if step not in _SCHEMAS or powers != list(range(powers[0], powers[-1] + 1, step)) or powers[0] % step:
+        return None
+    return _SCHEMAS[step], powers[0] // step
 
 
 def _readable(value: str) -> bytes:

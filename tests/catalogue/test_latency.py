@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from prometheus_client.utils import floatToGoString
+
 from pymon._native.bpf import lib
 from pymon.catalogue import latency
 
@@ -14,12 +16,13 @@ def test_the_columns_and_buckets_are_those_of_the_programs() -> None:
     )  # fmt: skip
 
 
-def test_bounds_are_spelled_as_the_series_of_other_programs_are() -> None:
+def test_bounds_are_spelled_as_openmetrics_wants_them() -> None:
     bounds = latency.bounds_seconds()
-    assert bounds[:3] == ("1.024e-06", "4.096e-06", "1.6384e-05")
-    assert bounds[5] == "0.001048576"
-    assert bounds[-2:] == ("68.719476736", "+Inf")
-    assert list(map(float, bounds)) == sorted(map(float, bounds))
+    assert bounds[:3] == ("9.5367431640625e-07", "3.814697265625e-06", "1.52587890625e-05")
+    assert bounds[5] == "0.0009765625"
+    assert bounds[-5:] == ("1.0", "4.0", "16.0", "64.0", "+Inf")
+    assert list(bounds) == [floatToGoString(bound) for bound in bounds]
+    assert [float(bound) for bound in bounds[:-1]] == [4.0**power for power in range(-10, 4)]
 
 
 def test_families_of_neighbours_are_families_of_the_collector() -> None:

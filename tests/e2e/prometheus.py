@@ -60,8 +60,13 @@ class Prometheus:
         timeout: float = 20.0,
         prefix: Sequence[str | Path] = (),
         host: str = "127.0.0.1",
+        features: Sequence[str] = (),
     ) -> None:
-        """prefix: a program that becomes Prometheus, in an environment of its making. host: where it listens."""
+        """prefix: a program that becomes Prometheus, in an environment of its making. host: where it listens.
+
+        features: of --enable-feature.
+        """
+        self._features = features
         self._host = host
         self._prefix = prefix
         self._program = require("prometheus")
@@ -81,6 +86,7 @@ class Prometheus:
             f"--storage.tsdb.path={self._data}",
             f"--web.listen-address={self._host}:0",
             "--log.format=logfmt",
+            *(f"--enable-feature={name}" for name in self._features),
         ]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

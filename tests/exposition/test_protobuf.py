@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -12,12 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from pymon._native.exposition import Exposition
 from pymon._native.renderer import Body, FamilyLines, Labels, Renderer, SampleLine
 from pymon._native.table import Table
-from pymon.catalogue import model
+from pymon.catalogue import latency, model
 from pymon.catalogue.model import Column, Creation, Kind, Metric, Sample
 from pymon.exposition.compile import compile_catalogue
 from pymon.exposition.families import Family, parse_text, write
 from pymon.exposition.families import Sample as Line
-from pymon.exposition.protobuf import from_text
+from pymon.exposition.protobuf import from_text, native_buckets
 from tests.exposition.messages import families, schema, series
 from tests.exposition.worlds import label_values, worlds
 
@@ -222,3 +223,81 @@ def test_a_text_that_is_malformed_or_not_read():
         Exposition(b"a 1\n").protobuf()
     assert from_text(b"") == b""
     assert series(from_text(b'a{b="\0"} 1\n')) == {("a", frozenset({("b", "\ufffd")})): 1.0}
+
+
+# --- native histograms ---
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ([1.0, 2.0, 4.0], (0, 0)),
+        ([0.25, 0.5], (0, -2)),
+        ([4.0**power for power in range(-10, 4)], (-1, -10)),
+        ([16.0, 256.0], (-2, 1)),
+        ([2.0**16, 2.0**32], (-4, 1)),
+        ([2.0, 8.0, 32.0], None),  # no powers of four
+        ([1.0, 2.0, 8.0], None),
+        ([2.0, 1.0], None),
+        ([1.0, 2.0**32], None),
+        ([1.0, 2.5], None),
+        ([0.0, 1.0], None),
+        ([1.0], None),
+        ([], None),
+    ],
+)
+def test_bounds_that_a_native_histogram_has(bounds, expected):
+    assert native_buckets(bounds) == expected
+
+
+def native_counts(told):
+    """The counts of a native histogram by the upper bounds of its buckets, as the public data model defines them."""
+    base = 2.0**2.0**-told.schema
+    counts, index, at, count = {told.zero_threshold: told.zero_count}, 0, 0, 0
+    for span in told.positive_span:
+        index += span.offset
+        for _ in range(span.length):
+            count += told.positive_delta[at]
+            counts[base**index] = count
+            index += 1
+            at += 1
+    assert at == len(told.positive_delta)
+    return counts
+
+
+@given(st.lists(st.sampled_from([0, 0, 1, 7, 2**40]), min_size=latency.BUCKETS, max_size=latency.BUCKETS))
+def test_a_native_histogram_has_the_counts_of_the_buckets(counts):
+    (metric,) = (one for one in latency.METRICS if one.name == "container_cpu_run_delay_seconds")
+    columns = latency.COLUMNS[latency.TASKS]
+    table = Table(latency.TASKS, columns)
+    table.fill(table.add_row(), [*itertools.accumulate(counts), 5, *[0] * (len(columns) - len(counts) - 1)])
+    compiled = compile_catalogue([metric], {latency.TASKS: columns})
+    text, messages = rendered(compiled, [table])
+    same(series(messages), text_series(text, {metric.name: "histogram"}))
+    (family,) = families(messages)
+    told = family.metric[0].histogram
+    bounds = [4.0**power for power in range(-10, 5)]  # the last one stands for those without a bound
+    assert (told.schema, told.zero_threshold, told.sample_count) == (-1, bounds[0], sum(counts))
+    found = native_counts(told)
+    assert sum(found.values()) == told.sample_count
+    assert {bound: count for bound, count in found.items() if count} == {
+        bound: count for bound, count in zip(bounds, counts, strict=True) if count
+    }
+    shown = [count for bound, count in found.items() if bound != told.zero_threshold]
+    assert shown == [] or (shown[0] > 0 and shown[-1] > 0), "no empty bucket at the ends"
+
+
+def test_what_is_no_native_histogram():
+    (metric,) = (one for one in latency.METRICS if one.name == "container_cpu_run_delay_seconds")
+    columns = latency.COLUMNS[latency.TASKS]
+    compiled = compile_catalogue([metric], {latency.TASKS: columns})
+    for counts in ([3, 2, *[3] * 13], [None, *[1] * 14]):
+        table = Table(latency.TASKS, columns)
+        table.fill(table.add_row(), [*counts, 5])
+        (family,) = families(rendered(compiled, [table])[1])
+        told = family.metric[0].histogram
+        assert not told.HasField("schema"), "buckets that decrease, or lack"
+        assert told.sample_count == counts[-1]
+    many = [SampleLine(0, 0, model.ONE, b"", b"", part="bucket") for _ in range(65)]
+    with pytest.raises(ValueError, match="more than 64 buckets"):
+        Renderer([FamilyLines(b"", b"", many, by_row=True, native=(0, 0))], 1)
