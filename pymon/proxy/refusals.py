@@ -37,7 +37,7 @@ class Refusals:
         """Return why a credential was refused in this generation of the directory, or None when unknown."""
         if generation != self._generation:
             return None
-        return self._reasons.get(self._digest(credential))
+        return self._reasons.get(self.digest(credential))
 
     def add(self, credential: str | bytes, generation: int, refused: Refused) -> None:
         """Remember a refusal in this generation of the directory. Refusals of older generations are dropped."""
@@ -46,11 +46,11 @@ class Refusals:
         if generation != self._generation:
             self._generation = generation
             self._reasons.clear()
-        self._reasons[self._digest(credential)] = refused
+        self._reasons[self.digest(credential)] = refused
         if len(self._reasons) > self._bound:
             self._reasons.popitem(last=False)
 
-    def _digest(self, credential: str | bytes) -> bytes:
+    def digest(self, credential: str | bytes) -> bytes:
         """Return a keyed digest. Certificates in DER and Authorization headers are never the same bytes."""
         data = credential.encode("utf-8", "surrogatepass") if isinstance(credential, str) else credential
         return hashlib.blake2b(data, digest_size=16, key=self._key).digest()

@@ -291,7 +291,7 @@ class ProxyWeb:
         except AuthError as error:
             if error.reason in _OF_THE_FORM:
                 raise
-            await self._look.again()
+            await self._look.again(remote, self._refusals.digest(credential))
             if self._snapshot() is before:
                 raise
         self._refuse_again(credential)

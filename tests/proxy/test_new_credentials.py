@@ -16,6 +16,8 @@ from pymon.proxy.tenants import FAILED_AUTHENTICATIONS_BURST
 from tests.proxy.agents import on_each_loop, until
 from tests.proxy.running import Site, on_uvloop, running
 
+ALICE, TOKEN = "192.0.2.1", b"token"
+
 
 @on_uvloop
 async def test_who_was_made_a_moment_ago_is_never_refused(tmp_path):
@@ -100,7 +102,7 @@ async def test_a_look_that_began_before_is_not_enough_and_all_that_wait_share_th
     asked = []
     look = LastLook(lambda: asked.append(1))
     look.seen(time.monotonic())
-    waiting = [asyncio.create_task(look.again()) for _ in range(5)]
+    waiting = [asyncio.create_task(look.again(ALICE, TOKEN)) for _ in range(5)]
     await until(lambda: asked)
     look.seen(time.monotonic() - 0.5)  # it began before they came
     await until(lambda: len(asked) == 2)
@@ -114,18 +116,18 @@ async def test_a_look_that_began_before_is_not_enough_and_all_that_wait_share_th
 async def test_nobody_waits_for_a_directory_that_is_away_or_behind_too_many(monkeypatch):
     asked = []
     look = LastLook(lambda: asked.append(1))
-    await look.again()  # it was never seen
+    await look.again(ALICE, TOKEN)  # it was never seen
     look.seen(time.monotonic() - last_look.WAIT_SECONDS - 1)
-    await look.again()
+    await look.again(ALICE, TOKEN)
     assert not asked
     monkeypatch.setattr(last_look, "MAX_WAITING", 3)
     look.seen(time.monotonic())
-    waiting = [asyncio.create_task(look.again()) for _ in range(3)]
+    waiting = [asyncio.create_task(look.again(ALICE, TOKEN)) for _ in range(3)]
     await until(lambda: asked)
-    await look.again()
+    await look.again(ALICE, TOKEN)
     waiting.pop().cancel()  # whose client has gone leaves its place to another
     await asyncio.sleep(0)
-    waiting.append(asyncio.create_task(look.again()))
+    waiting.append(asyncio.create_task(look.again(ALICE, TOKEN)))
     await asyncio.sleep(0)
     assert not any(one.done() for one in waiting)
     look.seen(math.inf)
@@ -134,11 +136,76 @@ async def test_nobody_waits_for_a_directory_that_is_away_or_behind_too_many(monk
 
 
 @on_each_loop
+async def test_one_who_repeats_a_refused_credential_leaves_places_to_other_sources_and_credentials(monkeypatch):
+    monkeypatch.setattr(last_look, "MAX_WAITING", 8)
+    look = LastLook(lambda: None)
+    look.seen(time.monotonic())
+
+    async def waiting(source: str, credential: bytes, count: int) -> list[asyncio.Task[None]]:
+        tasks = [asyncio.create_task(look.again(source, credential)) for _ in range(count)]
+        await asyncio.sleep(0)
+        return tasks
+
+    def still(tasks: list[asyncio.Task[None]]) -> int:
+        return sum(not task.done() for task in tasks)
+
+    stranger = await waiting("192.0.2.66", b"refused", 20)
+    await asyncio.sleep(0)
+    assert still(stranger) == 8
+    neighbour = await waiting("192.0.2.66", b"new", 1)  # behind the same address
+    others = await waiting("2001:db8::1", b"new", 2)
+    same_network = await waiting("2001:db8::2", b"other", 1)
+    assert [still(tasks) for tasks in (neighbour, others, same_network)] == [1, 2, 1]
+    for source, credential, count in (("192.0.2.66", b"refused", 20), ("192.0.2.66", b"another", 3)):
+        stranger += await waiting(source, credential, count)
+    await asyncio.sleep(0)
+    assert [still(tasks) for tasks in (neighbour, others, same_network)] == [1, 2, 1]
+    assert still(stranger) == 4
+    look.seen(math.inf)
+    await asyncio.gather(*stranger, *neighbour, *others, *same_network)
+
+
+@on_each_loop
+async def test_whoever_comes_from_another_address_gets_a_place_however_many_addresses_wait(monkeypatch):
+    monkeypatch.setattr(last_look, "MAX_WAITING", 3)
+    look = LastLook(lambda: None)
+    look.seen(time.monotonic())
+    waiting = [asyncio.create_task(look.again(f"192.0.2.{number}", TOKEN)) for number in range(5)]
+    await asyncio.sleep(0.01)
+    assert [task.done() for task in waiting] == [True, True, False, False, False]
+    look.seen(math.inf)
+    await asyncio.gather(*waiting)
+
+
+@on_uvloop
+async def test_a_stranger_with_one_refused_token_does_not_keep_out_who_was_made_a_moment_ago(tmp_path, monkeypatch):
+    monkeypatch.setattr(last_look, "MAX_WAITING", 4)
+    site = Site(tmp_path)
+    async with running(site) as proxy:
+        monkeypatch.setattr(proxy.proxy, "hasten", lambda: None)
+        header = f"Authorization: Bearer pymon_{'a' * 12}_{0:043}"
+
+        async def repeat(until_done: asyncio.Event) -> set[int]:
+            found = set()
+            while not until_done.is_set():
+                found.add((await proxy.ask("/v1/discover", None, header)).status)
+            return found
+
+        over = asyncio.Event()
+        strangers = [asyncio.create_task(repeat(over)) for _ in range(12)]
+        for number in range(5):
+            tenant = site.account(f"tenant-{number}")
+            assert (await proxy.ask("/v1/discover", tenant)).status == 200
+        over.set()
+        assert set().union(*await asyncio.gather(*strangers)) == {401}
+
+
+@on_each_loop
 async def test_a_wait_has_an_end(monkeypatch):
     monkeypatch.setattr(last_look, "WAIT_SECONDS", 0.05)
     look = LastLook(lambda: None)
     look.seen(time.monotonic())
-    await look.again()
+    await look.again(ALICE, TOKEN)
 
 
 @pytest.mark.parametrize("reason", ["malformed", "busy"])
