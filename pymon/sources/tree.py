@@ -468,6 +468,9 @@ class CgroupTree:
                 if error.errno in _GONE:
                     return
             else:
+                before = self._watches.get(directory.watch)
+                if before is not None and before is not directory:
+                    before.watch = 0  # it was renamed to this one, and the event that says so is still to come
                 self._watches[directory.watch] = directory
                 self._unwatched.pop(directory, None)
                 return

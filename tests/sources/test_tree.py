@@ -214,6 +214,24 @@ def test_a_directory_that_is_moved_is_gone_and_new(follow, roots):
     assert follower.news_of_events() == [("+", "/y2/a/c")]
 
 
+def test_a_directory_is_seen_under_its_new_name_before_the_old_one_is_known_to_be_gone(follow, roots):
+    for name in "ab":
+        (roots[0] / name).mkdir()
+    follower = follow()
+    (roots[0] / "a").rename(roots[0] / "c")
+    (roots[0] / "c").rmdir()
+    (roots[0] / "b").rename(roots[0] / "c")  # the event of the first rename finds this one
+    assert ("-", "/b") in follower.news_of_events()
+    assert follower.tree.groups.keys() == {"/c"}
+    (roots[0] / "c/d").mkdir()
+    assert follower.news_of_events() == [("+", "/c/d")]
+    assert follower.tree.watched == follower.tree.kernel_watches() == 3, "the root, c, d"
+    (roots[0] / "c/d").rmdir()
+    (roots[0] / "c").rmdir()
+    follower.news_of_events()
+    assert not follower.tree.groups
+
+
 def test_what_is_not_watched_is_listed_at_intervals(follow, roots, limit):
     limit["watches"] = 0
     follower = follow()
