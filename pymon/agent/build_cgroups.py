@@ -72,7 +72,7 @@ def build_cgroups(options: AgentOptions, metrics: Sequence[Metric], *, serving: 
             (
                 "pymon_cgroup_watches",
                 "Inotify watches on directories of cgroups, as the kernel counts them.",
-                registry.tree.kernel_watches,
+                lambda: registry.tree.kernel_watches(),  # noqa: PLW0108  # there may be another tree later
             ),
             (
                 "pymon_cgroup_unwatched",
@@ -86,6 +86,12 @@ def build_cgroups(options: AgentOptions, metrics: Sequence[Metric], *, serving: 
             ),
         ),
         (
+            (
+                "pymon_cgroup_following_errors",
+                "Internal errors of the thread that follows the cgroups. After each the trees are walked anew.",
+                (),
+                lambda: {(): registry.following_errors},
+            ),
             (
                 "pymon_bpf_fallbacks",
                 "How often files were read instead of BPF, by reason: of a whole collection, or of one container.",

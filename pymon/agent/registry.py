@@ -125,9 +125,8 @@ class Registry(ContainerRows):
         first = procs_root(source.hierarchies)
         self._addresses = AddressWatch(AddressReader(procfs, first))
         self._roots = tuple(dict.fromkeys((*([first] if first else ()), *source.hierarchies.roots)))
-        self._tree = CgroupTree(self._roots, self._judge)
-        self._following = TreeThread(self._tree, self._prepared)
-        self._take(self._tree.take())
+        self._following = TreeThread(lambda: CgroupTree(self._roots, self._judge), self._prepared)
+        self._take(self.tree.take())
         self._descriptions.wait(START_SECONDS)
         self.begin()
         # Read addresses before the thread starts, so that names do not disappear briefly when the agent restarts.
@@ -135,8 +134,18 @@ class Registry(ContainerRows):
 
     @property
     def tree(self) -> CgroupTree:
-        """The object that watches the cgroup trees."""
-        return self._tree
+        """The object that watches the cgroup trees. After an internal error there is another one."""
+        return self._following.tree
+
+    @property
+    def following_errors(self) -> int:
+        """How many internal errors the thread had that follows the cgroup trees."""
+        return self._following.errors
+
+    def ready(self) -> str | None:
+        """Return None, or why containers that come and go are not seen, on one line."""
+        error = self._following.error
+        return f"the control groups are not followed: {error}" if error else None
 
     @property
     def uuid_labels_refused(self) -> int:
@@ -160,7 +169,7 @@ class Registry(ContainerRows):
 
         Waits for descriptions, for at most `START_SECONDS`.
         """
-        self._take(self._tree.refresh())
+        self._take(self.tree.refresh())
         self._descriptions.wait(START_SECONDS)
         self.review()
 
@@ -231,8 +240,10 @@ class Registry(ContainerRows):
                 self._named_pods.discard(change.group.path)
                 self.unmeasure(row)
                 self._free.append(row)
+        elif (tracked := self._tracked.get(change.group.path)) is None:
+            return  # there was an error when it came
         elif change.news is News.SPREAD:
-            self._source.refresh(self._tracked[change.group.path].row)
+            self._source.refresh(tracked.row)
         else:
             self._remove(self._tracked.pop(change.group.path))
 

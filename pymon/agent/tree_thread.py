@@ -1,13 +1,14 @@
 """The thread that follows the cgroup trees, so that foreign cgroups cost the event loop nothing.
 
 It works in batches and pauses after each, because Python runs one thread at a time. The loop gets only the changes of
-containers, and applies them in slices.
+containers, and applies them in slices. After an internal error the trees are walked anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import select
 import threading
@@ -15,6 +16,8 @@ import time
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from pymon.sources.tree import differences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,6 +30,11 @@ CATCH_UP_SECONDS = 0.1
 SLICE_SECONDS = 0.002
 """After this long, the loop puts off the rest of the changes to its next iteration."""
 
+RETRY_SECONDS = (1.0, 60.0)
+"""Shortest and longest time between an internal error and the next walk through the trees."""
+
+_log = logging.getLogger(__name__)
+
 _BATCH = 64
 _BUSY_SECONDS = 0.001
 _PAUSE_SHARE = 0.5
@@ -37,20 +45,28 @@ _T = TypeVar("_T")
 
 
 class TreeThread(Generic[_T]):
-    """Follows a tree on a thread and passes its changes to a callback on the loop."""
+    """Follows a tree on a thread and passes its changes to a callback on the loop.
 
-    def __init__(self, tree: CgroupTree, prepare: Callable[[Change], _T]) -> None:
-        """prepare: called on the thread with each change; its result is passed on."""
-        self._tree = tree
+    tree: what is followed now. error: the internal error because of which it is not followed, "" if it is. errors: how
+    many there were.
+    """
+
+    def __init__(self, make: Callable[[], CgroupTree], prepare: Callable[[Change], _T]) -> None:
+        """make: returns the tree, here and after each error, then on the thread.
+
+        prepare: called on the thread with each change; its result is passed on. Raises what `make` raises.
+        """
+        self._make = make
+        self.tree = make()
+        self.error = ""
+        self.errors = 0
         self._prepare = prepare
         self._ready: deque[_T | asyncio.Future[None]] = deque()
         self._asked: deque[asyncio.Future[None]] = deque()
         self._handing_on = False
         self._closing = False
         self._busy = True
-        self._events = select.poll()
-        if (events := tree.fileno()) is not None:
-            self._events.register(events, select.POLLIN)
+        self._events = self._poll()
         self._wake_descriptor: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._apply: Callable[[_T], None] | None = None
@@ -67,9 +83,9 @@ class TreeThread(Generic[_T]):
     async def catch_up(self) -> None:
         """Wait until the changes that happened before are applied, for at most `CATCH_UP_SECONDS`.
 
-        Directories that cannot be watched are not waited for.
+        Directories that cannot be watched are not waited for, nor is a tree that is not followed.
         """
-        if self._loop is None or self._closing or self._is_idle:
+        if self._loop is None or self._closing or self.error or self._is_idle:
             return
         future: asyncio.Future[None] = self._loop.create_future()
         self._asked.append(future)
@@ -81,7 +97,7 @@ class TreeThread(Generic[_T]):
     @property
     def _is_idle(self) -> bool:
         """Whether all that has happened is applied. The thread is busy before it takes the events of the kernel."""
-        return not (self._events.poll(0) or self._busy or self._ready or self._tree.lingering)
+        return not (self._events.poll(0) or self._busy or self._ready or self.tree.lingering)
 
     def close(self) -> None:
         """Tell the thread to end and close the tree. Does not wait for it."""
@@ -89,7 +105,7 @@ class TreeThread(Generic[_T]):
             return
         self._closing = True
         if self._wake_descriptor is None:
-            self._tree.close()
+            self.tree.close()
         else:
             self._wake()
 
@@ -123,39 +139,97 @@ class TreeThread(Generic[_T]):
     # On the thread.
 
     def _run(self) -> None:
-        poll = select.poll()
-        for descriptor in (self._wake_descriptor, self._tree.fileno()):
-            if descriptor is not None:
-                poll.register(descriptor, select.POLLIN)
+        shortest, longest = RETRY_SECONDS
+        delay = shortest
         while not self._closing:
-            seconds = self._tree.wait_seconds()
+            began = time.monotonic()
+            try:
+                if self.error:
+                    self._walk_anew()
+                self._follow()
+            except Exception as error:  # noqa: BLE001 - without this thread no container comes or goes
+                self.error = repr(error)
+                self._count(error)
+                if time.monotonic() - began > longest:
+                    delay = shortest
+                self._pause(delay)
+                delay = min(2 * delay, longest)
+        self.tree.close()
+
+    def _follow(self) -> None:
+        """Handle what happens until the end. Raises whatever goes wrong."""
+        events = self._poll(self._wake_descriptor)
+        while not self._closing:
+            seconds = self.tree.wait_seconds()
             self._busy = False
-            poll.poll(None if seconds is None else seconds * 1000)
+            events.poll(None if seconds is None else seconds * 1000)
             self._busy = True
             if self._wake_descriptor is not None:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._wake_descriptor)
             self._turn()
-        self._tree.close()
+
+    def _walk_anew(self) -> None:
+        """Replace the tree by one that has just been walked, and pass on what differs."""
+        before = self.tree
+        before.close()
+        tree = self._make()
+        tree.take()
+        changes = [*before.take(), *differences(before.groups, tree.groups)]
+        self.tree = tree
+        self._events = self._poll()
+        self._hand_over(changes)
+        self._turn()
+        self.error = ""
+        _log.info("control groups are followed again")
+
+    def _count(self, error: Exception) -> None:
+        self.errors += 1
+        _log.error("internal error: pymon-tree: %r", error, exc_info=_log.isEnabledFor(logging.DEBUG))
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, until `close` at most."""
+        end = time.monotonic() + seconds
+        woken = select.poll()
+        if self._wake_descriptor is not None:
+            woken.register(self._wake_descriptor, select.POLLIN)
+        while not self._closing and (left := end - time.monotonic()) > 0:
+            woken.poll(left * 1000)
+            if self._wake_descriptor is not None:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._wake_descriptor)
+
+    def _poll(self, *more: int | None) -> select.poll:
+        """Return what waits for the tree's events, and for more descriptors."""
+        events = select.poll()
+        for descriptor in (self.tree.fileno(), *more):
+            if descriptor is not None:
+                events.register(descriptor, select.POLLIN)
+        return events
 
     def _turn(self) -> None:
         """Handle what has happened, and do a part of what is due."""
         asked = [self._asked.popleft() for _ in range(len(self._asked))]
         began = time.monotonic()
-        while self._tree.follow(_BATCH) and not self._closing:
-            self._hand_over()
+        while self.tree.follow(_BATCH) and not self._closing:
+            self._hand_over(self.tree.take())
             began = _paused(began)
-        if asked or self._tree.lingering_is_due:
-            self._tree.look_for_lingering()
-        self._hand_over(asked)
+        if asked or self.tree.lingering_is_due:
+            self.tree.look_for_lingering()
+        self._hand_over(self.tree.take(), asked)
         began = time.monotonic()
-        self._tree.look_again(_BATCH)
-        self._hand_over()
+        self.tree.look_again(_BATCH)
+        self._hand_over(self.tree.take())
         _paused(began)
 
-    def _hand_over(self, asked: Iterable[asyncio.Future[None]] = ()) -> None:
-        """Give the loop the changes, and after them those who have asked for them."""
-        items: list[_T | asyncio.Future[None]] = [self._prepare(change) for change in self._tree.take()]
+    def _hand_over(self, changes: Iterable[Change], asked: Iterable[asyncio.Future[None]] = ()) -> None:
+        """Give the loop changes, and after them those who have asked for them."""
+        items: list[_T | asyncio.Future[None]] = []
+        for change in changes:
+            try:
+                items.append(self._prepare(change))
+            except Exception as error:  # noqa: BLE001 - it must not keep back the others
+                self._count(error)
         items += asked
         if not items or self._loop is None:
             return

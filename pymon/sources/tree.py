@@ -19,7 +19,7 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import islice
@@ -98,6 +98,22 @@ class Change(NamedTuple):
     group: Group
 
 
+def differences(before: Mapping[str, Group], after: Mapping[str, Group]) -> list[Change]:
+    """Return the changes from the groups of one walk to those of a later one, by path.
+
+    Groups that are the same have spread: which trees have them may have changed.
+    """
+    same = {
+        path
+        for path, group in after.items()
+        if (old := before.get(path)) is not None and (old.tree, old.inode) == (group.tree, group.inode)
+    }
+    return [
+        *(Change(News.WENT, group) for path, group in before.items() if path not in same),
+        *(Change(News.SPREAD if path in same else News.CAME, group) for path, group in after.items()),
+    ]
+
+
 @dataclass(slots=True, eq=False)
 class _Directory:
     """A directory of a followed tree. below: known subdirectories by name, None if it is not looked into."""
@@ -170,10 +186,14 @@ class CgroupTree:
         with contextlib.suppress(OSError):  # fs.inotify.max_user_instances: every directory is listed at intervals
             self._inotify = INotify(inheritable=False, nonblocking=True)
         self._fdinfo = f"/proc/self/fdinfo/{self._inotify.fileno()}" if self._inotify else ""
-        for tree in self._needed():
-            self._adopt(tree)
-        while self.follow(_BATCH):
-            pass
+        try:
+            for tree in self._needed():
+                self._adopt(tree)
+            while self.follow(_BATCH):
+                pass
+        except BaseException:
+            self.close()
+            raise
         self._scanning.ended(self._clock())
 
     def fileno(self) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,10 @@ def judge(path: str) -> Verdict:
 
 
 class Following:
-    """A thread on a tree, and what it has told on the loop. hold: while it is cleared, the thread hangs."""
+    """A thread on a tree, and what it has told on the loop.
+
+    hold: while it is cleared, the thread hangs. failing: whether a path is an internal error.
+    """
 
     def __init__(self, root: Path) -> None:
         self.told: list[str] = []
@@ -30,18 +34,20 @@ class Following:
         self.hold = threading.Event()
         self.hold.set()
         self.hanging = threading.Event()
-        self.tree = CgroupTree([root], self.judge)
-        self.thread = TreeThread(self.tree, self.prepare)
+        self.failing: Callable[[str], bool] = lambda _: False
+        self.thread = TreeThread(lambda: CgroupTree([root], self.judge), self.prepare)
 
     def judge(self, path: str) -> Verdict:
         if not self.hold.is_set():
             self.hanging.set()
             self.hold.wait(30)
+        if self.failing(path):
+            raise LookupError(path)
         return judge(path)
 
     def prepare(self, change: Change) -> str:
         self.threads.add(threading.current_thread().name)
-        return ("+" if change.news is News.CAME else "-") + change.group.path
+        return {News.CAME: "+", News.SPREAD: "~", News.WENT: "-"}[change.news] + change.group.path
 
     def start(self, apply: Callable[[str], None] | None = None) -> None:
         self.thread.start(asyncio.get_running_loop(), apply or self.told.append)
@@ -154,6 +160,7 @@ def test_after_the_end_nothing_is_told(following: Following, tmp_path: Path) -> 
 
 
 def test_closed_before_it_started_it_gives_its_descriptor_back(tmp_path: Path) -> None:
+    gc.collect()  # what tests before have left
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
         Following(tmp_path).thread.close()
@@ -184,6 +191,88 @@ def test_an_error_in_one_change_does_not_keep_back_the_others(following: Followi
 
     asyncio.run(run())
     assert [str(error) for error in errors] == ["+/x1"]
+
+
+async def eventually(condition: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, what
+        await asyncio.sleep(0.01)
+
+
+def test_after_an_internal_error_the_tree_is_walked_anew(
+    following: Following, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tree_thread, "RETRY_SECONDS", (0.05, 0.1))
+    caplog.set_level(logging.INFO)
+    fails = threading.Event()
+    fails.set()
+
+    async def run() -> None:
+        (tmp_path / "x-stays").mkdir()
+        (tmp_path / "x-goes").mkdir()
+        following.start()
+        await eventually(lambda: len(following.told) == 2, "two came")
+        following.told.clear()
+        following.failing = lambda path: fails.is_set() and path in {"/", "/y"}
+        (tmp_path / "y").mkdir()
+        await eventually(lambda: following.thread.errors >= 3, "it tries again")
+        assert following.thread.error == "LookupError('/')"
+        (tmp_path / "x-goes").rmdir()
+        (tmp_path / "y/x-new").mkdir()
+        began = time.monotonic()
+        await following.thread.catch_up()
+        assert time.monotonic() - began < tree_thread.CATCH_UP_SECONDS, "nobody waits for it"
+        fails.clear()
+        await eventually(lambda: not following.thread.error, "it is followed again")
+        await eventually(lambda: len(following.told) == 3, "what differs is told")
+        assert following.told == ["-/x-goes", "~/x-stays", "+/y/x-new"]
+        (tmp_path / "y/x-late").mkdir()
+        await caught_up(following)
+        assert following.told[-1] == "+/y/x-late"
+
+    asyncio.run(run())
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[:2] == [
+        "internal error: pymon-tree: LookupError('/y')",
+        "internal error: pymon-tree: LookupError('/')",
+    ]
+    assert lines[-1] == "control groups are followed again"
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_it_ends_while_it_waits_after_an_internal_error(following: Following, tmp_path: Path) -> None:
+    async def run() -> None:
+        following.start()
+        following.failing = lambda _: True
+        (tmp_path / "x").mkdir()
+        await eventually(lambda: following.thread.error, "it failed")
+        following.thread.close()
+        await eventually(lambda: "pymon-tree" not in {item.name for item in threading.enumerate()}, "it ends")
+
+    asyncio.run(run())
+
+
+def test_an_error_while_one_change_is_prepared_does_not_keep_back_the_others(
+    following: Following, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        for name in ("x1", "x2", "x3"):
+            (tmp_path / name).mkdir()
+        prepare = following.prepare
+
+        def prepared(change: Change) -> str:
+            if change.group.path == "/x2":
+                raise LookupError(change.group.path)
+            return prepare(change)
+
+        monkeypatch.setattr(following.thread, "_prepare", prepared)
+        following.start()
+        await eventually(lambda: len(following.told) == 2, "the others are told")
+        assert sorted(following.told) == ["+/x1", "+/x3"]
+        assert (following.thread.errors, following.thread.error) == (1, "")
+
+    asyncio.run(run())
 
 
 def test_after_its_end_it_gives_its_descriptors_back(tmp_path: Path) -> None:
