@@ -1,4 +1,4 @@
-"""A thread that owns an object which only one thread may use."""
+"""A thread that runs functions one at a time, for an object which only one thread may use, or that may hang."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 class HandleThread:
-    """Runs functions one at a time on a dedicated thread, because a libkstat handle may be used by one thread only."""
+    """Runs functions one at a time on a dedicated thread, as those that use a libkstat handle must."""
 
     def __init__(self, name: str) -> None:
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -70,6 +70,10 @@ class HandleThread:
         self._queue.put(last)
         self._queue.put(None)
         self._thread.join(timeout=1.0)
+
+    def end(self) -> None:
+        """Tell the thread to end after what is queued. Does not wait for it."""
+        self._queue.put(None)
 
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:

@@ -133,6 +133,8 @@ class AgentWeb:
         for task in self._waiting:
             task.cancel()
         self._passwords.close()
+        if self._live is not None:
+            self._live.close()
 
     # --- every request ---
 
@@ -143,7 +145,7 @@ class AgentWeb:
         handler = "other"
         try:
             if self._live is not None:
-                self._end_if_over(request, self._live)
+                await self._end_if_over(request, self._live)
                 await self._admit(request, self._live)
             path = request.path
             if "%" in path:
@@ -171,9 +173,9 @@ class AgentWeb:
         return reply
 
     @staticmethod
-    def _end_if_over(request: Request, live: LiveWebConfig) -> None:
+    async def _end_if_over(request: Request, live: LiveWebConfig) -> None:
         """Refresh the web configuration. Raise HangUp if it no longer admits the request's connection."""
-        live.refresh()
+        await live.refresh()
         client = request.client
         if client.tls is None:
             return
@@ -276,7 +278,7 @@ class AgentWeb:
         if wait and (version == since or version in _etag_versions(condition)):
             await self._wait_change(request, version, wait)
             if self._live is not None:
-                self._end_if_over(request, self._live)
+                await self._end_if_over(request, self._live)
             version = self._inventory.version
         quoted = quote(version, safe="")
         tag = quoted + ("-gzip" if compressed else "")

@@ -388,10 +388,7 @@ def _load_chain(context: ssl.SSLContext, tls: TLSConfig, file: Path) -> None:
                 path.touch(mode=0o600)
                 path.write_text(item)
             key = f"{file}: tls_server_config.{name}" + ("_file" if isinstance(item, Path) else "")
-            try:
-                path.open("rb").close()
-            except OSError as error:
-                raise ConfigError(f"{key}: {item} cannot be read: {error.strerror}") from None
+            _bounded(path, f"{key}: {item}")
             paths.append(path)
         try:
             load_pair(context, *paths)
@@ -399,6 +396,18 @@ def _load_chain(context: ssl.SSLContext, tls: TLSConfig, file: Path) -> None:
             raise ConfigError(
                 f"{file}: tls_server_config: expected a certificate and its key in PEM: {error}"
             ) from None
+
+
+def _bounded(path: Path, name: str) -> bytes:
+    """Return the bytes of a PEM file. Raises ConfigError, which begins with `name`, as `read_pem` does."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_PEM_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{name} cannot be read: {error.strerror}") from None
+    if len(data) > _PEM_MAX_BYTES:
+        raise ConfigError(f"{name}: expected at most {_PEM_MAX_BYTES} bytes, got more")
+    return data
 
 
 def read_crl(tls: TLSConfig, file: Path, now: dt.datetime) -> bytes | None:
@@ -483,14 +492,12 @@ def make_context(tls: TLSConfig, file: Path, crl: bytes | None = None) -> ssl.SS
     _load_chain(context, tls, file)
     if tls.client_ca is not None:
         key = f"{file}: tls_server_config.client_ca"
-        data = tls.client_ca
+        source = tls.client_ca
+        data = _bounded(source, f"{key}_file: {source}") if isinstance(source, Path) else source.encode()
         try:
-            text = data.read_text("ascii", errors="replace") if isinstance(data, Path) else data
-            context.load_verify_locations(cadata=text.encode("ascii", errors="replace").decode())
+            context.load_verify_locations(cadata=data.decode("ascii", "replace").encode("ascii", "replace").decode())
         except (ssl.SSLError, ValueError):
             raise ConfigError(f"{key}: expected certificates in PEM") from None
-        except OSError as error:
-            raise ConfigError(f"{key}_file: {data} cannot be read: {error.strerror}") from None
         context.verify_mode = tls.client_auth
     if crl is not None:
         with tempfile.NamedTemporaryFile(prefix="pymon-crl-") as made:

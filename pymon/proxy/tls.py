@@ -136,7 +136,7 @@ class FollowedContext:
         """The context of the next connection."""
         return self._live.context
 
-    def refresh(self) -> None:
+    async def refresh(self) -> None:
         """Do nothing: the other thread calls `LiveContext.refresh`."""
 
 

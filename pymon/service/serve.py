@@ -83,7 +83,7 @@ class _Arrival:
         context = None
         tls = self._server.tls
         if self._tls and tls is not None:
-            tls.refresh()
+            await tls.refresh()
             context = tls.context
         try:
             await self._loop.connect_accepted_socket(

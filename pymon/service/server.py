@@ -67,8 +67,8 @@ class TLSSource(Protocol):
     def context(self) -> ssl.SSLContext | None:
         """The context of the next connection. Always None in a server without TLS, never None in one with TLS."""
 
-    def refresh(self) -> None:
-        """Reload the context if its files have changed. Called before each handshake."""
+    async def refresh(self) -> None:
+        """Reload the context if its files have changed. Called before each handshake, which waits for it."""
 
     def admits(self, tls: ssl.SSLObject) -> bool:
         """Return whether to serve a connection after its handshake."""

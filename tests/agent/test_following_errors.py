@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def scrape(agent: Agent) -> dict[Series, object]:
+async def scrape(agent: Agent) -> dict[Series, Fraction]:
     lent = await agent.collection.scrape(Scrape())
     assert lent is not None
     found = parse(bytes(lent.data))

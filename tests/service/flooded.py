@@ -21,7 +21,7 @@ class Files:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(file)
 
-    def refresh(self) -> None:
+    async def refresh(self) -> None:
         pass
 
     def admits(self, tls: ssl.SSLObject) -> bool:

@@ -39,7 +39,7 @@ class FixedTLS:
         self.admit = admit
         self.refreshed = 0
 
-    def refresh(self) -> None:
+    async def refresh(self) -> None:
         self.refreshed += 1
 
     def admits(self, tls: ssl.SSLObject) -> bool:

@@ -92,7 +92,7 @@ def test_a_certificate_that_is_not_admitted_gets_no_answer(ca: trustme.CA) -> No
 
 def test_trouble_with_a_context_closes_the_connection(ca: trustme.CA, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(FixedTLS):
-        def refresh(self) -> None:
+        async def refresh(self) -> None:
             raise RuntimeError("broken")
 
     async def main() -> None:
