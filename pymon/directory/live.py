@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pymon.directory import labels, rows
+from pymon.directory.changes import with_changes
 from pymon.directory.directory import decode
 from pymon.directory.model import DamagedError, DirectoryError, Snapshot, UnavailableError
 from pymon.directory.rows import Rows
@@ -67,6 +68,7 @@ class LiveDirectory:
         self.copy_error = ""
         """Why the copy on disk could not be written, one line, "" if it is written."""
         self.snapshot = Snapshot.of()
+        self._last = self.snapshot  # that was decoded
 
     def start(self) -> None:
         """Load the first snapshot and start polling. Must be called on the event loop.
@@ -175,8 +177,8 @@ class LiveDirectory:
         return None if directory.generation() == self._seen else directory.rows()
 
     def _decode(self, found: Rows) -> Snapshot:
-        snapshot = decode(found, identity(self._url))
-        self._seen = snapshot.generation
+        snapshot = with_changes(self._last, decode(found, identity(self._url)))
+        self._seen, self._last = snapshot.generation, snapshot
         return snapshot
 
     def _log_remarks(self, snapshot: Snapshot) -> None:
@@ -241,7 +243,7 @@ class LiveDirectory:
             document = json.loads(self._copy.read_bytes())
             if document["pymon_directory_copy"] != _COPY_VERSION or document["directory"] != identity(self._url):
                 raise DirectoryError(f"{reason}; {self._copy} is the copy of another directory")
-            snapshot = decode(rows.from_json(document["rows"]), str(self._copy))
+            snapshot = self._last = decode(rows.from_json(document["rows"]), str(self._copy))
             self._current_at = float(document["saved_at"])
             self._seen = snapshot.generation
         except FileNotFoundError:

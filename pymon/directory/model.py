@@ -6,13 +6,16 @@ import ipaddress
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from pymon import account_name
 from pymon.directory import labels
+
+if TYPE_CHECKING:
+    from pymon.directory.changes import Changes
 
 MAX_LABEL_CHARACTERS = 200
 MAX_REQUESTS_PER_SECOND = 1e6
@@ -173,7 +176,8 @@ class Snapshot:
     """A consistent, indexed snapshot of what a proxy needs. Revoked credentials are included.
 
     generation: differs between different snapshots. labels: DNS label -> account. keys, passwords: by account; a
-    password is a bcrypt hash. authority: DER of the certificate of the registered authority, None without one.
+    password is a bcrypt hash. authority: DER of the certificate of the registered authority, None without one. changes:
+    what differs from an earlier snapshot, if that was found out; see `changes_since`.
     """
 
     generation: int
@@ -186,6 +190,7 @@ class Snapshot:
     passwords: Mapping[UUID, bytes]
     nodes: Mapping[str, Node]
     authority: bytes | None
+    changes: Changes | None = field(default=None, compare=False)
 
     @classmethod
     def of(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from pymon.directory.changes import changes_since
 from pymon.directory.holders import MAX_HOLDERS_OF_NODE
 from pymon.proxy.claim_refusals import Refusals
 from pymon.proxy.claimant import FRESH_SECONDS, Claimant
@@ -99,7 +100,7 @@ class Claims:
         self._open: dict[str, None] = {}  # an ordered set of UUIDs with a claim that is not granted
         self._ticked_at = -math.inf
         self._accounts: Snapshot | None = None
-        self._texts: dict[str, UUID] = {}
+        self._owners: Mapping[str, UUID] = {}  # see `Changes`
         self._uuids = NodeUuids()
 
     # --- the directory ---
@@ -113,18 +114,20 @@ class Claims:
         if accounts is before:
             return set()
         self._accounts = accounts
+        changes = changes_since(before, accounts)
+        self._owners = changes.owners
         again: set[str] = set()
-        texts = {account.name.lower(): account.uuid for account in accounts.accounts.values()}
-        texts |= {str(uuid): uuid for uuid in accounts.accounts}
-        if texts != self._texts:
-            other = {text for text in texts.keys() | self._texts.keys() if texts.get(text) != self._texts.get(text)}
-            self._texts = texts
+        if other := changes.other_owners:
             self.owners_version += 1
             for node in self._nodes.values():
                 again.update(uuid for uuid, container in node.containers.items() if container.owner in other)
-        if before is not None and (gone := before.accounts.keys() - accounts.accounts.keys()):
-            again.update(uuid for uuid, row in self.rows.items() if row.owner in gone)
-        for name, known in accounts.nodes.items():
+        if changes.gone:
+            gone = {uuid.int for uuid in changes.gone}  # a UUID is hashed and compared in Python, an integer in C
+            again.update(uuid for uuid, row in self.rows.items() if row.owner is not None and row.owner.int in gone)
+        for name in sorted(changes.nodes):
+            known = accounts.nodes.get(name)
+            if known is None:
+                continue
             node = self._node(name)
             old = before.nodes.get(name) if before is not None else None
             if old is None or old.accounts != known.accounts:
@@ -135,14 +138,14 @@ class Claims:
                 again |= self._move(str(old.uuid), str(known.uuid))
         for name in [name for name, node in self._nodes.items() if name not in accounts.nodes and not node.uuid]:
             del self._nodes[name]
-        again |= self._uuids.set_directory(accounts)
+        again |= self._uuids.set_directory(accounts, changes.nodes)
         self._moved.clear()
         return again & self._claimants.keys()
 
     def owner(self, container: Container) -> UUID | None:
         """Return the UUID of a container's account, or None when it has no owner or the account does not exist."""
         owner = container.owner
-        return self._texts.get(owner) if owner is not None else None
+        return self._owners.get(owner) if owner is not None else None
 
     def allowed(self, name: str, owner: UUID | None) -> bool:
         """Return whether a node may claim containers of an account.

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pymon.directory.model import Snapshot
 
 
@@ -36,14 +38,37 @@ class NodeUuids:
         """Record the UUID that a node reports. It is not assigned to the node."""
         self._told[name] = uuid
 
-    def set_directory(self, accounts: Snapshot) -> set[str]:
-        """Take over a snapshot of nodes. Return the UUIDs that became a node's UUID or ceased to be one."""
-        self._accounts = accounts
-        for name, known in accounts.nodes.items():
-            if known.uuid is not None:
-                self._pins.pop(name, None)
+    def set_directory(self, accounts: Snapshot, changed: Iterable[str]) -> set[str]:
+        """Take over a snapshot of nodes. Return the UUIDs that became a node's UUID or ceased to be one.
+
+        changed: names of the nodes that came, went or differ.
+        """
+        before, self._accounts = self._accounts, accounts
+        had: list[tuple[str, str]] = []
+        have: dict[str, str] = {}
+        for name in changed:
+            old = before.nodes.get(name) if before is not None else None
+            if old is not None and old.uuid is not None:
+                had.append((str(old.uuid), name))
+            known = accounts.nodes.get(name)
+            if known is not None and known.uuid is not None:
+                have[str(known.uuid)] = name
+        for name in [*self._pins.keys() | self._told.keys()]:
+            known = accounts.nodes.get(name)
+            if known is not None and known.uuid is not None:
                 self._told.pop(name, None)
-        return self._renew_names()
+                if (pinned := self._pins.pop(name, None)) is not None:
+                    had.append((pinned, name))
+        touched = {uuid for uuid, _ in had} | have.keys()
+        were = touched & self.names.keys()
+        for uuid, name in had:
+            if self.names.get(uuid) == name:
+                del self.names[uuid]
+        for name, uuid in self._pins.items() if had else ():
+            if uuid in touched:
+                self.names.setdefault(uuid, name)
+        self.names |= have
+        return were ^ (touched & self.names.keys())
 
     def pin(self, name: str, uuid: str) -> bool:
         """Assign a UUID to a node. Return False when the node has one already."""
@@ -70,10 +95,8 @@ class NodeUuids:
         if pinned is not None and self.names.get(pinned) == name:
             self.names[pinned] = to
 
-    def _renew_names(self) -> set[str]:
-        """Rebuild `names`. Return the UUIDs that became a node's UUID or ceased to be one."""
-        before = self.names
+    def _renew_names(self) -> None:
+        """Rebuild `names`."""
         self.names = {uuid: name for name, uuid in self._pins.items()}
         if self._accounts is not None:
             self.names |= {str(node.uuid): name for name, node in self._accounts.nodes.items() if node.uuid}
-        return before.keys() ^ self.names.keys()

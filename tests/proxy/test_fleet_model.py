@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from pymon.directory.changes import with_changes
 from pymon.directory.model import Snapshot
 from pymon.inventory_document import Container
 from pymon.proxy.agent_document import Difference, Inventory
@@ -160,8 +161,10 @@ class FleetMachine(RuleBasedStateMachine):
         self.model.settle()
         self.fleet.rename(name, to)
 
-    @rule(accounts=SNAPSHOTS)
-    def resolve_owners(self, accounts: Snapshot) -> None:
+    @rule(accounts=SNAPSHOTS, told=st.booleans())
+    def resolve_owners(self, accounts: Snapshot, told: bool) -> None:
+        if told:
+            accounts = with_changes(self.model.accounts, accounts)
         self.model.accounts = accounts
         self.model.settle()
         self.fleet.resolve_owners(accounts)
