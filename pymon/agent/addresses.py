@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import math
 import threading
 import time
@@ -38,6 +39,8 @@ MISSED_SECONDS = 2.0
 
 SHARE = 0.01
 """Fraction of one CPU that the seldom polls may use. If they would use more, their interval grows."""
+
+_log = logging.getLogger(__name__)
 
 _TOGETHER_SECONDS = 0.05
 """Containers that are due within this time of each other are polled in the same pass."""
@@ -120,7 +123,11 @@ class AddressSchedule:
 
     def _look_at(self, followed: Followed, known: dict[str, Look], now: float) -> None:
         started = self._cost_clock()
-        found = self._reader.look(followed.path, known)
+        try:
+            found = self._reader.look(followed.path, known)
+        except Exception as error:  # noqa: BLE001  # it must affect the addresses of one container only
+            _log.error("internal error: addresses: %r", error, exc_info=_log.isEnabledFor(logging.DEBUG))
+            found = followed.look
         cost_seconds = self._cost_clock() - started
         self._cost_seconds += cost_seconds - followed.cost_seconds
         followed.cost_seconds = cost_seconds

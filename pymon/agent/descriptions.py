@@ -95,9 +95,15 @@ class _Look:
         changed = []
         for description, seen in self._items:
             self.at = description
-            if seen is None or self._runtimes.stamps(description.match) != seen:
+            if seen is None or self._stamps(description.match) != seen:
                 changed.append(description)
         return changed
+
+    def _stamps(self, match: Match) -> Stamps | None:
+        try:
+            return self._runtimes.stamps(match)
+        except Exception:  # noqa: BLE001 - reading the files tells what is wrong
+            return None
 
 
 class Descriptions:

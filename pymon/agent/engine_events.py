@@ -6,6 +6,7 @@ have changed, because events before it were missed.
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -25,8 +26,14 @@ COLLECT_SECONDS = 0.2
 RETRY_SECONDS = (1.0, 10.0)
 """Shortest and longest time before the next attempt to listen."""
 
+_log = logging.getLogger(__name__)
+
 _EVENTS_PER_SECOND, _EVENTS_BURST = 500, 5000
 """An engine that tells more is not listened to until the next attempt."""
+
+_CPU_SHARE, _CPU_BURST_SECONDS = 0.02, 0.3
+"""Nor is one whose events take more than this share of a CPU, after so much time at once: a user's engine can tell
+events of hundreds of kilobytes, or of nothing."""
 
 
 class EngineEvents:
@@ -35,7 +42,7 @@ class EngineEvents:
     def __init__(
         self,
         name: str,
-        events: Callable[[Callable[[socket.socket], None]], Iterator[str]],
+        events: Callable[[Callable[[socket.socket], None]], Iterator[str | None]],
         changed: Callable[[frozenset[str]], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -43,6 +50,7 @@ class EngineEvents:
 
         changed: called on the loop with the ids of containers that have changed. "" among them stands for all.
         """
+        self._name = name
         self._events = events
         self._changed = changed
         self._loop = loop
@@ -75,8 +83,12 @@ class EngineEvents:
         delay = shortest
         while not self._closing.is_set():
             began = time.monotonic()
-            with suppress(UnreadableError, OSError):
+            try:
                 self._listen()
+            except (UnreadableError, OSError):
+                pass
+            except Exception as error:  # noqa: BLE001  # the thread must survive any error
+                _log.error("internal error: %s: %r", self._name, error, exc_info=_log.isEnabledFor(logging.DEBUG))
             if time.monotonic() - began > longest:
                 delay = shortest
             self._closing.wait(delay)
@@ -84,10 +96,15 @@ class EngineEvents:
 
     def _listen(self) -> None:
         bucket = TokenBucket(_EVENTS_PER_SECOND, _EVENTS_BURST)
+        left, at, used = _CPU_BURST_SECONDS, time.monotonic(), time.thread_time()
         for identifier in self._events(self._opened):
-            if self._closing.is_set() or bucket.take(time.monotonic()):
+            now, cpu = time.monotonic(), time.thread_time()
+            left = min(_CPU_BURST_SECONDS, left + (now - at) * _CPU_SHARE) - (cpu - used)
+            at, used = now, cpu
+            if self._closing.is_set() or bucket.take(now) or left < 0:
                 return
-            self._tell(identifier)
+            if identifier is not None:
+                self._tell(identifier)
 
     def _opened(self, connection: socket.socket) -> None:
         self._connection = connection

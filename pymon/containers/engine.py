@@ -116,8 +116,8 @@ def _read(connection: socket.socket, deadline: float, path: Path) -> bytes:
             raise UnreadableError(path, f"answer of more than {ANSWER_LIMIT} bytes")
 
 
-def events(connection: socket.socket, path: Path) -> Iterator[str]:
-    """Yield "" when the engine has begun to tell events, then the id of the container of each event.
+def events(connection: socket.socket, path: Path) -> Iterator[str | None]:
+    """Yield "" when the engine has begun to tell events, then the id of the container of each event, None without one.
 
     Ends with the connection. Raises UnreadableError, also after `SILENCE_SECONDS` without an event.
     """
@@ -138,8 +138,7 @@ def events(connection: socket.socket, path: Path) -> Iterator[str]:
                     raise UnreadableError(path, f"event of more than {EVENT_LIMIT} bytes")
                 event = mapping(parse_json(line, path))
                 identifier = text(event.get("id")) or text(mapping(event.get("Actor")).get("ID"))
-                if _ID.fullmatch(identifier):
-                    yield identifier
+                yield identifier if _ID.fullmatch(identifier) else None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise UnreadableError(path, "no events, or none that are HTTP") from error
 

@@ -4,6 +4,8 @@ import asyncio
 import threading
 import time
 
+import pytest
+
 from pymon.agent import addresses as module
 from pymon.agent.addresses import AddressSchedule, AddressWatch, Followed
 from pymon.sources.addresses import Look
@@ -167,3 +169,17 @@ def test_a_watch_that_was_never_started_is_closed() -> None:
     watch.add("/a")
     assert [addresses for _, addresses in watch.look()] == [("10.0.0.1",)]
     watch.close()
+
+
+def test_an_internal_error_at_one_container_leaves_its_addresses_and_those_of_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    containers = Containers(a=SET, b=BARE)
+    containers.run(30)
+    containers.looks["/b"] = OTHER
+    del containers.looks["/a"]
+    assert containers.run(60) == [("/b", OTHER.addresses)]
+    assert containers.followed["/a"].look == SET
+    assert {record.getMessage() for record in caplog.records} == {"internal error: addresses: KeyError('/a')"}
+    containers.looks["/a"] = OTHER
+    assert containers.run(60) == [("/a", OTHER.addresses)]

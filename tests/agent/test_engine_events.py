@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -182,6 +183,50 @@ def test_one_that_hung_is_asked_again(podman: EngineDouble, tmp_path: Path, monk
         watch.descriptions.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("event", [b"{}\n", b'{"id": "' + A.encode() + b'", "x": "' + b"x" * 250_000 + b'"}\n'])
+def test_events_without_end_take_little_time(podman: EngineDouble, event: bytes, tmp_path: Path) -> None:
+    podman.raw = [b"HTTP/1.1 200 OK\r\n\r\n" + event * 100, *[event * 100] * 10_000]
+    used: list[float] = []
+
+    async def main() -> None:
+        runtimes = Runtimes(tmp_path)
+
+        def events(told: Callable[[socket.socket], None]) -> Iterator[str | None]:
+            began = time.thread_time()
+            try:
+                yield from runtimes.events("podman", None, told)
+            finally:
+                used.append(time.thread_time() - began)
+
+        listening = engine_events.EngineEvents("test", events, lambda _: None, asyncio.get_running_loop())
+        await until("it is listened to no longer", lambda: used)
+        listening.close()
+
+    asyncio.run(main())
+    assert used[0] < 2.0
+
+
+def test_an_internal_error_does_not_end_the_listening(caplog: pytest.LogCaptureFixture) -> None:
+    attempts: list[int] = []
+
+    async def main() -> None:
+        told: set[str] = set()
+
+        def events(_: Callable[[socket.socket], None]) -> Iterator[str | None]:
+            attempts.append(1)
+            if len(attempts) < 3:
+                raise LookupError("x")
+            yield A
+
+        listening = engine_events.EngineEvents("test", events, told.update, asyncio.get_running_loop())
+        await until("told", lambda: A in told)
+        listening.close()
+
+    asyncio.run(main())
+    lines = {record.getMessage() for record in caplog.records}
+    assert lines == {"internal error: test: LookupError('x')"}
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ class Runtimes:
                 )
         return details
 
-    def events(self, name: str, uid: int | None, opened: Callable[[socket.socket], None]) -> Iterator[str]:
+    def events(self, name: str, uid: int | None, opened: Callable[[socket.socket], None]) -> Iterator[str | None]:
         """Yield what `engine.events` yields, of a runtime's daemon. Raises UnreadableError or OSError.
 
         opened: called with the connection. Shutting it down ends the events.
