@@ -20,6 +20,7 @@ from pymon.proxy.refusals import Refusals, Refused
 from pymon.proxy.relay import CODINGS, Ask, narrowed, relayed
 from pymon.proxy.request_log import Exchange
 from pymon.proxy.room import Room
+from pymon.proxy.strangers import MAX_KEPT, Strangers
 from pymon.proxy.terminator import certificate_of, source_address
 from pymon.proxy.upstream import UpstreamError
 from pymon.service.answer import HTML, Refusal, Reply, text_reply
@@ -142,6 +143,7 @@ class ProxyWeb:
         self._passes = passes
         self._leaving = Room(LEAVING_BYTES // parts, min(LEAVING_ACCOUNT_BYTES, LEAVING_BYTES // parts))
         self._refusals = Refusals()
+        self._strangers = Strangers(MAX_KEPT // parts)
         self._ready = ready
         self.ending = False
         """Whether ``/-/ready`` says no, although requests are answered."""
@@ -171,7 +173,12 @@ class ProxyWeb:
         """Answer a request that arrived over TLS."""
         client = request.client
         exchange = Exchange(client.remote, head=request.method == "HEAD")
-        return await self._handle(request, exchange, client.certificate_der, self._peers)
+        reply = await self._handle(request, exchange, client.certificate_der, self._peers)
+        if exchange.account or exchange.route == "peer":
+            self._strangers.known(client)
+        elif reply.keep:
+            self._strangers.answered(client)
+        return reply
 
     async def handle_terminated(self, request: Request) -> Reply:
         """Answer a request from a TLS terminator. A peer that is not trusted gets 403."""

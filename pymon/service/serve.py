@@ -148,7 +148,10 @@ class _Arrival:
 
 
 class _Acceptor:
-    """Accepts connections of a listener. Out of descriptors or memory, it drops the oldest pending connection."""
+    """Accepts connections of a listener.
+
+    Out of descriptors or memory, it drops the oldest pending connection, or without one those that are idle longest.
+    """
 
     def __init__(self, server: Server, listener: socket.socket) -> None:
         self._server = server
@@ -176,7 +179,8 @@ class _Acceptor:
             self._admit(accepted, peer)
 
     def _wait(self, error: OSError) -> None:
-        self._server.gate.drop_oldest()
+        if not self._server.gate.drop_oldest():
+            self._server.drop_idle(_ACCEPT_BATCH)
         _log.warning("connections wait: %s", error.strerror)
         self._loop.remove_reader(self._listener.fileno())
         self._pause = self._loop.call_later(

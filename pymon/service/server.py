@@ -8,6 +8,7 @@ paused.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import math
 import random
@@ -140,6 +141,12 @@ class Server:
         """Called with the client's address and the reply to a request that the handler does not get. Returns the reply
         to send."""
 
+    def drop_idle(self, count: int) -> None:
+        """Close the connections that have waited longest for their next request, at most `count`."""
+        idle = (connection for connection in self.connections if connection.idle_until < math.inf)
+        for connection in heapq.nsmallest(count, idle, key=lambda connection: connection.idle_until):
+            connection.abort()
+
     async def shut_down(self, grace_seconds: float) -> None:
         """Close idle connections at once, and the others after their reply or after `grace_seconds`."""
         self.stopping = True
@@ -224,6 +231,11 @@ class Connection(asyncio.Protocol):
     def silent(self) -> bool:
         """Whether the client has disconnected or closed its side, so that no more input will arrive."""
         return self.transport is None or self._half_closed
+
+    @property
+    def idle_until(self) -> float:
+        """When the connection is closed for want of a next request, in the loop's time; infinite if it is not idle."""
+        return self._deadline if self._expired == self.close and self.task is None else math.inf
 
     # --- methods of asyncio.Protocol ---
 

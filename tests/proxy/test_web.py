@@ -1,5 +1,6 @@
 """The proxy's endpoints, asked over TLS: routes, methods, and which container is asked for."""
 
+import contextlib
 import logging
 
 from pymon.proxy import web
@@ -125,6 +126,35 @@ async def test_health_needs_no_credential(tmp_path):
             assert (await client.ask(path, method="HEAD")).status == 200
             assert (await client.ask(path, method="POST")).status == 405
         assert (await client.ask("/a/_ping")).status == 401
+
+
+@on_uvloop
+async def test_connections_without_a_credential_are_kept_up_to_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(web, "MAX_KEPT", 3)
+    async with world(tmp_path) as (proxy, _, alice, *_), contextlib.AsyncExitStack() as stack:
+
+        async def client(*args, **options):
+            return await stack.enter_async_context(proxy.client(*args, **options))
+
+        tenants = [await client(alice), await client(alice, certificate=True)]
+        for tenant in tenants:
+            assert (await tenant.ask("/-/healthy")).status == 200
+            assert (await tenant.ask("/v1/discover")).status == 200
+        strangers = []
+        for path in ("/_ping", "/none", "/", "/v1/join", "/-/ready", "/_ping"):
+            strangers.append(await client())
+            await strangers[-1].ask(path, method="PUT" if path == "/v1/join" else "GET")
+        ended = [await one.ended() for one in strangers[:2]]
+        assert ended == [b"", b""], "/_ping gave way, and whoever shows nothing is not kept"
+        assert await strangers[2].ended() == b""
+        for one in strangers[3:]:
+            assert (await one.ask("/_ping")).status == 200
+        for tenant in tenants:
+            assert (await tenant.ask("/v1/discover")).status == 200
+        assert (await strangers[3].ask("/v1/discover", alice.bearer)).status == 200
+        for _ in range(2):
+            assert (await (await client()).ask("/_ping")).status == 200
+        assert (await strangers[3].ask("/_ping")).status == 200, "it has shown a credential"
 
 
 @on_uvloop

@@ -17,6 +17,7 @@ import pytest
 import trustme
 import uvloop
 
+from pymon.service import serve as serve_module
 from pymon.service.answer import Reply, text_reply
 from pymon.service.gate import Gate, GateLimits
 from pymon.service.server import Connection, Request, Times
@@ -310,6 +311,50 @@ def test_without_descriptors_the_oldest_gives_way(
             assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
                 "connections wait: Too many open files"
             ]
+
+    run(main())
+
+
+def test_without_descriptors_whoever_is_idle_longest_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket.accept
+    trouble: list[OSError] = []
+
+    def accept(listener: socket.socket) -> Any:
+        if trouble:
+            raise trouble.pop()
+        return real(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    monkeypatch.setattr(serve_module, "_ACCEPT_BATCH", 2)
+    held, release = asyncio.Event(), asyncio.Event()
+
+    async def handler(request: Request) -> Reply:
+        if request.path == "/held":
+            held.set()
+            await release.wait()
+        return text_reply(200, "ok")
+
+    async def main() -> None:
+        async with running(handler, times=Times(idle=60)) as server:
+            opened = [await server.open() for _ in range(4)]
+            for number, (reader, writer) in enumerate(opened):
+                writer.write(b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"held" if number == 0 else b"x"))
+                if number == 0:
+                    await held.wait()
+                else:
+                    assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200")
+                await asyncio.sleep(0.02)  # the loop's clock has milliseconds
+            trouble.append(OSError(errno.EMFILE, "Too many open files"))
+            assert (await server.raw(LAST)).startswith(b"HTTP/1.1 200")
+            for reader, _ in opened[1:3]:
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+            release.set()
+            assert (await opened[0][0].readuntil(b"ok\n")).startswith(b"HTTP/1.1 200"), "it was not idle"
+            opened[3][1].write(LAST)
+            assert (await opened[3][0].read()).startswith(b"HTTP/1.1 200"), "it was idle for a shorter time"
+            for _, writer in opened:
+                writer.close()
 
     run(main())
 
