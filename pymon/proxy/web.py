@@ -143,6 +143,8 @@ class ProxyWeb:
         self._passes = passes
         self._leaving = Room(LEAVING_BYTES // parts, min(LEAVING_ACCOUNT_BYTES, LEAVING_BYTES // parts))
         self._refusals = Refusals()
+        self._judging: set[bytes] = set()
+        """Digests of passwords that are being checked."""
         self._strangers = Strangers(MAX_KEPT // parts)
         self._ready = ready
         self.ending = False
@@ -309,18 +311,36 @@ class ProxyWeb:
     async def _checked_now(self, credential: str | bytes, remote: str) -> Principal:
         """Return the principal of a credential by the directory as it is known. Raises AuthError and Refusal 429.
 
-        An unknown credential is checked only if its source address is below the limit of failed authentications.
+        An unknown credential is checked only if its source address is below the limit of failed authentications. A
+        password counts as failed from the beginning until it is found right, since its check takes long: otherwise one
+        source could take all places of those that wait.
         """
         self._refuse_again(credential)
-        if not self._authenticator.was_good(credential):
+        name = self._refusals.digest(credential) if _is_password(credential) else b""
+        shared = name in self._judging
+        unknown = not shared and not self._authenticator.was_good(credential)
+        charged = unknown and bool(name)
+        if unknown:
             self._not_blocked(remote)
+        if charged:
+            self._judging.add(name)
+            self._addresses.failed(remote, time.monotonic())
         try:
-            return await self._judged(credential)
+            principal = await self._judged(credential)
         except AuthError as error:
-            if error.reason != "busy":
-                self._addresses.failed(remote, time.monotonic())
+            if error.reason != "busy" and not shared:
+                if not charged:
+                    self._addresses.failed(remote, time.monotonic())
                 self._failed(remote)
+            elif charged:
+                self._addresses.forgive(remote)
             raise
+        finally:
+            if charged:
+                self._judging.discard(name)
+        if charged:
+            self._addresses.forgive(remote)
+        return principal
 
     def _refuse_again(self, credential: str | bytes) -> None:
         """Raise AuthError for a credential that was refused since the directory changed last."""
@@ -502,6 +522,10 @@ class ProxyWeb:
         self._inventory_ready(None if asked.role == "node" else principal)
         self._say_nothing(principal)
         return await self._discovery.http_sd(principal, asked, request)
+
+
+def _is_password(credential: str | bytes) -> bool:
+    return isinstance(credential, str) and credential[:6].lower() == "basic "
 
 
 def _asked(request: Request) -> _Asked:

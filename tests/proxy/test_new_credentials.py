@@ -6,6 +6,7 @@ import asyncio
 import base64
 import math
 import ssl
+import threading
 import time
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from pymon.proxy import last_look
 from pymon.proxy.last_look import LastLook
 from pymon.proxy.tenants import FAILED_AUTHENTICATIONS_BURST
+from pymon.service import passwords
 from tests.proxy.agents import on_each_loop, until
 from tests.proxy.running import Site, on_uvloop, running
 
@@ -206,6 +208,40 @@ async def test_a_wait_has_an_end(monkeypatch):
     look = LastLook(lambda: None)
     look.seen(time.monotonic())
     await look.again(ALICE, TOKEN)
+
+
+@on_uvloop
+async def test_a_source_that_guesses_passwords_leaves_places_to_others(tmp_path, monkeypatch):
+    site = Site(tmp_path)
+    site.account("alice")
+    site.directory.set_password("alice", "secret")
+    monkeypatch.setattr("pymon.proxy.tenants.FAILED_AUTHENTICATIONS_PER_SECOND", 1e-9)
+    held = threading.Event()
+    real = passwords._matches
+    monkeypatch.setattr(passwords, "_matches", lambda *guess: held.wait(60) and real(*guess))
+
+    def basic(password: str) -> str:
+        return "Authorization: Basic " + base64.b64encode(f"alice:{password}".encode()).decode()
+
+    async with running(site) as proxy:
+        waiting = proxy.proxy.tenants.authenticator._passwords._waiting
+
+        async def guess(password: str, source: str) -> int:
+            async with proxy.client(None, basic(password), source=source) as client:
+                return (await client.ask("/v1/discover")).status
+
+        count = passwords.Passwords.MAX_WAITING + 6
+        guesses = [asyncio.create_task(guess(f"{number}", "127.0.0.1")) for number in range(count)]
+        async with asyncio.timeout(60):
+            while sum(task.done() for task in guesses) + len(waiting) < count:  # noqa: ASYNC110  # they have no event
+                await asyncio.sleep(0.01)
+        assert len(waiting) == FAILED_AUTHENTICATIONS_BURST
+        same = [asyncio.create_task(guess("secret", "127.0.0.2")) for _ in range(2 * FAILED_AUTHENTICATIONS_BURST)]
+        await until(lambda: len(waiting) > FAILED_AUTHENTICATIONS_BURST)
+        held.set()
+        assert set(await asyncio.gather(*same)) == {200}
+        assert set(await asyncio.gather(*guesses)) == {401, 429}
+        assert not proxy.proxy.tenants.addresses.blocked("127.0.0.2", time.monotonic())
 
 
 @pytest.mark.parametrize("reason", ["malformed", "busy"])
