@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 from time import thread_time
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 from pymon.config import shown
@@ -228,6 +228,7 @@ class Upstream:
         self._spare_seconds = spare_seconds
         self._closing_spare: asyncio.TimerHandle | None = None
         self._connections: set[_Connection] = set()
+        self._resolving: asyncio.Future[list[Any]] | None = None
         self._failed: UpstreamError | None = None
         self._try_at = 0.0
         self._closed = self._retired = False
@@ -305,6 +306,8 @@ class Upstream:
         self.pacing.close()
         if self._closing_spare is not None:
             self._closing_spare.cancel()
+        if self._resolving is not None:
+            self._resolving.cancel()
         for connection in tuple(self._connections):
             connection.close()
 
@@ -328,13 +331,7 @@ class Upstream:
         context = self.context
         try:
             async with asyncio.timeout_at(min(deadline, limit)):
-                transport, connection = await loop.create_connection(
-                    lambda: _Connection(self, context),
-                    self._host,
-                    self._port,
-                    ssl=context,
-                    server_hostname=self._server_name if context else None,
-                )
+                transport, connection = await self._open(context)
         except TimeoutError:
             if deadline < limit:
                 # The caller's deadline was short, so this says nothing about the node to other callers.
@@ -360,6 +357,44 @@ class Upstream:
         if connection.transport is not None:
             self._connections.add(connection)
         return connection
+
+    async def _open(self, context: ssl.SSLContext | None) -> tuple[asyncio.BaseTransport, _Connection]:
+        """Connect to the first address of the host that takes a connection. Raises OSError, ValueError."""
+        loop = asyncio.get_running_loop()
+        failure: OSError | None = None
+        for address in await self._addresses():
+            try:
+                return await loop.create_connection(
+                    lambda: _Connection(self, context),
+                    address,
+                    self._port,
+                    ssl=context,
+                    server_hostname=self._server_name if context else None,
+                )
+            except ssl.SSLError:
+                raise
+            except OSError as error:
+                failure = error
+        raise failure or OSError("no address")
+
+    async def _addresses(self) -> list[str]:
+        """Return the addresses of the host.
+
+        A name is looked up once at a time: the loop has few threads for that, and a node whose name servers do not
+        answer would take all of them.
+        """
+        if ":" in self._host or self._host.replace(".", "").isdigit():
+            return [self._host]
+        if self._resolving is None:
+            looking = asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            self._resolving = asyncio.ensure_future(looking)
+            self._resolving.add_done_callback(self._resolved)
+        return [found[4][0] for found in await asyncio.shield(self._resolving)]
+
+    def _resolved(self, looking: asyncio.Future[list[Any]]) -> None:
+        self._resolving = None
+        if not looking.cancelled():
+            looking.exception()  # read, so that one that nobody waits for any more is not logged
 
     def _remember(self, status: int, reason: str, text: str) -> NoReturn:
         # The stored error is a separate object, so that it keeps no traceback.

@@ -150,6 +150,34 @@ async def test_names_that_are_none_are_one_line():
 
 
 @on_each_loop
+async def test_a_name_whose_servers_do_not_answer_is_looked_up_once_at_a_time(monkeypatch):
+    asked = []
+    answer = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def getaddrinfo(host, port, **_):
+        asked.append(host)
+        await answer.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port)) for address in ("127.0.0.9", "127.0.0.1")]
+
+    async with Agent(always(OK)) as agent:
+        with using(f"http://node.example:{agent.port}") as upstream:
+            found = _With(loop, loop.create_connection)
+            found.getaddrinfo = getaddrinfo
+            monkeypatch.setattr(module.asyncio, "get_running_loop", lambda: found)
+            for _ in range(5):
+                assert told(await failure(upstream, seconds=0.05)) == (504, "timeout")
+            assert asked == ["node.example"]
+            answer.set()
+            assert (await get(upstream)).body == b"ok", "at the second address"
+            assert f"\r\nHost: node.example:{agent.port}\r\n".encode() in agent.heads[0]
+            answer.clear()
+            upstream.retire()
+            assert told(await failure(upstream, seconds=0.05)) == (504, "timeout")
+            assert asked == ["node.example"] * 2
+
+
+@on_each_loop
 async def test_an_ipv6_address_stands_in_brackets():
     try:
         agent = Agent(always(OK), host="::1")
