@@ -41,5 +41,5 @@ def test_flags_of_node_exporter_are_flags() -> None:
     named = set(re.findall(r"`--([a-z.-]+)`", table)) - {"collector.", "no-collector."}
     missing = {"collector.netstat.fields", "collector.cpu.info"}
     flags = {option.name for option in option_table()}
-    assert len(named) == 15
+    assert len(named) == 20
     assert named - flags == missing

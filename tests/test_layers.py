@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "dns_label":     ("config",                                                  ""),
     "catalogue":     ("",                                                        ""),
     "sources":       (("_native catalogue.model catalogue.zfs_fields catalogue.cgroup_fields catalogue.program_fields"
-                       " catalogue.kstat_fields catalogue.latency"), "inotify_simple"),
+                       " catalogue.kstat_fields catalogue.latency"), "inotify_simple jeepney"),
     "exposition":    ("_native catalogue",                  "backports compression isal prometheus_client"),
     "containers":    ("account_name uuid_name",                                  ""),
     "plugins":       ("config exposition sources",                               ""),
@@ -177,7 +177,7 @@ def test_an_allowed_edge_passes(part, source):
 
 # --- what illumos has not is imported where it is used ---
 
-LINUX_ALONE = {"backports", *"inotify_simple isal psycopg uvloop".split()} | {
+LINUX_ALONE = {"backports", *"inotify_simple isal jeepney psycopg uvloop".split()} | {
     f"pymon._native.{name}" for name in "bpf readers responder".split()
 }
 RUN_ON_ILLUMOS = """

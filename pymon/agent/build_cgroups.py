@@ -13,6 +13,7 @@ from pymon.catalogue import latency, peaks
 from pymon.sources.cgroup import columns_of
 from pymon.sources.node import CMON_COLLECTORS, NODE_COLLECTORS, NodeContext
 from pymon.sources.node.exclusions import Exclusions
+from pymon.sources.node.unit_choice import DEFAULT_UNITS, UnitChoice
 from pymon.sources.programs import Ntpq, ProgramSource, Zpool
 
 if TYPE_CHECKING:
@@ -120,7 +121,14 @@ def _node_sources(options: AgentOptions) -> list[NodeSource]:
         "netclass_devices": options.netclass_exclude,
     }
     exclusions = Exclusions(**{name: pattern for name, pattern in given.items() if pattern is not None})
-    context = NodeContext(options.procfs, options.sysfs, options.rootfs, exclusions=exclusions)
+    units = UnitChoice(
+        options.unit_include or DEFAULT_UNITS.include,
+        options.unit_exclude or DEFAULT_UNITS.exclude,
+        options.unit_start_times,
+        options.unit_restarts,
+        options.unit_tasks,
+    )
+    context = NodeContext(options.procfs, options.sysfs, options.rootfs, exclusions=exclusions, units=units)
     if options.dialect != "cmon":
         return [item.make(context) for item in NODE_COLLECTORS if item.name in options.collectors]
     return [item.make(context) for item in CMON_COLLECTORS if item.name in options.collectors]

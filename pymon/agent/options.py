@@ -162,6 +162,17 @@ class AgentOptions:
         "the collector netclass leaves out. Default: none.")  # fmt: skip
     netdev_exclude: re.Pattern[str] | None = option("collector.netdev.device-exclude", REGEX, None, "Devices that the "
         "collector netdev leaves out. Default: none.")  # fmt: skip
+    unit_include: re.Pattern[str] | None = option("collector.systemd.unit-include", REGEX, None, "Units that the "
+        "collector systemd measures. The pattern matches a whole name. Default: all.")  # fmt: skip
+    unit_exclude: re.Pattern[str] | None = option("collector.systemd.unit-exclude", REGEX, None, "Units that the "
+        "collector systemd leaves out of those. Default: that of node_exporter, automounts, devices, mounts, scopes "
+        "and slices.")  # fmt: skip
+    unit_start_times: bool = option("collector.systemd.enable-start-time-metrics", BOOL, False, "The collector systemd "
+        "tells since when units are active: one more call for each.")  # fmt: skip
+    unit_restarts: bool = option("collector.systemd.enable-restarts-metrics", BOOL, False, "The collector systemd "
+        "counts restarts of services: one more call for each.")  # fmt: skip
+    unit_tasks: bool = option("collector.systemd.enable-task-metrics", BOOL, False, "The collector systemd counts "
+        "tasks of services: two more calls for each.")  # fmt: skip
     collectors: frozenset[str]
     container_patterns: tuple[re.Pattern[str], ...] = option("container.pattern", REGEX, (), "Cgroup paths that are "
         "containers, besides those of the known runtimes; named groups name and account are used.", repeatable=True,

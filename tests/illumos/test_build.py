@@ -69,8 +69,8 @@ def requirements(kind):
 @pytest.mark.parametrize(
     ("extra", "platform", "expected"),
     [
-        ("", "linux", {"backports-zstd", "inotify-simple", "isal", "psycopg", "uvloop"}),
-        ("agent", "linux", {"backports-zstd", "inotify-simple", "isal", "uvloop"}),
+        ("", "linux", {"backports-zstd", "inotify-simple", "isal", "jeepney", "psycopg", "uvloop"}),
+        ("agent", "linux", {"backports-zstd", "inotify-simple", "isal", "jeepney", "uvloop"}),
         ("proxy", "linux", {"psycopg", "uvloop"}),
         ("", "sunos5", set()),
         ("agent", "sunos5", set()),
@@ -83,7 +83,7 @@ def test_what_linux_alone_has_is_asked_for_there_and_by_who_needs_it(extra, plat
         for item in requirements(extra)
         if item.marker is None or item.marker.evaluate({"sys_platform": platform})
     }
-    assert asked & {"backports-zstd", "inotify-simple", "isal", "psycopg", "uvloop"} == expected
+    assert asked & {"backports-zstd", "inotify-simple", "isal", "jeepney", "psycopg", "uvloop"} == expected
     assert extra or {"cffi", "PyYAML", "prometheus-client", "httptools"} <= asked
 
 

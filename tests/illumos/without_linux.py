@@ -9,6 +9,7 @@ ABSENT = {
     "backports",
     "inotify_simple",
     "isal",
+    "jeepney",
     "psycopg",
     "uvloop",
 }

@@ -17,6 +17,7 @@ from pymon.sources.errors import NOT_OFFERED, SourceError
 from pymon.sources.kernel_file import KernelFile
 from pymon.sources.node.adjtimex import Timex, read_timex
 from pymon.sources.node.exclusions import DEFAULT_EXCLUSIONS, Exclusions
+from pymon.sources.node.unit_choice import DEFAULT_UNITS, UnitChoice
 
 INFO_FIELDS = ("info",)
 """The only column, always 1, of tables that have labels but no values."""
@@ -25,7 +26,7 @@ INFO_FIELDS = ("info",)
 @dataclass(frozen=True, slots=True)
 class NodeContext:
     """Environment of the collectors: roots of the node's file systems, clock (nanoseconds since 1970), system calls,
-    and what is left out.
+    and what is left out of devices, mounts and units.
     """
 
     procfs: Path = Path("/proc")
@@ -35,6 +36,7 @@ class NodeContext:
     statvfs: Callable[[str], os.statvfs_result] = os.statvfs
     adjtimex: Callable[[], tuple[int, Timex]] = read_timex
     exclusions: Exclusions = DEFAULT_EXCLUSIONS
+    units: UnitChoice = DEFAULT_UNITS
 
 
 class NodeSource(ABC):

@@ -104,7 +104,8 @@ def test_captured_hosts(host, collector):
     source.close()
     missing = [file.path for file in source._files if not file.path.exists()]
     absent = isinstance(source, AttributeSource) and error is not None and error.reason == "nodata"
-    assert error is None or missing or absent, f"{error}, though every file is there"
+    no_bus = collector.name == "systemd" and error is not None and error.reason == "enoent"
+    assert error is None or missing or absent or no_bus, f"{error}, though every file is there"
     assert not [problem for problem in source.problems if problem.reason == "parse"]
 
 
