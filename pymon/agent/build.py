@@ -120,7 +120,7 @@ def build_agent(options: AgentOptions, *, serving: bool = False) -> Agent:
         known_collectors=[option.name for option in COLLECTORS],
         extensions=extensions,
         container_labels=options.dialect != "cmon",
-        peaks=parts.peaks,
+        samplers=parts.samplers,
         operators_only=() if options.container_show_neighbours else OF_NEIGHBOURS,
     )
     return Agent(parts.rows, parts.containers, collection, self_metrics)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pymon.agent.options import AgentOptions
+    from pymon.agent.sampler import Sampler
     from pymon.catalogue.model import Metric
     from pymon.sources.node import NodeSource
     from pymon.sources.programs import Program
@@ -32,14 +33,14 @@ def build_cgroups(options: AgentOptions, metrics: Sequence[Metric], *, serving: 
     Raises ConfigError when the options cannot be used on this machine.
     """
     source, registry, mailbox, bpf = open_registry(options, columns_of(metrics), serving=serving)
-    sampler = None
-    if peaks.COLLECTOR in options.collectors:
-        sampler = PeakSampler(source.layout, lambda: registry.rows)
+    samplers: list[Sampler] = []
+    if options.dialect != "cmon" and peaks.COLLECTOR in options.collectors:
+        samplers.append(PeakSampler(source.layout, lambda: registry.rows))
+    for sampler in samplers:
         registry.tell_of_row(sampler.forget)
     programs = _programs(options)
     published = {"container", *source.layout, *(latency.COLUMNS if source.latency is not None else ())}
-    if sampler is not None:
-        published.add(peaks.TABLE)
+    published.update(sampler.name for sampler in samplers)
     if options.dialect == "cmon":
         collectors = collectors_of(metrics, published)
     else:
@@ -50,7 +51,7 @@ def build_cgroups(options: AgentOptions, metrics: Sequence[Metric], *, serving: 
         ]
     return PlatformParts(
         registry,
-        CgroupContainers(source, registry, mailbox, collectors, bpf, sampler),
+        CgroupContainers(source, registry, mailbox, collectors, bpf, samplers),
         [*_node_sources(options), *(ProgramSource(program) for program in programs)],
         programs,
         (
@@ -106,7 +107,7 @@ def build_cgroups(options: AgentOptions, metrics: Sequence[Metric], *, serving: 
                 lambda: {(): bpf.source.disagreements if bpf else 0},
             ),
         ),
-        peaks=sampler,
+        samplers=samplers,
         descriptors=lambda: source.own_descriptors,
     )
 

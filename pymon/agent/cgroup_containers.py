@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from pymon._native.readers import Mailbox, Reader, Result, Ticket, monotonic_ns
 from pymon._native.table import Table
 from pymon.agent.containers import CollectionResult, ContainerCollector, ContainerTables, Outcome
-from pymon.catalogue import peaks as peaks_of
 from pymon.catalogue.latency import COLLECTOR, COLUMNS
 from pymon.sources.errors import NOT_OFFERED, SourceError
 
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
     from pymon._native.renderer import Labels
     from pymon.agent.bpf_checks import BpfChecks
-    from pymon.agent.peaks import PeakSampler
     from pymon.agent.registry import Registry
+    from pymon.agent.sampler import Sampler
     from pymon.sources.cgroup import CgroupSource
 
 READER_SHARE = 0.95
@@ -41,14 +40,14 @@ class CgroupContainers:
         mailbox: Mailbox,
         collectors: Sequence[ContainerCollector],
         bpf: BpfChecks | None = None,
-        peaks: PeakSampler | None = None,
+        samplers: Sequence[Sampler] = (),
     ) -> None:
-        """bpf: decides which columns BPF fills. peaks: what the collector `container_peaks` tells."""
+        """bpf: decides which columns BPF fills. samplers: what is told of the seconds before a scrape."""
         self._bpf = bpf
-        self._peaks = peaks
+        self._samplers = tuple(samplers)
         self.layout: Mapping[str, tuple[str, ...]] = {
             "container": registry.table.columns, **source.layout, **(COLUMNS if source.latency is not None else {}),
-            **({peaks_of.TABLE: peaks_of.COLUMNS} if peaks is not None else {}),
+            **{sampler.name: sampler.columns for sampler in samplers},
         }  # fmt: skip
         self.collectors = tuple(collectors)
         self._source = source
@@ -146,12 +145,10 @@ class CgroupContainers:
             self._late[name] = result
         return future, reading
 
-    def peaks(self) -> tuple[dict[str, Table], Outcome]:
-        """Return the table of `container_peaks`, and its outcome: a failure if there was no sample lately."""
-        table = self._peaks.table if self._peaks is not None else None
-        if table is None:
-            return {}, Outcome(peaks_of.COLLECTOR, None, False, {"nodata": 1})
-        return {peaks_of.TABLE: table}, Outcome(peaks_of.COLLECTOR, 0.0, True, {})
+    def samples(self, wanted: set[str]) -> dict[str, Table]:
+        """Return the tables of the samplers that were taken lately, of those that are wanted."""
+        tables = ((sampler.name, sampler.table) for sampler in self._samplers if sampler.name in wanted)
+        return {name: table for name, table in tables if table is not None}
 
     def waits(self) -> tuple[dict[str, Table], Outcome]:
         """Return the tables of `container_latency`, which are in memory already, and its outcome."""
@@ -170,8 +167,13 @@ class CgroupContainers:
         late = self._late.get(reader)
         return late is not None and not late.done
 
-    def outcome(self, item: ContainerCollector, reading: Mapping[str, tuple[list[Table], Result]]) -> Outcome:
-        """Return the outcome of one collector from the results of its readers."""
+    def outcome(
+        self, item: ContainerCollector, reading: Mapping[str, tuple[list[Table], Result]], sampled: Mapping[str, Table]
+    ) -> Outcome:
+        """Return the outcome of one collector from the results of its readers and samplers.
+
+        Of a sampler it is a failure that there was no sample lately. sampled: tables of the others.
+        """
         readers = self._readers(item)
         done = [name for name in readers if name in reading and reading[name][1].done]
         failures: dict[str, int] = {}
@@ -182,7 +184,14 @@ class CgroupContainers:
         if len(done) < len(readers):
             failures["deadline"] = failures.get("deadline", 0) + 1
         seconds = max((reading[name][1].seconds for name in done), default=None)
-        return Outcome(item.name, seconds, NOT_OFFERED.issuperset(failures), failures)
+        success = NOT_OFFERED.issuperset(failures)
+        for sampler in self._samplers:
+            if sampler.name in sampled and sampler.name in item.tables:
+                seconds = seconds or 0.0
+            elif sampler.name in item.tables:
+                failures["nodata"] = failures.get("nodata", 0) + 1
+                success = False
+        return Outcome(item.name, seconds, success, failures)
 
     def _readers(self, item: ContainerCollector) -> list[str]:
         return [
@@ -237,8 +246,9 @@ class CgroupContainers:
         if scratch.waits and self._source.latency is not None:
             with contextlib.suppress(SourceError):  # a scrape of all containers counts it
                 self._source.latency.fill_one(scratch.waits, row)
-        if scratch.peaks is not None and self._peaks is not None:
-            self._peaks.copy_row(row, scratch.peaks)
+        for sampler in self._samplers:
+            if sampler.name in scratch.sampled:
+                sampler.copy_row(row, scratch.sampled[sampler.name])
         if not scratch.jobs:
             return scratch.tables
         deadline_ns = monotonic_ns() + int(seconds * 1e9)
@@ -283,7 +293,8 @@ class CgroupContainers:
         readers: tuple[Reader, ...] = (self._source.row_reader,)
         if stuck:  # those that hang, too, are not waited for again
             readers = tuple(reader for name, reader in self._source.readers.items() if not self._hangs(name))
-        return _Scratch(readers, wanted, self.layout, by_row_reader=not stuck)
+        samplers = [sampler.name for sampler in self._samplers]
+        return _Scratch(readers, wanted, self.layout, samplers, by_row_reader=not stuck)
 
 
 class _Reading:
@@ -319,14 +330,16 @@ class _Reading:
         }
         if self._shown is not None:
             tables["container"] = self._shown
-        outcomes = [
-            self._containers.outcome(item, self._reading) for item in self._chosen if item.name not in _IN_MEMORY
-        ]
+        sampled = self._containers.samples(wanted)
+        tables |= sampled
+        outcomes = []
         for item in self._chosen:
-            if item.name in _IN_MEMORY:
-                of_memory, outcome = _IN_MEMORY[item.name](self._containers)
-                tables |= of_memory
-                outcomes.append(outcome)
+            if item.name == COLLECTOR:
+                waits, outcome = self._containers.waits()
+                tables |= waits
+            else:
+                outcome = self._containers.outcome(item, self._reading, sampled)
+            outcomes.append(outcome)
         containers = self._container_count
         return CollectionResult(
             tables,
@@ -340,12 +353,18 @@ class _Reading:
 class _Scratch:
     """Tables of one row, into which one container is read.
 
-    jobs: the readers and the tables that each fills. waits: the tables of `container_latency`. peaks: the table of
-    `container_peaks`. tables: in the order of the layout. spoilt: not to be used again.
+    jobs: the readers and the tables that each fills. waits: the tables of `container_latency`. sampled: those of
+    samplers. tables: in the order of the layout. spoilt: not to be used again.
     """
 
     def __init__(
-        self, readers: Sequence[Reader], wanted: set[str], layout: Mapping[str, tuple[str, ...]], *, by_row_reader: bool
+        self,
+        readers: Sequence[Reader],
+        wanted: set[str],
+        layout: Mapping[str, tuple[str, ...]],
+        samplers: Sequence[str],
+        *,
+        by_row_reader: bool,
     ) -> None:
         self.container = Table("container", layout["container"])
         self.jobs: list[tuple[Reader, list[Table | None]]] = []
@@ -358,9 +377,8 @@ class _Scratch:
             by_name["container"] = self.container
         self.waits = {name: Table(name, columns) for name, columns in COLUMNS.items() if name in wanted}
         by_name |= self.waits
-        self.peaks = Table(peaks_of.TABLE, peaks_of.COLUMNS) if peaks_of.TABLE in wanted else None
-        if self.peaks is not None:
-            by_name[peaks_of.TABLE] = self.peaks
+        self.sampled = {name: Table(name, layout[name]) for name in samplers if name in wanted}
+        by_name |= self.sampled
         self.tables = [by_name.get(name) for name in layout]
         self.by_row_reader = by_row_reader
         self.spoilt = not by_row_reader
@@ -379,10 +397,6 @@ class _Scratch:
             for table in of_reader
         }
         return [None if id(table) in late else table for table in self.tables]
-
-
-_IN_MEMORY = {COLLECTOR: CgroupContainers.waits, peaks_of.COLLECTOR: CgroupContainers.peaks}
-"""Collectors that no reader fills the tables of: what they tell is there already."""
 
 
 def _all_failed(outcome: Outcome, containers: int) -> bool:

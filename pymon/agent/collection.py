@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pymon._native.table import Table
     from pymon.agent.containers import Containers
     from pymon.agent.extensions import Extensions
-    from pymon.agent.peaks import PeakSampler
+    from pymon.agent.sampler import Sampler
     from pymon.agent.scrape import Representation, Scope
     from pymon.agent.self_metrics import SelfMetrics
     from pymon.agent.workers import NodeWorker
@@ -113,7 +113,7 @@ class AgentCollection:
         extensions: Extensions | None = None,
         container_labels: bool = True,
         operators_only: Collection[str] = (),
-        peaks: PeakSampler | None = None,
+        samplers: Sequence[Sampler] = (),
         join_seconds: float = JOIN_SECONDS,
         deadline_share: float = DEADLINE_SHARE,
     ) -> None:
@@ -121,7 +121,7 @@ class AgentCollection:
 
         extensions: families that are not in the catalogue. container_labels: whether the series of a scrape of one
         container have the labels that identify the container. operators_only: families that scrapes of one container
-        do not have, because tenants get these. peaks: takes samples beside scrapes. join_seconds, deadline_share: as
+        do not have, because tenants get these. samplers: take samples beside scrapes. join_seconds, deadline_share: as
         the constants say.
         """
         self.collectors = tuple(
@@ -157,7 +157,7 @@ class AgentCollection:
         self._tasks: set[asyncio.Future[None]] = set()
         self._limits: set[asyncio.Timeout] = set()
         self._hurried = False
-        self._peaks = peaks
+        self._samplers = tuple(samplers)
 
     def ready(self) -> str | None:
         """Return None after the first collection, else the reason why scrapes have to wait, on one line.
@@ -171,8 +171,8 @@ class AgentCollection:
         self._containers.start()
         if self._extensions is not None:
             self._keep(asyncio.ensure_future(self._extensions.start()))
-        if self._peaks is not None:
-            self._keep(asyncio.ensure_future(self._peaks.run(self.read)))
+        for sampler in self._samplers:
+            self._keep(asyncio.ensure_future(sampler.run(self.read)))
 
     async def prime(self, seconds: float) -> None:
         """Run every background program and plugin once, and wait for them for at most `seconds`."""

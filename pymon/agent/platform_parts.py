@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from pymon.agent.containers import Containers
     from pymon.agent.options import AgentOptions
-    from pymon.agent.peaks import PeakSampler
     from pymon.agent.rows import ContainerRows
+    from pymon.agent.sampler import Sampler
     from pymon.catalogue.model import Metric
     from pymon.exposition.own_metrics import Values
     from pymon.plugins.config import Plugin
@@ -26,8 +26,8 @@ class PlatformParts(NamedTuple):
 
     programs: background programs. gauges, counters: name, help, for counters the labels, and values of each about the
     agent itself. datacenter: the node's, "" if unknown. descriptors: returns the number of open descriptors of threads
-    that have a table of their own. plugins: for containers, besides those of the operator. peaks: takes samples beside
-    scrapes.
+    that have a table of their own. plugins: for containers, besides those of the operator. samplers: take
+    samples beside scrapes.
     """
 
     rows: ContainerRows
@@ -39,7 +39,7 @@ class PlatformParts(NamedTuple):
     datacenter: str = ""
     descriptors: Callable[[], int] = int
     plugins: Sequence[Plugin] = ()
-    peaks: PeakSampler | None = None
+    samplers: Sequence[Sampler] = ()
 
 
 def enabled_metrics(options: AgentOptions) -> list[Metric]:

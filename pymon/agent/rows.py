@@ -82,7 +82,7 @@ class ContainerRows:
         self._epoch = f"{os.getpid():x}{clock_ns():x}"
         self._changed: asyncio.Event | None = None
         self._on_gone: Callable[[str], None] | None = None
-        self._on_row: Callable[[int], None] | None = None
+        self._on_row: list[Callable[[int], None]] = []
 
     def __len__(self) -> int:
         return len(self._by_uuid)
@@ -225,8 +225,8 @@ class ContainerRows:
 
     def unmeasure(self, row: int) -> None:
         """Remove a cgroup that is no container from a row."""
-        if self._on_row is not None:
-            self._on_row(row)
+        for listener in self._on_row:
+            listener(row)
         self.table.unset(row)
         self._blocks[row] = None
         self._labels = None
@@ -244,8 +244,8 @@ class ContainerRows:
             self._journal.add(str(container.uuid), self._generation + 1)
 
     def tell_of_row(self, listener: Callable[[int], None]) -> None:
-        """Set the function that is called with each row that a container or another cgroup leaves."""
-        self._on_row = listener
+        """Add a function that is called with each row that a container or another cgroup leaves."""
+        self._on_row.append(listener)
 
     def tell_of_gone(self, listener: Callable[[str], None]) -> None:
         """Set the function that is called with each UUID that a container loses."""
@@ -255,8 +255,8 @@ class ContainerRows:
         """Remove the container of a row, and announce the change."""
         self._pass_on(self._holders.release(row))
         self._forget_uuid(row)
-        if self._on_row is not None:
-            self._on_row(row)
+        for listener in self._on_row:
+            listener(row)
         self.table.unset(row)
         self._containers[row] = None
         self._blocks[row] = None

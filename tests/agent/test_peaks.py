@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pymon._native.table import Table
-from pymon.agent.peaks import FRESH_SECONDS, PeakSampler
+from pymon.agent.peaks import PeakSampler
+from pymon.agent.sampler import FRESH_SECONDS
 from pymon.catalogue.peaks import COLUMNS, TABLE
 
 SECOND = 10**9
