@@ -145,6 +145,7 @@ EXTENSIONS = [
     extension("table", CORE),
     extension("renderer", CORE),
     extension("peaks", CORE),
+    extension("loads", CORE),
     extension("exposition", CORE),
     extension("tls", []),
     extension("documents", []),

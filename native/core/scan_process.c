@@ -38,6 +38,30 @@ pm_scan_result pm_scan_schedstat(const char *data, size_t len, uint64_t values[P
 	return p == end ? PM_OK : PM_MALFORMED;
 }
 
+pm_scan_result pm_scan_stat(const char *data, size_t len, char *state, uint64_t *threads)
+{
+	enum { STATE = 3, THREADS = 20 };
+	const char *p = data + len, *end = data + len;
+
+	if (len == 0)
+		return PM_EMPTY;
+	if (end[-1] != '\n')
+		return PM_TRUNCATED;
+	while (p > data && p[-1] != ')')
+		p--;
+	if (p == data || end - p < 4 || p[0] != ' ' || p[2] != ' ')
+		return PM_MALFORMED;
+	*state = p[1];
+	p += 2;
+	for (int field = STATE + 1; field < THREADS; field++) {
+		p = memchr(p + 1, ' ', (size_t)(end - p - 1));
+		if (p == NULL)
+			return PM_MALFORMED;
+	}
+	p++;
+	return pm_scan_unsigned(&p, end, threads) && (*p == ' ' || *p == '\n') ? PM_OK : PM_MALFORMED;
+}
+
 pm_scan_result pm_scan_open_files_limit(const char *data, size_t len, pm_values *out)
 {
 	static const char name[] = "Max open files ", none[] = "unlimited ";

@@ -14,6 +14,10 @@ pm_scan_result pm_scan_pids(const char *data, size_t len, uint64_t *count, int *
 /* schedstat: `1 2 3`, nanoseconds run, nanoseconds runnable, times run (fs/proc/base.c). */
 pm_scan_result pm_scan_schedstat(const char *data, size_t len, uint64_t values[PM_SCHED_VALUES]);
 
+/* stat: `12 (name) S 1 12 ...`, the state in *state, and field 20, the number of threads (fs/proc/array.c). The name
+ * may contain anything. */
+pm_scan_result pm_scan_stat(const char *data, size_t len, char *state, uint64_t *threads);
+
 /* limits: a heading, then `Max open files            1024                 4096                 files`, the soft limit
  * first (fs/proc/base.c). For `unlimited` no value is set. */
 pm_scan_result pm_scan_open_files_limit(const char *data, size_t len, pm_values *out);

@@ -189,6 +189,17 @@ cdef extern from "peaks.h" nogil:
     void pm_peaks_write(
         const pm_peaks *peaks, uint32_t series, uint32_t seconds, int64_t now_ns, pm_table *table, uint32_t column)
 
+cdef extern from "loads.h" nogil:
+    ctypedef struct pm_loads:
+        pass
+
+    pm_loads *pm_loads_new(uint32_t series)
+    void pm_loads_free(pm_loads *loads)
+    void pm_loads_forget(pm_loads *loads, uint32_t row)
+    int pm_loads_take(
+        pm_loads *loads, uint32_t series, const pm_table *table, uint32_t column, uint32_t rows, double keep)
+    void pm_loads_write(const pm_loads *loads, uint32_t series, pm_table *table, uint32_t column)
+
 cdef extern from "number.h" nogil:
     ctypedef enum pm_number_class:
         PM_NO_NUMBER

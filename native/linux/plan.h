@@ -43,6 +43,7 @@ typedef enum {
 	PM_PROCESS_SCHED,	/* nanoseconds run, nanoseconds runnable, times run */
 	PM_PROCESS_DESCRIPTORS, /* open files, those of them that are sockets */
 	PM_PROCESS_ULIMITS,	/* of the first process: the soft limit of open files */
+	PM_PROCESS_TASKS,	/* threads that sleep, run, are stopped, cannot be interrupted */
 	PM_PROCESS_TABLES,
 } pm_process_table;
 

@@ -9,9 +9,10 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "kfile.h"
+#include "procfile.h"
 #include "proclist.h"
 #include "scan_process.h"
+#include "tasks.h"
 
 /* A process and what its schedstat said last. */
 typedef struct {
@@ -40,32 +41,13 @@ static int is_late(const pm_context *context)
 	return pm_monotonic_ns() > context->deadline_ns;
 }
 
-/* A process may end at any time: that is no failure. */
-static int has_gone(int error)
-{
-	return error == ENOENT || error == ESRCH;
-}
-
-/* Bring /proc/PID/`name` into context->buffer. 1; 0 when the process has gone; -1 for a failure, which is counted. */
+/* pm_process_read of /proc/PID/`name`. */
 static int read_process(pm_context *context, int pid, const char *name)
 {
 	char path[32];
-	int fd, error;
 
 	snprintf(path, sizeof(path), "%d/%s", pid, name);
-	fd = pm_open_at(context->procfs, path);
-	if (fd < 0) {
-		error = fd;
-	} else {
-		error = pm_read_whole(fd, &context->buffer);
-		close(fd);
-	}
-	if (error == 0)
-		return 1;
-	if (has_gone(-error))
-		return 0;
-	pm_fail(context, pm_reason_of_errno(-error));
-	return -1;
+	return pm_process_read(context, path);
 }
 
 static void add_values(uint64_t sum[PM_SCHED_VALUES], const uint64_t values[PM_SCHED_VALUES])
@@ -104,7 +86,7 @@ static int is_running(const pm_context *context, int pid)
 	char path[16];
 
 	snprintf(path, sizeof(path), "%d", pid);
-	return faccessat(context->procfs, path, F_OK, 0) == 0 || !has_gone(errno);
+	return faccessat(context->procfs, path, F_OK, 0) == 0 || !pm_process_has_gone(errno);
 }
 
 /* The sums go on from what is known of processes that have ended. A process that is only not listed any more has gone
@@ -173,7 +155,7 @@ static void count_link(pm_context *context, int dir, const char *name, descripto
 
 	if (len == (ssize_t)sizeof(link) && memcmp(link, prefix, sizeof(link)) == 0) {
 		sum->sockets++;
-	} else if (len < 0 && !has_gone(errno)) {
+	} else if (len < 0 && !pm_process_has_gone(errno)) {
 		pm_fail(context, pm_reason_of_errno(errno));
 		sum->sockets_unknown = 1;
 	}
@@ -220,7 +202,7 @@ static int count_descriptors(pm_context *context, int pid, descriptors *sum)
 	}
 	sum->sockets_unknown = own.sockets_unknown;
 	if (error) {
-		if (has_gone(error))
+		if (pm_process_has_gone(error))
 			return 0;
 		pm_fail(context, pm_reason_of_errno(error));
 		return -1;
@@ -319,6 +301,7 @@ const pm_process_kind pm_process_kinds[PM_PROCESS_TABLES] = {
 	[PM_PROCESS_SCHED] = {"sched", PM_SCHED_VALUES},
 	[PM_PROCESS_DESCRIPTORS] = {"descriptors", 2},
 	[PM_PROCESS_ULIMITS] = {"ulimits", 1},
+	[PM_PROCESS_TASKS] = {"tasks", PM_TASK_STATES},
 };
 
 static pm_table *table_of(const pm_context *context, pm_table *const *tables, pm_process_table which)
@@ -342,6 +325,7 @@ static void collect(pm_context *context, pm_entry *entry, pm_table *const *table
 	pm_table *sched = table_of(context, tables, PM_PROCESS_SCHED);
 	pm_table *descriptor_table = table_of(context, tables, PM_PROCESS_DESCRIPTORS);
 	pm_table *ulimits = table_of(context, tables, PM_PROCESS_ULIMITS);
+	pm_table *tasks = table_of(context, tables, PM_PROCESS_TASKS);
 	int first = 0, *pids;
 	size_t count;
 
@@ -364,6 +348,9 @@ static void collect(pm_context *context, pm_entry *entry, pm_table *const *table
 	context->place = places[PM_PROCESS_DESCRIPTORS];
 	if (descriptor_table)
 		collect_descriptors(context, pids, count, descriptor_table, row);
+	context->place = places[PM_PROCESS_TASKS];
+	if (tasks)
+		pm_tasks_collect(context, pids, count, tasks, row);
 }
 
 void pm_processes_collect(pm_context *context, pm_entry *entry, pm_table *const *tables, uint32_t row)

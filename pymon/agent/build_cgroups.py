@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from pymon.agent.cgroup_containers import CgroupContainers
 from pymon.agent.cgroup_registry import open_registry
 from pymon.agent.collectors import CONTAINER_COLLECTORS, collectors_of
+from pymon.agent.load import LoadSampler
 from pymon.agent.peaks import PeakSampler
 from pymon.agent.platform_parts import PlatformParts
-from pymon.catalogue import latency, peaks
+from pymon.catalogue import latency, load, peaks
 from pymon.sources.cgroup import columns_of
 from pymon.sources.node import CMON_COLLECTORS, NODE_COLLECTORS, NodeContext
 from pymon.sources.node.exclusions import Exclusions
@@ -36,6 +37,8 @@ def build_cgroups(options: AgentOptions, metrics: Sequence[Metric], *, serving: 
     samplers: list[Sampler] = []
     if options.dialect != "cmon" and peaks.COLLECTOR in options.collectors:
         samplers.append(PeakSampler(source.layout, lambda: registry.rows))
+    if options.dialect != "cmon" and load.COLLECTOR in options.collectors:
+        samplers.append(LoadSampler(lambda: registry.rows))
     for sampler in samplers:
         registry.tell_of_row(sampler.forget)
     programs = _programs(options)

@@ -45,6 +45,12 @@ _CONTAINER: tuple[tuple[str, bool, str, tuple[str, ...]], ...] = (
         ("descriptors",),
     ),
     ("container_ulimits", False, "The limit of open files of the first process; one more file.", ("ulimits",)),
+    (
+        "container_tasks",
+        False,
+        "Threads by state, and load averages; reads a file of every thread every second.",
+        ("tasks", "load"),
+    ),
     ("container_pids", True, "Threads and their limit.", ("pids.v1", "pids.v2")),
     (
         "container_peaks",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pymon.catalogue.cgroup_fields import ADVANCED_TCP_FIELDS, HUGEPAGE_SIZES, TCP_STATES, UDP_STATES
+from pymon.catalogue.cgroup_fields import ADVANCED_TCP_FIELDS, HUGEPAGE_SIZES, TASK_FIELDS, TCP_STATES, UDP_STATES
 from pymon.catalogue.io_scheduler import IO_SCHEDULER
 from pymon.catalogue.kernel_counts import KERNEL_COUNTS
 from pymon.catalogue.memory import MEMORY, memory_columns
@@ -393,6 +393,13 @@ METRICS: tuple[Metric, ...] = (
         "Soft limits of the container's first process.",
         "container_ulimits",
         (Sample((Column("ulimits", "max_open_files"),), labels=(("ulimit", "max_open_files"),)),),
+    ),
+    Metric(
+        "container_tasks_state",
+        Kind.GAUGE,
+        "Threads in the container by state.",
+        "container_tasks",
+        tuple(Sample((Column("tasks", state),), labels=(("state", state),)) for state in TASK_FIELDS),
     ),
     gauge("container_processes", "Processes in the container.", "container_process", Column("process", "cgroup.procs")),
     gauge(

@@ -61,6 +61,9 @@ DESCRIPTOR_FIELDS = ("files", "sockets")
 ULIMIT_FIELDS = ("max_open_files",)
 """Soft limits from /proc/PID/limits: the number of open files. A limit that is `unlimited` has no value."""
 
+TASK_FIELDS = ("sleeping", "running", "stopped", "uninterruptible")
+"""States of threads in /proc/PID/task/TID/stat: S, R, T or t, and D."""
+
 ADVANCED_TCP_FIELDS = (
     *(
         f"Tcp:{field}"
@@ -472,5 +475,6 @@ PROCESS_TABLES: Mapping[str, tuple[str, ...]] = {
     "sched": SCHED_FIELDS,
     "descriptors": DESCRIPTOR_FIELDS,
     "ulimits": ULIMIT_FIELDS,
+    "tasks": TASK_FIELDS,
 }
 """Tables of what the processes of a container are looked at for, one by one, and their columns."""

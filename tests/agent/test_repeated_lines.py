@@ -23,6 +23,7 @@ EVERYTHING = tuple(
         "container_sched",
         "container_file_descriptors",
         "container_ulimits",
+        "container_tasks",
     )
 )
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pymon._native import exposition, peaks, readers, renderer, responder, table, tls
+from pymon._native import exposition, loads, peaks, readers, renderer, responder, table, tls
 from pymon._native.exposition import Exposition, number, read_labels, split_labels, unescaped
+from pymon._native.loads import Loads
 from pymon._native.peaks import Peaks
 from pymon._native.readers import (
     Mailbox,
@@ -85,6 +86,8 @@ class World:
         self.table = filled()
         self.other = filled()
         self.peaks = Peaks(2)
+        self.loads = Loads(2)
+        self.averaged = Table("load", ["a", "b"])
         self.sampled = filled()
         self.sampled.grow(100)
         self.peaked = Table("peaks", ["a", "b", "c", "d"])
@@ -105,6 +108,11 @@ class World:
         self.peaks.forget(1)
         self.peaks.take(1, self.sampled, "c1", 100, now_ns, 1.0)
         self.peaks.write(self.peaked, 100, (15, 60), now_ns)
+
+    def average(self):
+        self.loads.forget(1)
+        self.loads.take(self.sampled, ("c1", "c2"), 100, 0.5)
+        self.loads.write(self.averaged, 100)
 
     def make_reader(self, **arguments):
         options = {
@@ -279,6 +287,11 @@ CALLS = {
     "split_labels": lambda world: split_labels(b'a="1",b="2"'),
     "number": lambda world: (number(b"inf"), number(b"x")),
     "unescaped": lambda world: unescaped(b"a\\n" * 100),
+    "Loads": lambda world: Loads(3),
+    "Loads.series": lambda world: world.loads.series,
+    **dict.fromkeys(("Loads.take", "Loads.write", "Loads.forget"), World.average),
+    "refused Loads.take": refused(lambda world: world.loads.take(world.table, ("none", "c0"), 3, 0.5)),
+    "refused Loads.write": refused(lambda world: world.loads.write(world.table, 3)),
     "Peaks": lambda world: Peaks(3),
     "Peaks.series": lambda world: world.peaks.series,
     **dict.fromkeys(("Peaks.take", "Peaks.write", "Peaks.forget"), World.sample),
@@ -387,7 +400,7 @@ SLOW = {
 
 
 def public_names():
-    for module in (exposition, peaks, readers, renderer, responder, table, tls):
+    for module in (exposition, loads, peaks, readers, renderer, responder, table, tls):
         for name, value in vars(module).items():
             if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
                 continue
