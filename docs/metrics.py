@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from pymon.agent import scrape_table
-from pymon.catalogue import cadvisor, cmon, latency, load, peaks
+from pymon.catalogue import cadvisor, cmon, disk, latency, load, peaks
 from pymon.catalogue.cgroup_fields import ROW_LABELS
 from pymon.catalogue.kstat_fields import KSTATS
 from pymon.catalogue.model import Metric, Sample
@@ -63,6 +63,7 @@ _OF_CONFIGURATION = {"kstat.link": ("nic_tag", "network_uuid")}
 
 _ROW_LABELS = {
     latency.REQUESTS: latency.REQUEST_LABELS,
+    disk.TABLE: disk.LABELS,
     **{kstat.table: (*kstat.labels, *_OF_CONFIGURATION.get(kstat.table, ())) for kstat in KSTATS},
     **LABELS,
     **ROW_LABELS,
@@ -79,7 +80,7 @@ def metrics_page() -> str:
     return "\n".join(
         (
             _HEAD,
-            *_section("Containers (cAdvisor's names)", (*cadvisor.METRICS, *load.METRICS)),
+            *_section("Containers (cAdvisor's names)", (*cadvisor.METRICS, *load.METRICS, *disk.METRICS)),
             *_section("Waiting of containers", latency.METRICS, _LATENCY),
             *_section("Peaks between scrapes", peaks.METRICS, _PEAKS),
             *_section("Node (node_exporter's names)", (*NODE_METRICS, *scrape_table.METRICS)),

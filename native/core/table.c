@@ -175,8 +175,13 @@ int pm_table_drop_repeated(pm_table *table, uint32_t first)
 
 int pm_table_copy_row(pm_table *target, const pm_table *source, uint32_t row)
 {
+	const pm_row_labels *labels = &source->labels[row];
+
 	if (pm_table_clear_to(target, 1) < 0)
 		return -1;
+	if (labels->len && pm_buffer_append(&target->arena, source->arena.data + labels->offset, labels->len) < 0)
+		return -1;
+	target->labels[0].len = labels->len;
 	memcpy(target->cells, source->cells + (size_t)row * source->columns, source->columns * sizeof(uint64_t));
 	memcpy(target->present, source->present + (size_t)row * source->words, source->words * sizeof(uint64_t));
 	return 0;

@@ -46,8 +46,8 @@ int pm_table_grow(pm_table *table, uint32_t rows);
 /* Make all cells of a row absent. */
 void pm_table_unset_row(pm_table *table, uint32_t row);
 
-/* Replace the rows of `target` by one row with parent 0 and the cells of a row of `source`. Both tables must have the
- * same columns. Returns 0, or -1 if out of memory. */
+/* Replace the rows of `target` by one row with parent 0 and the cells and own labels of a row of `source`. Both tables
+ * must have the same columns. Returns 0, or -1 if out of memory. */
 int pm_table_copy_row(pm_table *target, const pm_table *source, uint32_t row);
 
 /* Replace the rows of `target` by those of `source`. Both tables must have the same columns. Returns 0, or -1 if out of

@@ -146,7 +146,7 @@ cdef class Table:
             raise MemoryError
 
     def assign_row(self, Table other not None, row):
-        """Become one row: that of a table of the same columns, with the label block of parent 0."""
+        """Become one row: that of a table of the same columns, with its own labels and the label block of parent 0."""
         self._writable()
         if other.columns != self.columns:
             raise ValueError(f"table {other.name} has other columns than {self.name}")

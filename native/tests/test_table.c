@@ -94,6 +94,8 @@ static void copies(void)
 	CHECK_INT(pm_table_copy_row(&target, &source, 1), 0);
 	CHECK(target.rows == 1 && pm_table_get(&target, 0, 69) == 42 && target.labels[0].parent == 0);
 	CHECK_INT(target.labels[0].len, 0);
+	CHECK_INT(pm_table_copy_row(&target, &source, 0), 0);
+	check_labels(&target, 0, "l=\"one\",");
 	pm_table_free(&source);
 	pm_table_free(&target);
 }

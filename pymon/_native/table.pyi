@@ -38,7 +38,10 @@ class Table:
     def assign(self, other: Table) -> None:
         """Replace the content by a copy of `other`, a table with the same columns."""
     def assign_row(self, other: Table, row: int) -> None:
-        """Replace the content by one row of `other`, a table with the same columns. The parent of the row is 0."""
+        """Replace the content by one row of `other`, a table with the same columns, with its own labels.
+
+        The parent of the row is 0.
+        """
     def stamp(self, column: str, value: int) -> None:
         """Set `column` to `value` in every row that has at least one cell set."""
     def set(self, row: int, column: str, value: int) -> None:

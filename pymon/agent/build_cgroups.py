@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 from pymon.agent.cgroup_containers import CgroupContainers
 from pymon.agent.cgroup_registry import open_registry
 from pymon.agent.collectors import CONTAINER_COLLECTORS, collectors_of
+from pymon.agent.disk import DiskSampler
 from pymon.agent.load import LoadSampler
 from pymon.agent.peaks import PeakSampler
 from pymon.agent.platform_parts import PlatformParts
-from pymon.catalogue import latency, load, peaks
-from pymon.sources.cgroup import columns_of
+from pymon.catalogue import disk, latency, load, peaks
+from pymon.sources.cgroup import columns_of, procs_root
 from pymon.sources.node import CMON_COLLECTORS, NODE_COLLECTORS, NodeContext
 from pymon.sources.node.exclusions import Exclusions
 from pymon.sources.node.unit_choice import DEFAULT_UNITS, UnitChoice
 from pymon.sources.programs import Ntpq, ProgramSource, Zpool
+from pymon.sources.writable_layers import WritableLayers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +41,9 @@ def build_cgroups(options: AgentOptions, metrics: Sequence[Metric], *, serving: 
         samplers.append(PeakSampler(source.layout, lambda: registry.rows))
     if options.dialect != "cmon" and load.COLLECTOR in options.collectors:
         samplers.append(LoadSampler(lambda: registry.rows))
+    if options.dialect != "cmon" and disk.COLLECTOR in options.collectors:
+        layers = WritableLayers(procs_root(source.hierarchies), options.procfs, options.rootfs)
+        samplers.append(DiskSampler(layers, registry.started, lambda: registry.rows))
     for sampler in samplers:
         registry.tell_of_row(sampler.forget)
     programs = _programs(options)

@@ -188,6 +188,9 @@ class CgroupContainers:
         for sampler in self._samplers:
             if sampler.name in sampled and sampler.name in item.tables:
                 seconds = seconds or 0.0
+                for reason, count in sampler.failures.items():
+                    failures[reason] = failures.get(reason, 0) + count
+                    success = success and reason in NOT_OFFERED
             elif sampler.name in item.tables:
                 failures["nodata"] = failures.get("nodata", 0) + 1
                 success = False

@@ -51,6 +51,12 @@ _CONTAINER: tuple[tuple[str, bool, str, tuple[str, ...]], ...] = (
         "Threads by state, and load averages; reads a file of every thread every second.",
         ("tasks", "load"),
     ),
+    (
+        "container_disk",
+        False,
+        "Use of writable layers; walks their files in the background where they have no project quota.",
+        ("disk",),
+    ),
     ("container_pids", True, "Threads and their limit.", ("pids.v1", "pids.v2")),
     (
         "container_peaks",

@@ -100,6 +100,11 @@ class ContainerRows:
         """Return the current containers, sorted by path."""
         return sorted((item for item in self._containers if item is not None), key=lambda item: item.id)
 
+    def started(self) -> list[tuple[int, str, float]]:
+        """Return row, group and start of the current containers."""
+        found = ((row, item) for row, item in enumerate(self._containers) if item is not None)
+        return [(row, item.id, item.start_seconds) for row, item in found]
+
     def container(self, row: int) -> Container | None:
         """Return the container of a row, None if the row is vacant or does not exist."""
         return self._containers[row] if row < len(self._containers) else None

@@ -61,6 +61,11 @@ class Sampler(ABC):
     def tables(self) -> frozenset[str]:
         """The tables that a sample is taken of."""
 
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """How often parts of the last sample could not be taken, by reason."""
+        return {}
+
     @abstractmethod
     def _note(self, tables: Mapping[str, Table], rows: int, now_ns: int) -> None:
         """Take in what was read now."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pymon.agent.platform_parts import enabled_metrics
-from pymon.catalogue import latency, load, peaks
+from pymon.catalogue import disk, latency, load, peaks
 from pymon.catalogue.cgroup_fields import NUMBERED, TABLES
 from pymon.cli import doctor_access, doctor_bpf, doctor_zones
 from pymon.config import ConfigError
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pymon.catalogue.model import Metric, Sample
 
 _NUMBERED_OF = {numbered: table for table, numbered in NUMBERED.items()}
-_COUNTED = frozenset((*latency.COLUMNS, peaks.TABLE, load.TABLE))
+_SAMPLED = (peaks.TABLE, load.TABLE, disk.TABLE)
+_COUNTED = frozenset((*latency.COLUMNS, *_SAMPLED))
 """Tables that no file is read for."""
 
 _CAPABILITIES = (
@@ -95,7 +96,7 @@ def _first(metric: Metric, tables: frozenset[str]) -> Sample:
 
 
 def _where(table: str) -> str:
-    if table in ("container", peaks.TABLE, load.TABLE):
+    if table in ("container", *_SAMPLED):
         return "pymon"
     if table in latency.COLUMNS:
         return f"BPF, if {latency.COLLECTOR} can run:"

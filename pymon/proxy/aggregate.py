@@ -73,6 +73,7 @@ _NOT_ADDITIVE = re.compile(
     rb"|(?:.*_)?(?:limit|max|min|baseline)(?:_.*)?|.*_(?:quota|recordsize)"  # settings and peaks
     rb"|zfs_available"  # of a pool shared by containers
     rb"|container_(?:spec|ulimits)_.*"
+    rb"|container_fs_inodes_.*"  # of a file system shared by containers
     rb"|container_(?:health_state|memory_migrate)"
     rb"|time_of_day"
 )

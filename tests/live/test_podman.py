@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -46,10 +48,14 @@ class Podman:
         """Run a command of podman."""
         return subprocess.run([*self._argv, *words], check=False, capture_output=True, text=True, timeout=60)
 
-    def run(self, name: str, *flags: str) -> str:
-        """Start a container. Return its id; skip the test where that cannot be."""
+    def run(self, name: str, *flags: str, overlay: bool = False) -> str:
+        """Start a container. Return its id; skip the test where that cannot be.
+
+        overlay: what it writes goes to a layer of its own.
+        """
         limits = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
-        command = ("--rootfs", str(self.file_system), "/bin/busybox", "sleep", "1000")
+        root = f"{self.file_system}:O" if overlay else str(self.file_system)
+        command = ("--rootfs", root, "/bin/busybox", "sleep", "1000")
         self.made.append(name)
         done = self("run", "--detach", f"--name={name}", "--network=none", *limits, *flags, *command)
         if done.returncode:
@@ -78,7 +84,8 @@ class Podman:
         mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
         for _, where, *_ in reversed(mounts):
             if where.startswith(f"{self.root}/"):
-                run("umount", where)
+                run("umount", where, check=False)  # Podman may have done it meanwhile
+        assert f" {self.root}/" not in Path("/proc/self/mounts").read_text()
         for _, where, kind, *_ in mounts:
             if kind in ("cgroup", "cgroup2"):
                 for group in ("libpod_parent/conmon", "libpod_parent"):
@@ -141,3 +148,24 @@ def test_its_files_are_followed_without_a_daemon(podman: Podman) -> None:
         until("its name", lambda: told(agent, identifier).get("name") == "web")
         podman("healthcheck", "run", "web")
         until("healthy", lambda: told(agent, identifier)["health"] == "healthy")
+
+
+def test_the_use_of_its_writable_layer(podman: Podman) -> None:
+    identifier = podman.run("web", overlay=True)
+    done = podman("exec", "web", "/bin/busybox", "dd", "if=/dev/zero", "of=/file", "bs=1000000", "count=3")
+    assert done.returncode == 0, done.stderr
+    with Agent("--collector.disable-defaults", "--collector.container_disk") as agent:
+        group, uuid = (str(told(agent, identifier)[key]) for key in ("id", "uuid"))
+
+        def of_container(path: str = "/metrics") -> dict[str, Fraction]:
+            found = agent.scrape(path).of(group)
+            return {name: value for (name, _), value in found.items() if name.startswith("container_fs_")}
+
+        usage = "container_fs_usage_bytes"
+        until("three megabytes", lambda: 3_000_000 <= of_container().get(usage, 0) <= 3_200_000)
+        found, size = of_container(), os.statvfs(podman.root)
+        assert found["container_fs_limit_bytes"] == size.f_blocks * size.f_frsize
+        assert found["container_fs_inodes_total"] == size.f_files
+        assert found["container_fs_inodes_free"] > 0
+        assert of_container(f"/v1/{uuid}/metrics")[usage] == found[usage]
+        assert agent.scrape().own("pymon_collector_success", collector="container_disk") == 1

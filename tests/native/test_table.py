@@ -163,7 +163,7 @@ def test_copies(table):
     other.assign(table)
     assert (rows(other), other.labels(1), other.parent(1)) == (rows(table), b'a="2",', None)
     other.assign_row(table, 1)
-    assert (rows(other), other.labels(0), other.parent(0)) == ([(None, 5, None)], b"", 0)
+    assert (rows(other), other.labels(0), other.parent(0)) == ([(None, 5, None)], b'a="2",', 0)
     table.clear()
     other.assign(table)
     assert len(other) == 0

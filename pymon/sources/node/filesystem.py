@@ -7,7 +7,6 @@ The mounts are those of process 1, from /proc/1/mountinfo, or those of this proc
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +16,7 @@ from pymon.catalogue.model import Column, Metric, gauge
 from pymon.sources.errors import SourceError
 from pymon.sources.kernel_file import KernelFile
 from pymon.sources.node.exclusions import DEFAULT_EXCLUSIONS, Exclusions
-from pymon.sources.node.kernel_text import complete_lines, text
+from pymon.sources.node.kernel_text import complete_lines, text, unescaped
 from pymon.sources.node.source import INFO_FIELDS, Collector, NodeSource
 from pymon.sources.node.statfs import Answer, StatfsProbe
 
@@ -26,7 +25,6 @@ FILESYSTEM_FIELDS = ("size", "free", "avail", "files", "files_free", "readonly",
 
 _DEVICE_NUMBER, _MOUNT_POINT, _MOUNT_OPTIONS = 2, 4, 5
 _SUPER_OPTIONS = 2
-_OCTAL = re.compile(rb"\\([0-7]{3})")
 _UINT64_MAX = 2**64 - 1
 _PROBE_SHARE = 0.8
 """Share of the time of a collection that statfs may take, so that what is known of other mounts is in time."""
@@ -59,7 +57,7 @@ def parse_mountinfo(data: bytes, rootfs: str = "", exclusions: Exclusions = DEFA
     for line in complete_lines(data):
         mount, _, file_system = (part.split(b" ") for part in line.partition(b" - "))
         if len(mount) > _MOUNT_OPTIONS and len(file_system) > _SUPER_OPTIONS:
-            mount_point = os.fsdecode(_unescape(mount[_MOUNT_POINT]))
+            mount_point = os.fsdecode(unescaped(mount[_MOUNT_POINT]))
             if rootfs and f"{mount_point}/".startswith(f"{rootfs}/"):
                 below[mount_point[len(rootfs) :] or "/"] = mount, file_system
             else:
@@ -69,10 +67,10 @@ def parse_mountinfo(data: bytes, rootfs: str = "", exclusions: Exclusions = DEFA
     visible |= below
     mounts = []
     for mount_point, (mount, file_system) in visible.items():
-        fs_type = text(_unescape(file_system[0]))
+        fs_type = text(unescaped(file_system[0]))
         if not (exclusions.file_system_types.search(fs_type) or exclusions.mount_points.search(mount_point)):
             options = mount[_MOUNT_OPTIONS].split(b",") + file_system[_SUPER_OPTIONS].split(b",")
-            device_number, device = text(mount[_DEVICE_NUMBER]), text(_unescape(file_system[1]))
+            device_number, device = text(mount[_DEVICE_NUMBER]), text(unescaped(file_system[1]))
             mounts.append(Mount(device_number, mount_point, fs_type, device, b"ro" in options))
     return mounts if visible else None
 
@@ -154,11 +152,6 @@ class Filesystem(NodeSource):
         major, _, minor = mount.device_number.partition(":")
         mount_labels = (place[0], ("major", major), ("minor", minor), place[1])
         self._mounts.fill(self._mounts.add_row(mount_labels), (1,))
-
-
-def _unescape(word: bytes) -> bytes:
-    """Decode a word in which the kernel wrote blank, tab, newline, backslash and # as backslash and octal digits."""
-    return _OCTAL.sub(lambda match: bytes((int(match[1], 8) & 0xFF,)), word)
 
 
 def _filesystem(suffix: str, help: str, key: str) -> Metric:

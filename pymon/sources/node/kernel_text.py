@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")
 _UINT64_MAX = 2**64 - 1
 _DIGITS_MAX = 20
 
@@ -26,3 +29,8 @@ def text(data: bytes) -> str:
     hexadecimal digits, so that different names stay different.
     """
     return data.decode("utf-8", "backslashreplace")
+
+
+def unescaped(word: bytes) -> bytes:
+    """Decode a word in which the kernel wrote blanks and other characters as a backslash and three octal digits."""
+    return _OCTAL.sub(lambda match: bytes((int(match[1], 8) & 0xFF,)), word)
