@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pymon.agent.platform_parts import enabled_metrics
 from pymon.catalogue import disk, latency, load, peaks
-from pymon.catalogue.cgroup_fields import NUMBERED, TABLES
+from pymon.catalogue.cgroup_fields import NUMBERED, PROCESS_TABLES, TABLES
 from pymon.cli import doctor_access, doctor_bpf, doctor_zones
 from pymon.config import ConfigError
 from pymon.sources.cgroup import Hierarchies, find_hierarchies, published
@@ -100,6 +100,8 @@ def _where(table: str) -> str:
         return "pymon"
     if table in latency.COLUMNS:
         return f"BPF, if {latency.COLLECTOR} can run:"
+    if table in PROCESS_TABLES:
+        return "/proc/PID"
     files = TABLES.get(_NUMBERED_OF.get(table, table))
     if files is None:
         return "cgroup.procs" if table == "process" else "/proc/PID/net"

@@ -68,6 +68,17 @@ def test_container_latency(host: FixtureHost, capsys: pytest.CaptureFixture[str]
     assert not [name for name, text in metrics.items() if "peak" in name and text.startswith("absent: peaks")]
 
 
+def test_files_of_processes(host: FixtureHost, capsys: pytest.CaptureFixture[str]) -> None:
+    on = ("--collector.container_sched", "--collector.container_tasks", "--collector.container_disk")
+    assert main(["doctor", *host.flags(), *on]) == 0
+    out = capsys.readouterr().out
+    metrics = dict(line.split(maxsplit=1) for line in out.partition("\n\n")[2].splitlines())
+    assert metrics["container_cpu_schedstat_run_seconds_total"] == "/proc/PID run"
+    assert metrics["container_tasks_state"] == "/proc/PID sleeping"
+    assert metrics["container_cpu_load_average_10s"] == "pymon running"
+    assert metrics["container_fs_usage_bytes"] == "pymon used"
+
+
 def test_collectors(host: FixtureHost, capsys: pytest.CaptureFixture[str]) -> None:
     (host.root / "proc/loadavg").write_text("nonsense\n")
     (host.root / "proc/vmstat").unlink()
