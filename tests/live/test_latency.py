@@ -15,6 +15,7 @@ import pytest
 from tests.agent.fuse_files import fuse_files, why_not
 from tests.live.agent import Agent, Scrape
 from tests.live.world import PREFIX, Group, World, run, until
+from tests.web.browser import browser
 
 pytestmark = pytest.mark.root
 
@@ -192,6 +193,19 @@ def test_a_request_takes_as_long_as_its_device(world: World, agent: Agent, tmp_p
             if ("device", device) in labels and float(dict(labels)["le"]) < READ_SECONDS
         ]
         assert set(below) == {0}
+
+
+async def test_the_page_draws_it(world: World, agent: Agent) -> None:
+    group = world.group("alice")
+    until("it is there", lambda: group.path in agent.scrape().paths)
+    start(group, NAP)
+    caption = "document.querySelector('#charts .heat figcaption').textContent"
+    async with browser() as page:
+        await page.open(f"{agent.url}/")
+        await page.until("[...document.querySelectorAll('bdi')].some((name) => name.textContent === 'alice')")
+        await page.do("[...document.querySelectorAll('bdi')].find((name) => name.textContent === 'alice').click()")
+        await page.until(f"{caption}.startsWith('Waits for a CPU: half within ')")
+        assert page.problems == []
 
 
 def test_without_the_capabilities_it_says_why_and_the_rest_is_there(world: World) -> None:

@@ -18,7 +18,11 @@ class Details {
     this.charts = charts;
     this.one = null;
     this.plots = [];
-    new ResizeObserver(() => this.plots.forEach((plot) => plot.setSize(this.size()))).observe(charts);
+    this.latency = new Latency(charts, () => this.size());
+    new ResizeObserver(() => {
+      this.plots.forEach((plot) => plot.setSize(this.size()));
+      this.latency.resize();
+    }).observe(charts);
   }
 
   size() {
@@ -30,13 +34,12 @@ class Details {
     this.close();
     this.one = one;
     this.section.hidden = false;
-    const ink = getComputedStyle(document.body).color;
+    const axis = chartAxis();
     for (const chart of CHARTS) {
       const figure = document.createElement("figure");
       const caption = document.createElement("figcaption");
       figure.append(caption);
       this.charts.append(figure);
-      const axis = { stroke: ink, grid: { stroke: "rgba(128,128,128,0.25)" }, ticks: { stroke: "rgba(128,128,128,0.25)" } };
       const plot = new uPlot({
         ...this.size(),
         legend: { show: false },
@@ -51,6 +54,7 @@ class Details {
       this.plots.push(plot);
     }
     this.draw();
+    this.latency.look(one);
     this.name.focus({ preventScroll: false });
   }
 
@@ -58,13 +62,20 @@ class Details {
     this.one = null;
     this.plots.forEach((plot) => plot.destroy());
     this.plots = [];
+    this.latency.close();
     this.charts.replaceChildren();
     this.section.hidden = true;
   }
 
+  // Show what the last summary told.
+  update() {
+    if (this.one === null) return;
+    this.draw();
+    this.latency.look(this.one);
+  }
+
   draw() {
     const one = this.one;
-    if (one === null) return;
     const raw = one.raw;
     this.name.textContent = one.name;
     setFacts(this.facts, [
@@ -80,6 +91,11 @@ class Details {
       plot.caption.textContent = plot.chart.title + ": " + now.join(", ");
     }
   }
+}
+
+function chartAxis() {
+  const line = { stroke: "rgba(128,128,128,0.25)" };
+  return { stroke: () => getComputedStyle(document.body).color, grid: line, ticks: line };
 }
 
 // Fill a definition list with pairs of a term and a text.

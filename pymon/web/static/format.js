@@ -23,4 +23,6 @@ const bytesPerSecond = (value) => (value === null ? NONE : bytes(value) + "/s");
 const cores = (value) => (value === null ? NONE : value.toFixed(value >= 10 ? 1 : 2));
 const percent = (value) => (value === null ? NONE : (value * 100).toFixed(1) + "\u00a0%");
 const count = (value) => (value === null ? NONE : String(value));
+const duration = (seconds) => (seconds === Infinity ? "∞" : scaled(seconds * 1e6, 1000, ["µs", "ms", "s"]));
+const perSecond = (value) => value.toFixed(value >= 100 ? 0 : 1) + " a second";
 const since = (seconds) => (seconds ? new Date(seconds * 1000).toLocaleString() : NONE);

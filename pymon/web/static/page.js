@@ -70,7 +70,7 @@ function show(summary) {
     ? nodes.map((node) => shown(node.hostname)).join(", ")
     : "account " + shown(summary.account) + ", " + nodes.length + (nodes.length === 1 ? " node" : " nodes");
   table.set(containers);
-  details.draw();
+  details.update();
   setFacts(element("totals"), totals(containers, nodes));
   showNodes(nodes);
   const text = containers.length + (containers.length === 1 ? " container" : " containers");
