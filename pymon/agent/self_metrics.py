@@ -46,6 +46,7 @@ class SelfMetrics(OwnMetrics):
         self.collections = 0
         self._duration: dict[tuple[object, ...], float] = {}
         self._success: dict[tuple[object, ...], float] = {}
+        self._without_data: set[str] = set()
         self._failures: Counter[tuple[object, ...]] = Counter()
         self._failed = Lock()
         self.build_info(version=__version__, python=platform.python_version(), source=source, dialect=dialect)
@@ -80,8 +81,15 @@ class SelfMetrics(OwnMetrics):
         )
 
     def health(self) -> dict[str, bool]:
-        """Return whether the last collection of each collector went well, by its name."""
-        return {str(collector): bool(good) for (collector,), good in self._success.items()}
+        """Return whether the last collection of each collector went well, by its name.
+
+        Collectors that found nothing to collect on this node are left out.
+        """
+        return {
+            str(collector): bool(good)
+            for (collector,), good in self._success.items()
+            if collector not in self._without_data
+        }
 
     def collected(self, collector: str, seconds: float | None, *, success: bool, failures: Mapping[str, int]) -> None:
         """Record one collection of a collector.
@@ -93,6 +101,10 @@ class SelfMetrics(OwnMetrics):
             if self.cmon is not None:
                 self.cmon.collected(collector, seconds)
         self._success[collector,] = success
+        if failures.keys() == {"nodata"}:
+            self._without_data.add(collector)
+        else:
+            self._without_data.discard(collector)
         for reason, count in failures.items():
             self.failed(collector, reason, count)
 

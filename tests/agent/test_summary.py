@@ -14,6 +14,7 @@ from pymon.agent.build import build_agent
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import load_agent_options
 from pymon.agent.scrape import Scrape
+from pymon.agent.self_metrics import SelfMetrics
 from pymon.agent.summary import LiveSummary
 from pymon.summary_document import COLUMNS, MAX_TEXT_CHARACTERS, NUMBER_COLUMNS
 from tests.agent.fixture_host import HOSTS, copy_host
@@ -58,6 +59,16 @@ async def test_each_number_is_that_of_the_exposition(host, tmp_path):
                 compared.add(column)
     assert {"cpu_seconds", "memory_bytes", "receive_bytes", "read_bytes", "processes"} <= compared
     assert set(node["collectors"].values()) <= {True, False}
+
+
+def test_a_collector_that_has_nothing_here_is_neither_well_nor_ill():
+    metrics = SelfMetrics(source="cgroupfs", dialect="cadvisor")
+    metrics.collected("cpu", 0.1, success=True, failures={})
+    metrics.collected("netdev", 0.1, success=False, failures={"enoent": 1, "nodata": 1})
+    metrics.collected("zfs", 0.1, success=False, failures={"nodata": 1})
+    assert metrics.health() == {"cpu": True, "netdev": False}
+    metrics.collected("zfs", 0.1, success=True, failures={})
+    assert metrics.health() == {"cpu": True, "netdev": False, "zfs": True}
 
 
 async def test_those_who_ask_together_share_a_collection(tmp_path):
