@@ -1,11 +1,13 @@
 "use strict";
 // One container: its facts and its charts.
 
+// Steps of an axis of bytes.
+const POWERS = Array.from({ length: 60 }, (_, power) => 2 ** power);
 const CHARTS = [
   { title: "CPU cores", text: cores, lines: [["cpu", "in use"], ["throttled", "throttled"]] },
-  { title: "Memory", text: bytes, lines: [["memory", "working set"]] },
-  { title: "Network", text: bytesPerSecond, lines: [["receive", "receive"], ["transmit", "transmit"]] },
-  { title: "Block devices", text: bytesPerSecond, lines: [["read", "read"], ["write", "write"]] },
+  { title: "Memory", text: bytes, incrs: POWERS, lines: [["memory", "working set"]] },
+  { title: "Network", text: bytesPerSecond, incrs: POWERS, lines: [["receive", "receive"], ["transmit", "transmit"]] },
+  { title: "Block devices", text: bytesPerSecond, incrs: POWERS, lines: [["read", "read"], ["write", "write"]] },
   { title: "Time some task waited", text: percent, lines: [["cpuWaiting", "for a CPU"], ["memoryWaiting", "for memory"], ["ioWaiting", "for I/O"]] },
 ];
 const COLOURS = ["#3b82f6", "#e8710a", "#1e9e5a"];
@@ -38,18 +40,26 @@ class Details {
     for (const chart of CHARTS) {
       const figure = document.createElement("figure");
       const caption = document.createElement("figcaption");
+      const values = chart.lines.map(([, label], index) => {
+        const value = document.createElement("span");
+        const key = document.createElement("i");
+        key.className = "key";
+        key.style.background = COLOURS[index];
+        caption.append(index ? ", " : chart.title + ": ", ...(chart.lines.length > 1 ? [key] : []), label + " ", value);
+        return value;
+      });
       figure.append(caption);
       this.charts.append(figure);
       const plot = new uPlot({
         ...this.size(),
         legend: { show: false },
         cursor: { y: false },
-        axes: [axis, { ...axis, size: 80, values: (_, ticks) => ticks.map((value) => chart.text(value)) }],
+        axes: [timeAxis(axis), { ...axis, incrs: chart.incrs, size: 80, values: (_, ticks) => ticks.map((value) => chart.text(value)) }],
         scales: { y: { range: (_, low, high) => [0, high || 1] } },
         series: [{}, ...chart.lines.map(([, label], index) => ({ label, stroke: COLOURS[index], width: 2, spanGaps: false }))],
       }, [[], ...chart.lines.map(() => [])], figure);
       plot.root.setAttribute("aria-hidden", "true");
-      plot.caption = caption;
+      plot.values = values;
       plot.chart = chart;
       this.plots.push(plot);
     }
@@ -87,8 +97,7 @@ class Details {
     for (const plot of this.plots) {
       const found = plot.chart.lines.map(([name]) => one.series(name));
       plot.setData([found[0][0], ...found.map((pair) => pair[1])]);
-      const now = plot.chart.lines.map(([name, label]) => label + " " + plot.chart.text(one[name]));
-      plot.caption.textContent = plot.chart.title + ": " + now.join(", ");
+      plot.values.forEach((value, index) => { value.textContent = plot.chart.text(one[plot.chart.lines[index][0]]); });
     }
   }
 }
@@ -96,6 +105,11 @@ class Details {
 function chartAxis() {
   const line = { stroke: "rgba(128,128,128,0.25)" };
   return { stroke: () => getComputedStyle(document.body).color, grid: line, ticks: line };
+}
+
+function timeAxis(axis) {
+  const text = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hourCycle: "h23" });
+  return { ...axis, size: 30, space: 66, values: (_, times) => times.map(text) };
 }
 
 // Fill a definition list with pairs of a term and a text.

@@ -63,7 +63,7 @@ class HeatMap {
       legend: { show: false },
       cursor: { show: false },
       scales: { y: { range: () => [0, bounds.length] } },
-      axes: [axis, {
+      axes: [timeAxis(axis), {
         ...axis,
         size: 80,
         splits: () => bounds.map((_, row) => row + 1).filter((row) => row % 3 === 1 && row < bounds.length),
