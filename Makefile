@@ -334,6 +334,12 @@ $(VENV)/.docs: requirements/docs.txt $(VENV)/.dev
 	$(end)
 	touch $@
 
+# In namespaces of its own, where the node's name, addresses and ports are free.
+.PHONY: pictures
+pictures: packages-test venv build ## the pictures of the documents, of what it measures for some minutes; as root
+	@unshare --net --uts sh -c 'ip link set lo up && hostname node1 && PYTHONPATH=. exec "$$0" docs/pictures/make.py' \
+		$(BIN)/python
+
 # A browser must get nothing that a page is made of from anywhere else.
 .PHONY: docs
 docs: build $(VENV)/.docs ## the pages that are generated in docs, and all documents as a site in build/site
@@ -341,7 +347,7 @@ docs: build $(VENV)/.docs ## the pages that are generated in docs, and all docum
 	$(BIN)/python docs/configuration.py >docs/configuration.md
 	rm -rf build/docs build/site
 	mkdir -p build/docs
-	cp --parents README.md CHANGELOG.md docs/*.md docs/*.svg bench/README.md bench/results/*.md deploy/*.y*ml build/docs
+	cp --parents README.md CHANGELOG.md docs/*.md docs/*.svg docs/pictures/*.png bench/README.md bench/results/*.md deploy/*.y*ml build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	if grep -rnoE --include='*.html' '(src|<link[^>]* href)="(https?:)?//[^"]*"' build/site; then
 		echo "docs: the site refers to another one"
