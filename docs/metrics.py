@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from pymon.agent import scrape_table
-from pymon.catalogue import cadvisor, cmon, disk, latency, load, peaks
+from pymon.catalogue import cadvisor, cmon, disk, latency, load, peaks, stopped
 from pymon.catalogue.cgroup_fields import ROW_LABELS
 from pymon.catalogue.kstat_fields import KSTATS
 from pymon.catalogue.model import Metric, Sample
@@ -37,6 +37,11 @@ each, a sum and a count.
 _PEAKS = """\
 The highest rate of a second in the last 15 or 60 seconds before the scrape; see
 [agent.md](agent.md#peaks-between-scrapes).
+"""
+
+_STOPPED = """\
+Of containers that have ended, for a while; see [agent.md](agent.md#containers-that-have-ended). Their last numbers have
+names of the section before, and come from the table `stopped`.
 """
 
 _CMON = """\
@@ -80,7 +85,8 @@ def metrics_page() -> str:
     return "\n".join(
         (
             _HEAD,
-            *_section("Containers (cAdvisor's names)", (*cadvisor.METRICS, *load.METRICS, *disk.METRICS)),
+            *_section("Containers (cAdvisor's names)", (*stopped.with_last(cadvisor.METRICS), *load.METRICS, *disk.METRICS)),
+            *_section("Containers that have ended", stopped.METRICS, _STOPPED),
             *_section("Waiting of containers", latency.METRICS, _LATENCY),
             *_section("Peaks between scrapes", peaks.METRICS, _PEAKS),
             *_section("Node (node_exporter's names)", (*NODE_METRICS, *scrape_table.METRICS)),

@@ -28,7 +28,8 @@ class Container(msgspec.Struct, frozen=True, gc=False):
     """A container as its agent tells of it. start: seconds since the epoch. owner: an account's name or UUID.
     addresses: IPv4 and IPv6, as RFC 5952 spells them; an agent of an earlier version tells of none. cns_*: the labels
     ``triton.cns.*``, None without one. uuid_name: the text of which, with its node's UUID, the UUID is made; None for
-    one that cannot be checked, and of an agent of an earlier version.
+    one that cannot be checked, and of an agent of an earlier version. ended: when a container in the state ``stopped``
+    ended, in seconds since the epoch, as long as its agent answers scrapes of it; None for others.
     """
 
     uuid: str
@@ -51,6 +52,7 @@ class Container(msgspec.Struct, frozen=True, gc=False):
     cns_disable: str | None = None
     cns_reverse_ptr: str | None = None
     uuid_name: str | None = None
+    ended: float | None = None
 
 
 _OPTIONAL = frozenset(field.name for field in msgspec.structs.fields(Container) if field.default is None)
@@ -79,6 +81,8 @@ def checked(found: Container) -> Container | None:
     if addresses and not (len(addresses) == 1 and _IPV4.fullmatch(addresses[0])):
         addresses = tuple(dict.fromkeys(filter(None, map(_address, addresses[: _LOOKED_AT * _ADDRESSES_LIMIT]))))
         addresses = addresses[:_ADDRESSES_LIMIT]
+    if found.ended is not None and not (found.state == "stopped" and 0 <= found.ended < _MAX_START_SECONDS):
+        found = msgspec.structs.replace(found, ended=None)
     if uuid == found.uuid and owner == found.owner and groups == found.groups and addresses == found.addresses:
         return found
     return msgspec.structs.replace(found, uuid=uuid, owner=owner, groups=groups, addresses=addresses)

@@ -57,13 +57,21 @@ def build_cgroups(options: AgentOptions, metrics: Sequence[Metric], *, serving: 
             for item in CONTAINER_COLLECTORS
             if item.name in options.collectors and any(table in published for table in item.tables)
         ]
+    stopped = registry.stopped if registry.stopped.keep_seconds else None
+    containers = CgroupContainers(source, registry, mailbox, collectors, bpf, samplers, stopped)
+    registry.use_last_read(containers.last_tables.numbers)
     return PlatformParts(
         registry,
-        CgroupContainers(source, registry, mailbox, collectors, bpf, samplers),
+        containers,
         [*_node_sources(options), *(ProgramSource(program) for program in programs)],
         programs,
         (
             ("pymon_containers", "Containers that are there.", lambda: len(registry)),
+            (
+                "pymon_containers_stopped",
+                "Containers that have ended and whose last numbers are kept.",
+                lambda: len(registry.stopped),
+            ),
             (
                 "pymon_uuid_labels_refused",
                 "Containers with a label that would be their UUID and is not honoured.",

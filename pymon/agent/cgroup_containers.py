@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 from pymon._native.readers import Mailbox, Reader, Result, Ticket, monotonic_ns
 from pymon._native.table import Table
 from pymon.agent.containers import CollectionResult, ContainerCollector, ContainerTables, Outcome
+from pymon.agent.last_tables import LastTables, add_kills
+from pymon.catalogue import stopped as stopped_of
 from pymon.catalogue.latency import COLLECTOR, COLUMNS
 from pymon.sources.errors import NOT_OFFERED, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from pymon._native.renderer import Labels
     from pymon.agent.bpf_checks import BpfChecks
     from pymon.agent.registry import Registry
     from pymon.agent.sampler import Sampler
+    from pymon.agent.stopped import StoppedContainers
     from pymon.sources.cgroup import CgroupSource
 
 READER_SHARE = 0.95
@@ -41,13 +44,19 @@ class CgroupContainers:
         collectors: Sequence[ContainerCollector],
         bpf: BpfChecks | None = None,
         samplers: Sequence[Sampler] = (),
+        stopped: StoppedContainers | None = None,
     ) -> None:
-        """bpf: decides which columns BPF fills. samplers: what is told of the seconds before a scrape."""
+        """bpf: decides which columns BPF fills. samplers: what is told of the seconds before a scrape.
+
+        stopped: the containers that have ended, None where they are not kept.
+        """
+        self._stopped = stopped
         self._bpf = bpf
         self._samplers = tuple(samplers)
         self.layout: Mapping[str, tuple[str, ...]] = {
             "container": registry.table.columns, **source.layout, **(COLUMNS if source.latency is not None else {}),
             **{sampler.name: sampler.columns for sampler in samplers},
+            **({stopped_of.TABLE: stopped_of.COLUMNS} if stopped is not None else {}),
         }  # fmt: skip
         self.collectors = tuple(collectors)
         self._source = source
@@ -62,6 +71,7 @@ class CgroupContainers:
         self._stuck: Ticket | None = None
         self._waking = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.last_tables = LastTables()
 
     def start(self) -> None:
         """Attach to the running loop: it handles finished reads and changes of containers from now on."""
@@ -116,7 +126,14 @@ class CgroupContainers:
         table.stamp("last_seen", time.time_ns())
         wanted = {table for item in chosen for table in item.tables}
         posted = self._post(wanted, deadline_seconds)
-        return _Reading(self, chosen, table if "container" in wanted else None, labels, posted, table, len(registry))
+        shown = [table] if "container" in wanted else []
+        kills: dict[int, int] = {}
+        if self._stopped is not None:
+            # As of now, as the labels are: a container that ends meanwhile must not be there twice.
+            kills = dict(self._stopped.ooms)
+            if stopped_of.TABLE in wanted:
+                shown.append(self._stopped.table())
+        return _Reading(self, chosen, shown, kills, labels, posted, table, len(registry))
 
     def _post(
         self, wanted: set[str], deadline_seconds: float
@@ -141,8 +158,9 @@ class CgroupContainers:
             reader.name: (of_reader, result)
             for (reader, _), of_reader, result in zip(jobs, lists, ticket.results, strict=True)
         }
-        for name, (_, result) in reading.items():
+        for name, (of_reader, result) in reading.items():
             self._late[name] = result
+            self.last_tables.lend(of_reader)
         return future, reading
 
     def samples(self, wanted: set[str]) -> dict[str, Table]:
@@ -203,11 +221,21 @@ class CgroupContainers:
             if any(table in item.tables for table, _ in reader.layout)
         ]
 
-    def give_back(self, reading: Mapping[str, tuple[list[Table], Result]], container: Table) -> None:
-        """Keep tables for the next collection, except those that a reader is still filling."""
+    def give_back(
+        self,
+        reading: Mapping[str, tuple[list[Table], Result]],
+        container: Table,
+        wanted: Collection[str],
+        begun: float,
+    ) -> None:
+        """Keep tables for the next collection, except those that a reader is still filling.
+
+        wanted: names of those that this collection filled. begun: when it began, on the clock of time.monotonic().
+        """
         for name, (of_reader, result) in reading.items():
             if result.done:
                 self._spare_tables[name].append(of_reader)
+                self.last_tables.keep((table for table in of_reader if table.name in wanted), begun)
         self._spare_containers.append(container)
 
     # One container.
@@ -223,7 +251,7 @@ class CgroupContainers:
             await registry.catch_up()
             row = registry.row_of(uuid)
             if row is None:
-                return None
+                return self._read_stopped(uuid, collectors)
         block = registry.block(row)
         until = time.monotonic() + seconds
         scratch = self._scratch(collectors)
@@ -234,13 +262,23 @@ class CgroupContainers:
         if not scratch.by_row_reader:
             tables = await self._fill(scratch, row, until - time.monotonic())
         if scratch.jobs and registry.row_of(uuid) != row:
-            return None  # it has gone, or another container has its row
+            return self._read_stopped(uuid, collectors)  # it has gone, or another container has its row
 
         def give_back() -> None:
             if collectors is None and not scratch.spoilt:
                 self._spare_scratches.append(scratch)
 
         return ContainerTables(tables, block, give_back)
+
+    def _read_stopped(self, uuid: str, collectors: frozenset[str] | None) -> ContainerTables | None:
+        """Return the tables of a container that has ended, None if it is not kept."""
+        found = self._stopped.one(uuid) if self._stopped is not None else None
+        if found is None:
+            return None
+        table, block = found
+        wanted = collectors is None or stopped_of.COLLECTOR in collectors
+        tables = [table if wanted and name == stopped_of.TABLE else None for name in self.layout]
+        return ContainerTables(tables, block, lambda: None)
 
     async def _fill(self, scratch: _Scratch, row: int, seconds: float) -> list[Table | None]:
         """Read a container into tables of one row. Return them, with None for those that were not filled in time."""
@@ -252,6 +290,8 @@ class CgroupContainers:
         for sampler in self._samplers:
             if sampler.name in scratch.sampled:
                 sampler.copy_row(row, scratch.sampled[sampler.name])
+        if scratch.stopped is not None and self._stopped is not None:
+            self._stopped.copy_row(row, scratch.stopped)
         if not scratch.jobs:
             return scratch.tables
         deadline_ns = monotonic_ns() + int(seconds * 1e9)
@@ -261,6 +301,8 @@ class CgroupContainers:
             self._waking = True
             asyncio.get_running_loop().call_soon(self._wake)
         if await self._finished(ticket, seconds):
+            if self._stopped is not None and row in self._stopped.ooms:
+                add_kills(filter(None, scratch.tables), {0: self._stopped.ooms[row]})
             return scratch.tables
         scratch.spoilt = True  # a reader may still write into its tables
         if scratch.by_row_reader:
@@ -307,7 +349,8 @@ class _Reading:
         self,
         containers: CgroupContainers,
         chosen: Sequence[ContainerCollector],
-        shown: Table | None,
+        shown: Sequence[Table],
+        kills: Mapping[int, int],
         labels: Labels,
         posted: tuple[asyncio.Future[None] | None, dict[str, tuple[list[Table], Result]]],
         container: Table,
@@ -318,8 +361,10 @@ class _Reading:
         self._containers = containers
         self._chosen = chosen
         self._shown = shown
+        self._kills = kills
         self._labels = labels
         self._container = container
+        self._begun = time.monotonic()
 
     def finish(self) -> CollectionResult:
         """Return the tables of the readers that have finished, and the outcome of each collector."""
@@ -331,8 +376,8 @@ class _Reading:
             for table in of_reader
             if table.name in wanted
         }
-        if self._shown is not None:
-            tables["container"] = self._shown
+        tables |= {table.name: table for table in self._shown}
+        add_kills(tables.values(), self._kills)
         sampled = self._containers.samples(wanted)
         tables |= sampled
         outcomes = []
@@ -349,7 +394,7 @@ class _Reading:
             self._labels,
             outcomes,
             good=not any(_all_failed(outcome, containers) for outcome in outcomes),
-            give_back=lambda: self._containers.give_back(self._reading, self._container),
+            give_back=lambda: self._containers.give_back(self._reading, self._container, wanted, self._begun),
         )
 
 
@@ -357,7 +402,7 @@ class _Scratch:
     """Tables of one row, into which one container is read.
 
     jobs: the readers and the tables that each fills. waits: the tables of `container_latency`. sampled: those of
-    samplers. tables: in the order of the layout. spoilt: not to be used again.
+    samplers. stopped: that of earlier ends. tables: in the order of the layout. spoilt: not to be used again.
     """
 
     def __init__(
@@ -382,6 +427,9 @@ class _Scratch:
         by_name |= self.waits
         self.sampled = {name: Table(name, layout[name]) for name in samplers if name in wanted}
         by_name |= self.sampled
+        self.stopped = None
+        if stopped_of.TABLE in wanted and stopped_of.TABLE in layout:
+            self.stopped = by_name[stopped_of.TABLE] = Table(stopped_of.TABLE, stopped_of.COLUMNS)
         self.tables = [by_name.get(name) for name in layout]
         self.by_row_reader = by_row_reader
         self.spoilt = not by_row_reader

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pymon.catalogue.model import Metric
 
 _CONTAINER: tuple[tuple[str, bool, str, tuple[str, ...]], ...] = (
-    ("container", True, "When containers started and were seen.", ("container",)),
+    ("container", True, "When containers started, were seen and ended.", ("container", "stopped")),
     ("container_cpu", True, "CPU time, quota and shares.", ("cpu.v1", "cpu.v2", "percpu.v1")),
     ("container_percpu", True, "CPU time by CPU (version 1), instead of the total.", ("percpu.v1",)),
     ("container_cpuset", True, "Settings of the cpuset controller.", ("cpuset.v1", "cpuset.v2")),

@@ -18,6 +18,7 @@ from pymon.config import (
     MAPPING,
     PATH,
     REGEX,
+    SECONDS,
     STR,
     Address,
     ConfigError,
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 
 Source = Literal["auto", "bpf", "cgroupfs", "kstat"]
 Dialect = Literal["cadvisor", "cmon"]
+
+
+_DAY_SECONDS = 86400.0
 
 
 def _uuid_yaml(value: Any) -> UUID:
@@ -95,6 +99,11 @@ def _telemetry_path(path: str) -> None:
 def _dataset(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z][\w.:-]*(/[\w.: -]+)*", name, re.ASCII):
         raise ValueError("a dataset of ZFS, such as zones or rpool/zones")
+
+
+def _a_day(seconds: float) -> None:
+    if seconds > _DAY_SECONDS:
+        raise ValueError("at most 1d")
 
 
 def _not_negative(value: int) -> None:
@@ -192,6 +201,8 @@ class AgentOptions:
         repeatable=True)  # fmt: skip
     container_uuid_label: str = option("container.uuid-label", STR, "", "Label of the runtime that is the container's "
         "UUID: whoever can write it chooses the UUID. None by default.")  # fmt: skip
+    container_keep_stopped: float = option("container.keep-stopped", SECONDS, 300.0, "How long a container that has "
+        "ended is told of, with its last numbers and its exit code; 0 for not at all.", check=_a_day)  # fmt: skip
     container_show_neighbours: bool = option("container.show-neighbours", BOOL, False, "Export in scrapes of "
         "one container, which tenants get, how much containers of other accounts took of its CPUs.")  # fmt: skip
     owners: tuple[Mapping[str, Any], ...] = option("owners", MAPPING, (), "Rules that say which account owns a "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pymon.catalogue import cadvisor, cmon, disk, latency, load, peaks
+from pymon.catalogue import cadvisor, cmon, disk, latency, load, peaks, stopped
 from pymon.sources.node import NODE_COLLECTORS, NodeContext
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def enabled_metrics(options: AgentOptions) -> list[Metric]:
         of_node = (
             metric for collector in NODE_COLLECTORS for metric in (*collector.metrics, *collector.more_metrics(node))
         )
-        every = (*cadvisor.METRICS, *latency.METRICS, *peaks.METRICS, *load.METRICS, *disk.METRICS, *of_node)
+        of_containers = (*stopped.with_last(cadvisor.METRICS), *stopped.METRICS)
+        every = (*of_containers, *latency.METRICS, *peaks.METRICS, *load.METRICS, *disk.METRICS, *of_node)
     metrics = [metric for metric in every if metric.collector in options.collectors]
     if "container_percpu" in options.collectors:
         return metrics

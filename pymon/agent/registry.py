@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pymon.agent.addresses import AddressWatch, Followed
 from pymon.agent.descriptions import Descriptions
-from pymon.agent.rows import ContainerRows
+from pymon.agent.ends import EndWatch
+from pymon.agent.rows import ContainerRows, entry
+from pymon.agent.stopped import StoppedContainers
 from pymon.agent.tree_thread import TreeThread
 from pymon.containers.identity import Basis, claims_of, identify
 from pymon.containers.runtimes import outline
 from pymon.containers.runtimes.kubernetes import is_pod, pod_group
 from pymon.sources.addresses import AddressReader
 from pymon.sources.cgroup import procs_root
+from pymon.sources.last_numbers import LastNumbers, Numbers
 from pymon.sources.populated import Populated
 from pymon.sources.tree import CgroupTree, Change, News, Verdict
 from pymon.token_bucket import TokenBucket
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pymon.agent.descriptions import Description
-    from pymon.containers.identity import Claim
+    from pymon.agent.ends import Watched
+    from pymon.containers.identity import Claim, Container
     from pymon.containers.labels import LabelExport
     from pymon.containers.model import Details, Match, PodNames
     from pymon.containers.node_identity import NodeIdentity
@@ -50,6 +54,12 @@ HOLD_SECONDS = 0.05
 REVIEW_SECONDS = 1.0
 """Interval at which containers that claim the same UUID are checked for processes, in addition to each refresh."""
 
+END_SECONDS = 15.0
+"""How long a runtime is asked for the exit code of a container that has ended."""
+
+MAX_ENDS_ASKED = 256
+"""The most containers whose exit code is asked for at a time."""
+
 _COMPLAINTS_PER_SECOND, _COMPLAINTS_BURST = 0.1, 10
 """Limit of log lines about UUID labels that are not honoured. Without it, whoever sets labels could flood the log."""
 
@@ -68,7 +78,8 @@ class _Tracked:
     """A container that the tree reports.
 
     path, inode: of its cgroup. described: whether its runtime's files have been read at least once. description: None
-    if its runtime has no files.
+    if its runtime has no files. since: when it came, on the clock of time.monotonic(). end: watches for its end; None
+    while nothing does.
     """
 
     path: str
@@ -79,6 +90,8 @@ class _Tracked:
     followed: Followed
     described: bool = False
     description: Description | None = None
+    since: float = 0.0
+    end: Watched | None = None
 
 
 class Registry(ContainerRows):
@@ -95,11 +108,13 @@ class Registry(ContainerRows):
         *,
         procfs: Path,
         uuid_label: str = "",
+        keep_stopped_seconds: float = 0.0,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """List the containers and wait for their descriptions, for at most `START_SECONDS`.
 
-        uuid_label: key of the label that is honoured as a UUID, "" for none. clock_ns: nanoseconds since the epoch.
+        uuid_label: key of the label that is honoured as a UUID, "" for none. keep_stopped_seconds: how long containers
+        that have ended are kept, 0 for not at all. clock_ns: nanoseconds since the epoch.
         Raises SourceError when a hierarchy cannot be listed.
         """
         populated = Populated(source.hierarchies)
@@ -113,6 +128,11 @@ class Registry(ContainerRows):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._refused: set[int] = set()
         self._complaints = TokenBucket(_COMPLAINTS_PER_SECOND, _COMPLAINTS_BURST)
+        self.stopped = StoppedContainers(keep_stopped_seconds, entry)
+        self.list_ended(self.stopped.texts)
+        self._ends = EndWatch(LastNumbers(source.hierarchies)) if keep_stopped_seconds else None
+        self._ends_asked: dict[Description, asyncio.TimerHandle] = {}
+        self._read_last: Callable[[int, float], Numbers] = lambda _, __: Numbers()
         self._review_timer: asyncio.TimerHandle | None = None
         self._source = source
         self._recogniser = recogniser
@@ -188,6 +208,10 @@ class Registry(ContainerRows):
         self._loop = loop = get_running_loop()
         self._addresses.start(loop, self._set_addresses)
         self._descriptions.start(loop)
+        if self._ends is not None:
+            self._ends.start()
+            for tracked in self._tracked.values():
+                tracked.end = self._ends.add(tracked.path, young=False)
         self._following.start(loop, self._apply)
         self._review_later(loop)
 
@@ -195,6 +219,7 @@ class Registry(ContainerRows):
         self.review()
         self._descriptions.check()
         self._source.look_further(self.rows)
+        self.tell_of(self.stopped.expire())
         self._review_timer = loop.call_later(REVIEW_SECONDS, self._review_later, loop)
 
     def close(self) -> None:
@@ -202,6 +227,10 @@ class Registry(ContainerRows):
         if self._review_timer is not None:
             self._review_timer.cancel()
         self._following.close()
+        for timer in self._ends_asked.values():
+            timer.cancel()
+        if self._ends is not None:
+            self._ends.close()
         self._descriptions.close()
         self._addresses.close()
 
@@ -276,7 +305,11 @@ class Registry(ContainerRows):
         row = self._new_row()
         tracked = _Tracked(path, inode, match, row, created_ns / 1e9, self._addresses.add(path))
         self._tracked[path] = self._by_row[row] = tracked
+        tracked.since = time.monotonic()
         self._source.add(row, path[1:], created_ns)
+        if self._ends is not None and self._loop is not None:
+            tracked.end = self._ends.add(path, young=True)
+        self.tell_of(self.stopped.returned(path, row))
         details = outline(match)
         self._place(tracked, details)
         if details.unread:
@@ -286,12 +319,58 @@ class Registry(ContainerRows):
         if tracked.description is not None:
             self._descriptions.leave(tracked.description)
         row = tracked.row
+        if tracked.end is not None:
+            self._keep(tracked, tracked.end)
         self._source.remove(row)
         self._addresses.remove(tracked.followed)
         self._free.append(row)
         self._refused.discard(row)
         self.vacate(row)
         del self._by_row[row]
+
+    # Containers that have ended.
+
+    def use_last_read(self, read: Callable[[int, float], Numbers]) -> None:
+        """Set the function that returns what a collection last read of a row, if it began after a time."""
+        self._read_last = read
+
+    def _keep(self, tracked: _Tracked, watched: Watched) -> None:
+        """Keep the last numbers of a container that has ended."""
+        if self._ends is None:
+            return
+        end = self._ends.leave(watched)
+        container = self.container(tracked.row)
+        if container is None:
+            return  # there was an error when it came
+        if not end.exact:
+            end = end._replace(numbers=end.numbers.most(self._read_last(tracked.row, tracked.since)))
+        self.tell_of(self.stopped.add(container, self.label_pairs(tracked.row), end))
+        if tracked.description is not None and len(self._ends_asked) < MAX_ENDS_ASKED:
+            self._ask_end(tracked.match, container.start_seconds)
+
+    def _ask_end(self, match: Match, start_seconds: float) -> None:
+        """Read what the runtime tells of a container that has ended, until it tells the exit code."""
+        loop = self._loop
+        if loop is None:
+            return
+
+        def end() -> None:
+            timer = self._ends_asked.pop(description, None)
+            if timer is not None:
+                timer.cancel()
+                self._descriptions.leave(description)
+
+        def told(details: Details) -> None:
+            if self.stopped.describe(match.path, start_seconds, details):
+                loop.call_soon(end)  # `Descriptions` goes on with the description after this
+
+        description = self._descriptions.follow(match, told)
+        self._ends_asked[description] = loop.call_later(END_SECONDS, end)
+
+    def replace(self, row: int, container: Container) -> None:
+        """Replace the description of a row's container, as `ContainerRows` does. It takes its UUID from ended ones."""
+        super().replace(row, container)
+        self.stopped.forget(str(container.uuid))
 
     # Descriptions.
 
@@ -318,6 +397,7 @@ class Registry(ContainerRows):
         hold_seconds = HOLD_SECONDS if details.unread else 0
         labels = self._exported(container.labels)
         self.place(row, container, labels, tracked.created_seconds, hold_seconds=hold_seconds)
+        self.stopped.relabel(tracked.path, self.label_pairs(row))
         self._source.own(row, container.owner)
         for problem in container.problems if not (tracked.described or details.unread) else ():
             _log.debug("container", extra={"fields": {"path": tracked.path, "problem": problem}})

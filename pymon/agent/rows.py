@@ -80,6 +80,7 @@ class ContainerRows:
         self._generation = 0
         self._journal = Journal()
         self._epoch = f"{os.getpid():x}{clock_ns():x}"
+        self._ended: Mapping[str, tuple[str, str]] = {}
         self._changed: asyncio.Event | None = None
         self._on_gone: Callable[[str], None] | None = None
         self._on_row: list[Callable[[int], None]] = []
@@ -243,7 +244,7 @@ class ContainerRows:
             self._forget_uuid(row)
             self._by_uuid[container.uuid] = self._by_text[str(container.uuid)] = row
         self._containers[row] = container
-        text = _encode(_document(container))
+        text = entry(container)
         if text != self._json[row]:
             self._json[row] = text
             self._journal.add(str(container.uuid), self._generation + 1)
@@ -316,8 +317,20 @@ class ContainerRows:
         there = [(item.id, text) for item, text in zip(self._containers, self._json, strict=True) if item is not None]
         if sum(len(text) for _, text in there) > MAX_DOCUMENT_BYTES:
             there = self._brief()
+        there += self._ended.values()
         containers = ",".join(text for _, text in sorted(there))
         return f'{{"version":{_encode(self.version)},"node":{self._node_json()},"containers":[{containers}]}}'.encode()
+
+    def list_ended(self, ended: Mapping[str, tuple[str, str]]) -> None:
+        """Set the containers that are in the inventory although they have ended: path and JSON, by UUID."""
+        self._ended = ended
+
+    def tell_of(self, uuids: Sequence[str]) -> None:
+        """Announce that containers which have ended came to the inventory or left it."""
+        for uuid in uuids:
+            self._journal.add(uuid, self._generation + 1)
+        if uuids:
+            self.tell()
 
     def changes(self, version: str) -> bytes | None:
         """Return the changes since a version as JSON, None if they are not known or too large.
@@ -332,14 +345,16 @@ class ContainerRows:
         uuids = self._journal.since(generation) if generation <= self._generation else None
         if uuids is None or sum(map(len, self._json)) > MAX_DOCUMENT_BYTES:
             return None
+        ended = self._ended
         texts = [self._json[self._by_text[uuid]] for uuid in uuids if uuid in self._by_text]
+        texts += (ended[uuid][1] for uuid in uuids if uuid in ended)
         if sum(map(len, texts)) > MAX_CHANGES_BYTES:
             return None
         changed = ",".join(texts)
-        removed = _encode([uuid for uuid in uuids if uuid not in self._by_text])
+        removed = _encode([uuid for uuid in uuids if uuid not in self._by_text and uuid not in ended])
         return (
             f'{{"version":{_encode(self.version)},"since":{_encode(version)},"node":{self._node_json()},'
-            f'"total":{len(self)},"changed":[{changed}],"removed":{removed}}}'
+            f'"total":{len(self) + len(ended)},"changed":[{changed}],"removed":{removed}}}'
         ).encode()
 
     def _node_json(self) -> str:
@@ -375,6 +390,11 @@ class ContainerRows:
                 await asyncio.wait_for(self._changed.wait(), left)
             except TimeoutError:
                 return
+
+
+def entry(container: Container) -> str:
+    """Return the entry of a container in the inventory, as JSON."""
+    return _encode(_document(container))
 
 
 def _document(container: Container) -> dict[str, object]:

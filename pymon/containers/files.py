@@ -127,6 +127,12 @@ def text(value: object) -> str:
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
+def whole(value: object) -> int | None:
+    """Return `value` if it is an integer of 32 bits, else None."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and -(1 << 31) <= value < 1 << 31
+    return value if is_whole and isinstance(value, int) else None
+
+
 def texts(value: object) -> dict[str, str]:
     """Return the members of a JSON object that are strings; an empty dict if `value` is not an object."""
     return {text(key): text(member) for key, member in mapping(value).items() if isinstance(member, str)}

@@ -114,6 +114,7 @@ class Container:
     namespace, pod: "" without one.
     health: healthy, unhealthy, starting, or none without a health check; "" if it is not known.
     addresses: IP addresses in the container's network namespace; empty for the host's. `identify` leaves them empty.
+    ended: when it ended, in seconds since the epoch; None while it runs.
     problems: lines for the log.
     uuid_name: the name that the UUID is derived from, as in `Claim`.
     kubernetes: what Kubernetes calls it, None if the kubelet has not started it.
@@ -138,6 +139,7 @@ class Container:
     pod_id: str = ""
     health: str = ""
     addresses: tuple[str, ...] = ()
+    ended: float | None = None
     problems: tuple[str, ...] = ()
     uuid_name: str = ""
     kubernetes: PodNames | None = None

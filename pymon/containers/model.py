@@ -62,6 +62,10 @@ class Details:
     unread: the files have not been read yet; everything here comes from the path.
     asked: the runtime's daemon said this, because its files did not.
     kubernetes: None if the kubelet has not started the container, or if that is not certain.
+    restarts: how often the runtime has started it again; None if it does not count.
+    exit_code, finished_at: of its last run, once that has ended; the end is in seconds since the epoch. None if the
+        runtime does not tell.
+    end_state: exited or dead, once its last run has ended; "" before, and if the runtime does not tell.
     """
 
     name: str = ""
@@ -76,6 +80,10 @@ class Details:
     unread: bool = False
     asked: bool = False
     kubernetes: PodNames | None = None
+    restarts: int | None = None
+    exit_code: int | None = None
+    finished_at: float | None = None
+    end_state: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,16 +26,16 @@ def test_every_field_of_the_inventory_is_written_and_read() -> None:
     cns = {"cns_status": "up", "cns_disable": "false", "cns_reverse_ptr": "web.example.com"}
     found = read(
         agents(
-            runtime_id="abc", image="nginx", owner="acme", state="paused", groups=("a", "b"), services="www:80",
+            runtime_id="abc", image="nginx", owner="acme", state="stopped", groups=("a", "b"), services="www:80",
             cns=cns, namespace="shop", pod="web-0", pod_id="p", health="healthy", addresses=("10.0.0.7",),
-            uuid_name="docker::abc",
+            uuid_name="docker::abc", ended=990.5,
         )
     )  # fmt: skip
     assert msgspec.structs.asdict(found) == {
         "uuid": UUID_TEXT, "id": "/c/1", "name": "web", "runtime": "docker", "start": 12.5, "runtime_id": "abc",
-        "image": "nginx", "owner": "acme", "state": "paused", "groups": ("a", "b"), "services": "www:80",
+        "image": "nginx", "owner": "acme", "state": "stopped", "groups": ("a", "b"), "services": "www:80",
         "namespace": "shop", "pod": "web-0", "pod_id": "p", "health": "healthy", "addresses": ("10.0.0.7",),
-        "uuid_name": "docker::abc", **cns,
+        "uuid_name": "docker::abc", "ended": 990.5, **cns,
     }  # fmt: skip
     defaults = read(agents())
     told = [name for name in Container.__struct_fields__ if getattr(found, name) == getattr(defaults, name)]

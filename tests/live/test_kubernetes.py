@@ -74,6 +74,8 @@ def test_a_pod_and_its_containers(world: World, tmp_path: Path) -> None:
         app.remove()
         sandbox.kill()
         sandbox.remove()
-        until("only the pod is left", lambda: set(of_pod(agent.scrape(), CPU)) == {(pod.path, "", "")})
+        seen = "container_last_seen"
+        until("only the pod is left", lambda: set(of_pod(agent.scrape(), seen)) == {(pod.path, "", "")})
+        assert set(of_pod(agent.scrape(), "container_state")) == {(sandbox.path, "", ""), where}, "with their names"
         pod.remove()
-        until("it has gone", lambda: not of_pod(agent.scrape(), CPU))
+        until("it has gone", lambda: not of_pod(agent.scrape(), seen))

@@ -172,6 +172,12 @@ class World:
         self._groups.append(group)
         return group
 
+    def again(self, group: Group) -> Group:
+        """A group that was removed, made again."""
+        made = Group(group.name)
+        self._groups.append(made)
+        return made
+
     def child(self, parent: Group, name: str) -> Group:
         """A new group below another one."""
         group = Group(f"{parent.name}/{name}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pymon.containers.files import UnreadableError, epoch, first_json, mapping, read_json, text, texts
+from pymon.containers.files import UnreadableError, epoch, first_json, mapping, read_json, text, texts, whole
 from pymon.containers.model import HEX_ID, Details, Form, Home, Match, Place, Runtime
 
 from . import kubernetes
@@ -46,6 +46,8 @@ def details_of(value: object, container: Match) -> Details:
         # cAdvisor adds this label, and dashboards use it.
         labels.setdefault("restartcount", str(restarts))
     namespace, pod = kubernetes.pod_of(labels)
+    finished, code = epoch(state.get("FinishedAt")), whole(state.get("ExitCode"))
+    over = not running and finished is not None and code is not None
     return Details(
         name=text(document.get("Name")).removeprefix("/"),
         image=text(config.get("Image")),
@@ -56,6 +58,10 @@ def details_of(value: object, container: Match) -> Details:
         namespace=namespace,
         pod=pod,
         kubernetes=kubernetes.names(container, labels, labels.get(kubernetes.CONTAINER_NAME, ""), cri=False),
+        restarts=whole(restarts),
+        exit_code=code if over else None,
+        finished_at=finished if over else None,
+        end_state=("dead" if state.get("Dead") is True else "exited") if over else "",
     )
 
 

@@ -29,6 +29,7 @@ from pymon.containers.files import (
     read_with_mtime,
     text,
     texts,
+    whole,
 )
 from pymon.containers.model import HEX_ID, Details, Form, Home, Match, Place, Runtime
 
@@ -42,6 +43,7 @@ _DRIVERS = ("overlay-containers", "vfs-containers", "btrfs-containers")
 _INDEXES = ("containers.json", "volatile-containers.json")
 # libpod/define/containerstate.go. In the other states the database does not describe the present run yet.
 _STATES = {3: "running", 5: "paused", 8: "stopping"}
+_ENDED = (4, 6, 7)  # stopped, exited, removing
 _DATABASE_LIMIT = 16 * 1024 * 1024
 _DATABASE_STEPS = 200_000
 _QUERY = """
@@ -80,6 +82,7 @@ def describe(container: Match, home: Home) -> Details:
         )
     number = row.state.get("state")
     state = _STATES.get(number, "") if isinstance(number, int) else ""
+    code = whole(row.state.get("exitCode", 0)) if number in _ENDED else None
     return Details(
         name=text(row.config.get("name")),
         image=text(row.config.get("rootfsImageName")),
@@ -88,6 +91,10 @@ def describe(container: Match, home: Home) -> Details:
         state=state,
         health=health,
         pod=row.pod,
+        restarts=whole(row.state.get("restartCount", 0)),
+        exit_code=code,
+        finished_at=None if code is None else epoch(row.state.get("finishedTime")),
+        end_state="" if code is None else "exited",
     )
 
 
