@@ -1,4 +1,5 @@
-"""``/v1/account/metrics``: all containers of an account in one exposition, or sums over them.
+"""``/v1/account/metrics``: all containers of an account in one exposition, or sums over them. Those that have ended are
+among them as long as their agents tell of them.
 
 Each container is scraped from its agent, a few at a time on each node, through the same queue as scrapes of single
 containers. A failed scrape loses only its own samples; ``pymon_container_scrape_success`` reports it.
@@ -139,14 +140,14 @@ class AccountMetrics:
         """
         by, shard, shards = _parsed(query)
         owners = owners_visible_to(principal)
-        whole = sum(map(self._fleet.count, owners))
+        whole = sum(self._fleet.count(owner) + self._fleet.count_ended(owner) for owner in owners)
         count = math.ceil(whole / shards)
         if count > MAX_CONTAINERS:
             need = math.ceil(1.1 * whole / MAX_CONTAINERS)  # shards are not equal
             text = f"{count} containers are more than {MAX_CONTAINERS}: ask for parts with shard=I&shards={need}"
             raise Refusal(413, text)
         charge(count, whole)  # before the list of them: a refusal has to be cheap
-        found = self._fleet.owned(*owners)
+        found = self._fleet.owned(*owners) + self._fleet.ended(*owners)
 
         def split() -> list[Place]:
             mine = found

@@ -74,7 +74,7 @@ _NOT_ADDITIVE = re.compile(
     rb"|zfs_available"  # of a pool shared by containers
     rb"|container_(?:spec|ulimits)_.*"
     rb"|container_fs_inodes_.*"  # of a file system shared by containers
-    rb"|container_(?:health_state|memory_migrate)"
+    rb"|container_(?:health_state|memory_migrate|last_exit_code)|pymon_container_last_numbers_exact"
     rb"|time_of_day"
 )
 """Gauges whose sum has no meaning."""

@@ -1,8 +1,8 @@
 """Which containers run on which nodes and who owns them, from the last inventory of each node.
 
 No I/O; the clock comes as an argument. UUIDs of containers and nodes are text in lower case. `pymon.proxy.claims`
-decides which node holds a container UUID. A container that disappears from its node's inventory is remembered as
-stopped.
+decides which node holds a container UUID. A container that disappears from its node's inventory, or that has ended by
+what its node says, is remembered as stopped.
 """
 
 from __future__ import annotations
@@ -229,6 +229,8 @@ class Fleet(Places):
         node = self._nodes[name]
         for container, since in stops:
             found = checked(container)
+            if found is not None:
+                found = msgspec.structs.replace(found, ended=None)  # the inventory names those that are answered for
             if (
                 found is not None
                 and found.uuid not in self._places
@@ -286,7 +288,7 @@ class Fleet(Places):
             if known != container:
                 share(container)
                 containers[uuid] = container
-                if known is None and claims.first(name, container):
+                if known is None and container.ended is None and claims.first(name, container):
                     self._unstop(uuid)
                     self._running.put(self._place(container, node.view))
                     self.version += 1
@@ -339,12 +341,26 @@ class Fleet(Places):
                 self.version += 1
             return
         node = self._nodes[holder]
+        if node.containers[uuid].ended is not None:
+            self._stop(node, node.containers[uuid])
+            return
         found = self._place(node.containers[uuid], node.view)
         if place is not None and place.container is found.container and place == found:
             return
         self._unstop(uuid)
         self._running.put(found)
         self.version += 1
+
+    def _stop(self, node: _Node, container: Container) -> None:
+        """Remember a container of this node as stopped that has ended by what the node says."""
+        uuid = container.uuid
+        if uuid in self._places:
+            self._running.drop(uuid)
+        known = self._stopped.by_uuid.get(uuid)
+        if known != self._place(container, node.view):
+            self._unstop(uuid)
+            self._remember(node, container, self._now)
+            self.version += 1
 
     def _end(self, node: _Node, uuid: str, now: float) -> None:
         """Remove a claim. If the container ran on this node, remember it as stopped."""
@@ -353,12 +369,21 @@ class Fleet(Places):
         self.claims.drop(node.view.name, uuid)
         if before is not None and before.node.name == node.view.name:
             self._remember(node, container, now)  # before `_decide`: no other node may take it only because it stopped
+        elif container.ended is not None:
+            self._silence(node, uuid)
         self._decide(uuid)
 
     def _stopped_at(self, uuid: str) -> str | None:
         """Return the name of the node where a container with a verified UUID stopped recently, or None."""
         place = self._stopped.by_uuid.get(uuid)
         return place.node.name if place is not None and place.container.uuid_name is not None else None
+
+    def _silence(self, node: _Node, uuid: str) -> None:
+        """Note that the agent of this node answers no more for a stopped container."""
+        place = self._stopped.by_uuid.get(uuid)
+        if place is not None and place.node.name == node.view.name and place.container.ended is not None:
+            self._stopped.put(Place(msgspec.structs.replace(place.container, ended=None), place.node, place.owner))
+            self.version += 1
 
     def _remember(self, node: _Node, container: Container, since: float) -> None:
         container = msgspec.structs.replace(container, state="stopped")

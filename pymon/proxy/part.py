@@ -19,7 +19,7 @@ SLICE_ROWS = 1024
 OWN = b"pymon_"
 """Prefix of pymon's own families. A container's exposition must not use it."""
 
-OF_AGENTS = b"pymon_container_effective_"
+OF_AGENTS = (b"pymon_container_effective_", b"pymon_container_last_")
 """What begins the names of families that are called as pymon's and that agents have of a container."""
 
 _TAKEN = (b"uuid", b"node")

@@ -30,32 +30,39 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 
 
 class Index:
-    """Places by UUID and by owner. changed: called with the UUID of each changed place."""
+    """Places by UUID and by owner. changed: called with the UUID of each changed place.
 
-    __slots__ = ("_changed", "by_owner", "by_uuid")
+    ended: those by owner of containers that have ended and whose agents answer scrapes of them.
+    """
+
+    __slots__ = ("_changed", "by_owner", "by_uuid", "ended")
 
     def __init__(self, changed: Callable[[str], None]) -> None:
         self._changed = changed
         self.by_uuid: dict[str, Place] = {}
         self.by_owner: dict[UUID | None, dict[str, Place]] = {}
+        self.ended: dict[UUID | None, dict[str, Place]] = {}
 
     def put(self, place: Place) -> None:
         """Add a place, or replace that of its container."""
         uuid = place.container.uuid
         before = self.by_uuid.get(uuid)
-        if before is not None and before.owner != place.owner:
+        if before is not None and (before.owner != place.owner or before.container.ended is not None):
             self.drop(uuid)
         self.by_uuid[uuid] = place
         self.by_owner.setdefault(place.owner, {})[uuid] = place
+        if place.container.ended is not None:
+            self.ended.setdefault(place.owner, {})[uuid] = place
         self._changed(uuid)
 
     def drop(self, uuid: str) -> None:
         """Remove a place. Raises KeyError when there is none."""
-        owner = self.by_uuid.pop(uuid).owner
-        owned = self.by_owner[owner]
-        del owned[uuid]
-        if not owned:
-            del self.by_owner[owner]
+        place = self.by_uuid.pop(uuid)
+        for owners in (self.by_owner, self.ended) if place.container.ended is not None else (self.by_owner,):
+            owned = owners[place.owner]
+            del owned[uuid]
+            if not owned:
+                del owners[place.owner]
         self._changed(uuid)
 
     def of(self, owner: UUID | None) -> list[Place]:
@@ -90,6 +97,11 @@ class Places:
         """Return the place of a container that runs or that stopped recently, or None."""
         return self._places.get(uuid) or self._stopped.by_uuid.get(uuid)
 
+    def answering(self, uuid: str) -> Place | None:
+        """Return the place of a container that runs, or that has ended and whose agent answers scrapes of it."""
+        place = self.last(uuid)
+        return place if place is None or uuid in self._places or place.container.ended is not None else None
+
     def both(self, uuid: str) -> tuple[Place | None, Place | None]:
         """Return where a container runs and where it stopped recently."""
         return self._places.get(uuid), self._stopped.by_uuid.get(uuid)
@@ -122,6 +134,14 @@ class Places:
     def count(self, owner: UUID | None) -> int:
         """Return the number of running containers of an account, or of those without an owner for None."""
         return len(self._running.by_owner.get(owner, ()))
+
+    def ended(self, *owners: UUID | None) -> list[Place]:
+        """Return the stopped containers of these accounts whose agents answer scrapes of them."""
+        return [place for owner in owners for place in self._stopped.ended.get(owner, {}).values()]
+
+    def count_ended(self, owner: UUID | None) -> int:
+        """Return how many `ended` returns for an account, or for those without an owner for None."""
+        return len(self._stopped.ended.get(owner, ()))
 
     def stopped(self, *owners: UUID | None) -> list[Place]:
         """Return the remembered stopped containers of these accounts. None stands for those without an owner."""

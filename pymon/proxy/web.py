@@ -414,7 +414,7 @@ class ProxyWeb:
         node = self._fleet.node(uuid)
         if node is not None:
             return "node", Resource(Kind.NODE), "/v1/gz/metrics", node.name
-        place = self._fleet.find(uuid)
+        place = self._fleet.answering(uuid)
         if place is not None:
             return "container", Resource(Kind.CONTAINER, True, place.owner), f"/v1/{uuid}/metrics", place.node.name
         return "container", Resource(Kind.CONTAINER, False), "", ""

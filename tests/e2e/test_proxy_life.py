@@ -96,6 +96,13 @@ def answers(client: Client, container: Container) -> bool:
     return answer.status == 200 and f'id="{container.path}"'.encode() in answer.body
 
 
+def has_ended(client: Client, container: Container) -> bool:
+    """Whether the client is told of this very container's end, and of nothing that only a running one has."""
+    answer = client.get(path_of(container))
+    labels = f'{{state="exited",id="{container.path}"'.encode()
+    return answer.status == 200 and b"container_state" + labels in answer.body and b"last_seen" not in answer.body
+
+
 # --- containers ----------------------------------------------------------------------------------
 
 
@@ -106,7 +113,10 @@ def test_a_container_comes_and_goes(place: Place, alice: Client, bob: Client, no
     assert bob.status(path_of(container)) == 404
     assert bob.uuids() == set()
     container.end()
-    until("gone", lambda: alice.status(path_of(container)) == 404, SOON_SECONDS)
+    until("ended", lambda: has_ended(alice, container), SOON_SECONDS)
+    assert bob.status(path_of(container)) == 404
+    account = alice.get("/v1/account/metrics")
+    assert (account.status, b"container_state{" in account.body) == (200, True), account
     until("not found", lambda: alice.uuids() == set(), SOON_SECONDS)
     (stopped,) = (
         found for found in alice.json("/v1/discover?stopped=true")["containers"] if found["vm_uuid"] == container.uuid
@@ -133,7 +143,7 @@ def test_a_container_that_is_labelled_with_a_uuid_moves_when_its_node_lets_go(
     assert found["server_uuid"] == nodes[1].uuid
     assert bob.status(path_of(stolen)) == 404
     second.end()
-    until("gone", lambda: alice.status(path_of(second)) == 404, SOON_SECONDS)
+    until("ended", lambda: has_ended(alice, second), SOON_SECONDS)
     assert bob.status(path_of(stolen)) == 404, "another owner has it by a release alone"
     stolen.end()
 

@@ -20,9 +20,9 @@ def test_sums_of_real_containers_are_those_of_the_slow_model(parts, by):
 
 def test_every_metric_of_the_catalogue_is_summed_or_left_out_as_the_model_says(parts):
     """A new metric has to be thought of here."""
-    from pymon.catalogue import cadvisor, cmon  # noqa: PLC0415  # the catalogues, for this test only
+    from pymon.catalogue import cadvisor, cmon, stopped  # noqa: PLC0415  # the catalogues, for this test only
 
-    for metric in (*cadvisor.METRICS, *cmon.CONTAINER, *cmon.TIME):
+    for metric in (*cadvisor.METRICS, *stopped.METRICS, *cmon.CONTAINER, *cmon.TIME):
         body = exposition((metric.name, metric.kind.value, [({"id": "/a"}, 1)]))
         assert bool(aggregate([one(body)], "node")) is adds_up(metric.name, metric.kind.value), metric.name
 
