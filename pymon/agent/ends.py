@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pymon.sources.last_numbers import LastNumbers
 
-YOUNG_SECONDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+YOUNG_SECONDS = (0.0, 0.02, 0.1, 0.4, 1.0)
 """Delays before each reading of a new container."""
 
 AGAIN_SECONDS = (0.05, 30.0)

@@ -6,6 +6,7 @@ The files are opened for each reading: descriptors of a cgroup that was removed 
 from __future__ import annotations
 
 import os
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from pymon.sources.cgroup import procs_root
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pymon.sources.cgroup import Hierarchies
 
 _FILE_BYTES = 4096
+_ENTRIES, _BELOW = 256, 16  # of a cgroup's directory, which are looked at for a process: its owner makes any number
 _USEC_NS, _TICK_NS = 1_000, 10_000_000
 
 
@@ -87,10 +89,27 @@ class LastNumbers:
         return Numbers(**found)
 
     def first_process(self, path: str) -> int | None:
-        """Return the pid of the first process of a cgroup, None if it has none of its own that this process sees."""
-        text = None if self._procs is None else _read(f"{self._procs}{path}/cgroup.procs")
-        first = (text or b"").partition(b"\n")[0]
-        return int(first) or None if first.isdigit() else None
+        """Return the pid of the first process of a cgroup, or of one right below it; None if this process sees none.
+
+        A container that runs systemd has its init in `init.scope`.
+        """
+        if self._procs is None:
+            return None
+        directory = self._procs + path
+        pid = _first_pid(directory)
+        if pid is not None:
+            return pid
+        try:
+            with os.scandir(directory) as entries:
+                below = [entry.path for entry in islice(entries, _ENTRIES) if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            return None
+        return next(filter(None, map(_first_pid, sorted(below)[:_BELOW])), None)
+
+
+def _first_pid(directory: str) -> int | None:
+    first = (_read(f"{directory}/cgroup.procs") or b"").partition(b"\n")[0]
+    return int(first) or None if first.isdigit() else None
 
 
 def _read(path: str) -> bytes | None:

@@ -174,6 +174,16 @@ def test_nothing_is_read_of_what_is_no_number(tree: Tree) -> None:
     assert tree.source.first_process("/other") is None
 
 
+def test_a_process_in_a_group_below_is_followed_too(tree: Tree) -> None:
+    path = tree.group()
+    for name, procs in (("a.slice", ""), ("init.scope", "77\n78\n"), ("z.slice", "5\n")):
+        (tree.root / "g" / name).mkdir()
+        (tree.root / "g" / name / "cgroup.procs").write_text(procs)
+    assert tree.source.first_process(path) == 77
+    (tree.root / "g/cgroup.procs").write_text("12\n")
+    assert tree.source.first_process(path) == 12
+
+
 def test_version_1_has_files_of_its_own(tmp_path: Path) -> None:
     for name in ("cpuacct", "memory"):
         (tmp_path / name / "g").mkdir(parents=True)

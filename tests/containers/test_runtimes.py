@@ -67,6 +67,28 @@ class TestDocker:
         details = describe(root, f"/docker/{DOCKER}")
         assert (details.state, details.health, details.started_at is not None) == expected
 
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            ({}, (None, None, "")),
+            ({"ExitCode": 137}, (137, 1793366900.5, "exited")),
+            ({"ExitCode": 1, "Dead": True}, (1, 1793366900.5, "dead")),
+            ({"ExitCode": 1, "Running": True}, (None, None, "")),
+            ({"ExitCode": 1, "FinishedAt": "0001-01-01T00:00:00Z"}, (None, None, "")),
+            ({"ExitCode": "1"}, (None, None, "")),
+            ({"ExitCode": 10**400}, (None, None, "")),
+            ({"ExitCode": True}, (None, None, "")),
+        ],
+    )
+    def test_end(self, tree, change, expected):
+        root = tree("docker")
+        state = {"Running": not change, "FinishedAt": "2026-10-30T13:28:20.5Z"} | change
+        edit(root / DOCKER_CONFIG, lambda document: document["State"].update(state))
+        details = describe(root, f"/docker/{DOCKER}")
+        assert (details.exit_code, details.finished_at, details.end_state) == expected
+        assert details.restarts == 3
+        assert details.state in ("running", "")
+
     def test_hostile_names_pass_through(self, tree):
         root = tree("docker")
 

@@ -50,6 +50,25 @@ class TestPodman:
         assert describe(podman, f"/machine.slice/libpod-{PODMAN}.scope").state == state
 
     @pytest.mark.parametrize(
+        ("state", "expected"),
+        [
+            ({"state": 3}, (None, None, "", 0)),
+            ({"state": 6, "exitCode": 3, "restartCount": 2}, (3, 1793366900.5, "exited", 2)),
+            ({"state": 4}, (0, 1793366900.5, "exited", 0)),
+            ({"state": 6, "finishedTime": "0001-01-01T00:00:00Z"}, (None, None, "", 0)),
+            ({"state": 6, "exitCode": "3", "restartCount": "2"}, (None, 1793366900.5, "", None)),
+        ],
+    )
+    def test_end(self, podman, state, expected):
+        database = sqlite3.connect(podman / "var/lib/containers/storage/db.sql")
+        text = json.dumps({"finishedTime": "2026-10-30T13:28:20.5Z"} | state)
+        with database:
+            database.execute("UPDATE ContainerState SET JSON = ?", (text,))
+        database.close()
+        details = describe(podman, f"/machine.slice/libpod-{PODMAN}.scope")
+        assert (details.exit_code, details.finished_at, details.end_state, details.restarts) == expected
+
+    @pytest.mark.parametrize(
         ("content", "health"),
         [
             ('{"Status":"healthy","FailingStreak":0,"Log":[{"ExitCode":0,"Output":""}]}', "healthy"),

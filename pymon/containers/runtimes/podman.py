@@ -82,7 +82,8 @@ def describe(container: Match, home: Home) -> Details:
         )
     number = row.state.get("state")
     state = _STATES.get(number, "") if isinstance(number, int) else ""
-    code = whole(row.state.get("exitCode", 0)) if number in _ENDED else None
+    finished = epoch(row.state.get("finishedTime")) if number in _ENDED else None
+    code = whole(row.state.get("exitCode", 0)) if finished is not None else None  # 0 is left out
     return Details(
         name=text(row.config.get("name")),
         image=text(row.config.get("rootfsImageName")),
@@ -93,7 +94,7 @@ def describe(container: Match, home: Home) -> Details:
         pod=row.pod,
         restarts=whole(row.state.get("restartCount", 0)),
         exit_code=code,
-        finished_at=None if code is None else epoch(row.state.get("finishedTime")),
+        finished_at=finished,
         end_state="" if code is None else "exited",
     )
 
