@@ -56,6 +56,11 @@ def near(chosen: str) -> str:
     return f"container_memory_working_set_bytes{{{chosen}}} / (container_spec_memory_limit_bytes{{{chosen}}} > 0)"
 
 
+def age(chosen: str) -> str:
+    """Return how long each container has been running; nothing for one that has ended."""
+    return f"time() - (container_start_time_seconds{{{chosen}}} unless container_end_time_seconds{{{chosen}}})"
+
+
 def by_container(expr: str) -> str:
     """Return an expression with the labels of the tables of containers and no other."""
     return f"sum by (instance, id, name) ({expr})"
@@ -162,7 +167,7 @@ def containers() -> Json:
         Column("Sent", "Bps", rate("container_network_transmit_bytes_total", FOUND)),
         Column("Read", "Bps", rate("container_fs_reads_bytes_total", FOUND)),
         Column("Written", "Bps", rate("container_fs_writes_bytes_total", FOUND)),
-        Column("Age", "s", f"time() - container_start_time_seconds{{{FOUND}}}"),
+        Column("Age", "s", age(FOUND)),
     ]
     return dashboard(
         "pymon-containers", "pymon: containers", "The containers of nodes or of an account, and the ten largest.",
@@ -217,7 +222,7 @@ def container() -> Json:
         ],
         [
             Row("Now", [
-                stat("Age", "s", f"time() - container_start_time_seconds{{{CONTAINER}}}"),
+                stat("Age", "s", age(CONTAINER)),
                 stat("CPU", "none", cpu(CONTAINER)),
                 stat("Memory, of the limit", "percentunit", near(CONTAINER), bad=(0.85, 0.95)),
                 stat("Processes killed by OOM", "none", f"container_oom_events_total{{{CONTAINER}}}", bad=(1, 1)),
