@@ -2,7 +2,8 @@
 
 The document is a JSON object. ``columns`` names the items of a row. ``nodes`` has an object for each node: ``uuid``,
 ``hostname``, ``time`` (of the reading, in seconds since the epoch), ``containers`` (a list of rows), and what only
-operators see: ``machine`` and ``collectors``. A node that could not be asked has ``error``, one line, instead.
+operators see: ``machine`` and ``collectors``. A row with ``end_seconds`` is of a container that has ended; its numbers
+are the last ones. A node that could not be asked has ``error``, one line, instead.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ NUMBER_COLUMNS = {
     "memory_waiting_seconds": "container_pressure_memory_waiting_seconds_total",
     "io_waiting_seconds": "container_pressure_io_waiting_seconds_total",
     "processes": "container_processes",
+    "end_seconds": "container_end_time_seconds",
+    "exit_code": "container_last_exit_code",
 }
 """Column -> the metric of the same value, summed over its series of the container. An item is null where there is no
 value."""

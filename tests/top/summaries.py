@@ -48,7 +48,11 @@ class Summaries:
         if self.body is not None:
             return self.body
         now = time.time()
-        counters = [name for name in NUMBER_COLUMNS if name.endswith("_seconds") and name != "start_seconds"]
+        counters = [
+            name
+            for name in NUMBER_COLUMNS
+            if name.endswith("_seconds") and name not in ("start_seconds", "end_seconds")
+        ]
         rows = [
             row(name, uuid=f"{at:032x}", memory_bytes=(at + 1) << 20, **dict.fromkeys(counters, (at + 1) * now))
             for at, name in enumerate(self.names)

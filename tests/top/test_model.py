@@ -38,6 +38,7 @@ def test_a_rate_is_of_two_readings_of_the_node_s_clock():
         (at(100, row("a", cpu_seconds=1)), at(1000, row("a", cpu_seconds=3))),  # long ago
         (at(100, row("a", cpu_seconds=1)), at(50, row("a", cpu_seconds=3))),  # the clock was set
         (at(100, row("a")), at(104, row("a", cpu_seconds=3))),
+        (at(100, row("a", cpu_seconds=1)), at(104, row("a", cpu_seconds=3, end_seconds=103))),  # it has ended
     ],
 )
 def test_there_is_no_rate(first, second):

@@ -188,3 +188,14 @@ def test_what_is_true_of_the_session_is_said():
     assert "failed collectors: zfs" in text(draw(found, 120, 24))[-1]
     found.model.left_out = 7
     assert "7 more not shown" in text(draw(found, 80, 24))[1]
+
+
+@pytest.mark.parametrize(("code", "said"), [(137, "exit 137"), (None, "stopped"), (1e300, "exit 1")])
+def test_one_that_has_ended_comes_last_with_its_exit_code(code, said):
+    ended = row("gone", cpu_seconds=9, state="stopped", end_seconds=104.0, exit_code=code)
+    found = watch(ended, row("db", cpu_seconds=1))
+    assert names(found) == ["db", "gone"]
+    lines = text(draw(found, 80, 24))
+    assert lines[1].startswith("1 container  1 ended  CPU 1.00")
+    assert said in lines[4]
+    assert max(map(columns_of, lines)) <= 80

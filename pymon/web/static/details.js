@@ -86,13 +86,15 @@ class Details {
 
   draw() {
     const one = this.one;
-    const raw = one.raw;
+    const ended = model.ended.find(({ raw: { uuid } }) => uuid === one.key);
+    const raw = ended === undefined ? one.raw : ended.raw;
     this.name.textContent = one.name;
     setFacts(this.facts, [
       ["UUID", raw.uuid], ["Image", one.image || NONE], ["Runtime", raw.runtime], ["State", shown(raw.state) || NONE],
       ["Health", shown(raw.health) || NONE], ["Account", shown(raw.owner) || "none"], ["Node", shown(one.node.hostname)],
       ["Started", since(raw.start_seconds)], ["Memory limit", bytes(raw.memory_limit_bytes)], ["Swap", bytes(raw.swap_bytes)],
       ["Killed for want of memory", count(raw.oom_kills)], ["Processes", count(raw.processes)],
+      ...(ended === undefined ? [] : [["Ended", since(raw.end_seconds)], ["Exit code", exitCode(raw.exit_code)]]),
     ]);
     for (const plot of this.plots) {
       const found = plot.chart.lines.map(([name]) => one.series(name));

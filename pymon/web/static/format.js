@@ -25,4 +25,13 @@ const percent = (value) => (value === null ? NONE : (value * 100).toFixed(1) + "
 const count = (value) => (value === null ? NONE : String(value));
 const duration = (seconds) => (seconds === Infinity ? "∞" : scaled(seconds * 1e6, 1000, ["µs", "ms", "s"]));
 const perSecond = (value) => value.toFixed(value >= 100 ? 0 : 1) + " a second";
+const span = (seconds) => {
+  if (seconds === null) return NONE;
+  if (seconds < 60) return seconds.toFixed(1) + "\u00a0s";
+  const units = [[86400, "d"], [3600, "h"], [60, "min"]];
+  const [length, unit] = units.find(([one]) => seconds >= one);
+  return (seconds / length).toFixed(1) + "\u00a0" + unit;
+};
+// 128 and the number of a signal is how a runtime tells that a signal ended the container.
+const exitCode = (code) => (code > 128 && code <= 192 ? code + " (signal " + (code - 128) + ")" : count(code));
 const since = (seconds) => (seconds ? new Date(seconds * 1000).toLocaleString() : NONE);

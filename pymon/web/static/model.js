@@ -10,6 +10,17 @@ const RATES = {
   ioWaiting: "io_waiting_seconds",
 };
 
+function named(row, columns) {
+  const raw = {};
+  columns.forEach((name, index) => { raw[name] = row[index]; });
+  return raw;
+}
+
+// What a search looks in.
+function searched(raw, node) {
+  return (raw.name + " " + raw.image + " " + raw.uuid + " " + raw.owner + " " + node.hostname).toLowerCase();
+}
+
 class Container {
   constructor(key) {
     this.key = key;
@@ -23,13 +34,12 @@ class Container {
 
   // Take in a row of the summary. time: of its node's reading, in seconds.
   update(row, columns, time, node) {
-    const raw = {};
-    columns.forEach((name, index) => { raw[name] = row[index]; });
+    const raw = named(row, columns);
     this.node = node;
     this.raw = raw;
     this.name = shown(raw.name);
     this.image = shown(raw.image);
-    this.text = (raw.name + " " + raw.image + " " + raw.uuid + " " + raw.owner + " " + node.hostname).toLowerCase();
+    this.text = searched(raw, node);
     if (time === this.time) return;
     const again = this.before !== null && this.before.start_seconds !== raw.start_seconds;
     const seconds = time - this.time;
@@ -72,26 +82,36 @@ class Container {
 class Model {
   constructor() {
     this.containers = new Map();
+    this.ended = []; // those that have ended: { raw, node, text }
     this.nodes = [];
   }
 
   update(summary) {
     const there = new Set();
+    const end = summary.columns.indexOf("end_seconds");
+    const ended = [];
     this.nodes = summary.nodes;
     for (const node of summary.nodes) {
       if (node.error) {
         // What an absent node had stays, without rates.
         for (const [key, one] of this.containers) if (one.node.uuid === node.uuid) there.add(key);
+        ended.push(...this.ended.filter((one) => one.node.uuid === node.uuid));
         continue;
       }
       for (const row of node.containers) {
         const key = row[0];
+        if (end >= 0 && row[end] !== null) {
+          const raw = named(row, summary.columns);
+          ended.push({ raw, node, text: searched(raw, node) });
+          continue;
+        }
         there.add(key);
         let one = this.containers.get(key);
         if (one === undefined) this.containers.set(key, one = new Container(key));
         one.update(row, summary.columns, node.time, node);
       }
     }
+    this.ended = ended.sort((one, other) => other.raw.end_seconds - one.raw.end_seconds);
     for (const key of this.containers.keys()) if (!there.has(key)) this.containers.delete(key);
   }
 

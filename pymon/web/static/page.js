@@ -10,6 +10,7 @@ const element = (id) => document.getElementById(id);
 const model = new Model();
 const details = new Details(element("details"), element("details-name"), element("facts"), element("charts"));
 const table = new Table(element("grid"), element("head"), element("body"), (one) => details.open(one));
+const ended = new Ended(element("ended"));
 let timer = 0;
 let last = null;
 
@@ -24,6 +25,7 @@ function showLogin(why) {
   element("login").hidden = false;
   element("containers").hidden = true;
   element("totals").hidden = true;
+  element("ended").hidden = true;
   element("login-error").textContent = why;
   say("Not logged in.", false);
 }
@@ -70,6 +72,7 @@ function show(summary) {
     ? nodes.map((node) => shown(node.hostname)).join(", ")
     : "account " + shown(summary.account) + ", " + nodes.length + (nodes.length === 1 ? " node" : " nodes");
   table.set(containers);
+  ended.set(model.ended);
   details.update();
   setFacts(element("totals"), totals(containers, nodes));
   showNodes(nodes);
@@ -142,7 +145,11 @@ async function login(event) {
   poll();
 }
 
-element("search").addEventListener("input", (event) => table.search(event.target.value));
+element("search").addEventListener("input", (event) => {
+  const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+  table.search(words);
+  ended.search(words);
+});
 element("close").addEventListener("click", () => { details.close(); element("grid").focus(); });
 element("login").addEventListener("submit", login);
 element("logout").addEventListener("click", async () => {

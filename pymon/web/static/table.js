@@ -67,8 +67,8 @@ class Table {
     this.order();
   }
 
-  search(text) {
-    this.words = text.toLowerCase().split(/\s+/).filter(Boolean);
+  search(words) {
+    this.words = words;
     this.order();
   }
 
