@@ -85,7 +85,9 @@ def metrics_page() -> str:
     return "\n".join(
         (
             _HEAD,
-            *_section("Containers (cAdvisor's names)", (*stopped.with_last(cadvisor.METRICS), *load.METRICS, *disk.METRICS)),
+            *_section(
+                "Containers (cAdvisor's names)", (*stopped.with_last(cadvisor.METRICS), *load.METRICS, *disk.METRICS)
+            ),
             *_section("Containers that have ended", stopped.METRICS, _STOPPED),
             *_section("Waiting of containers", latency.METRICS, _LATENCY),
             *_section("Peaks between scrapes", peaks.METRICS, _PEAKS),
