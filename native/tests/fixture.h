@@ -110,7 +110,7 @@ static inline void fixture_init(fixture *fixture, const fixture_file *files, uin
 		.sysfs = sys,
 		.file_count = count,
 		.files = fixture_files(files, count),
-		.processes = {PM_NO_TABLE, PM_NO_TABLE, PM_NO_TABLE},
+		.processes = {[0 ... PM_PROCESS_TABLES - 1] = PM_NO_TABLE},
 		.budget = 1000,
 		.sharers = 1,
 		.slow_ns = INT64_MAX / 4,
