@@ -54,6 +54,9 @@ _RANGES = {
 _PROTOBUF_TYPE = "application/vnd.google.protobuf"
 _PROTOBUF = {"proto": "io.prometheus.client.metricfamily", "encoding": "delimited"}
 
+_MAX_CHARACTERS = 2048
+"""A longer header counts as absent. What Prometheus and browsers send has less than 500."""
+
 _QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 _ITEM = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 _PARAMETER = re.compile(r'(?:[^;"]|"(?:[^"\\]|\\.)*"?)+')
@@ -63,6 +66,11 @@ class _Item(NamedTuple):
     value: str
     parameters: dict[str, str]
     quality: float
+
+
+def _bounded(header: str | None) -> str:
+    """Return the header, "" for one that is absent or too long: it costs no time and is not cached."""
+    return header if header is not None and len(header) <= _MAX_CHARACTERS else ""
 
 
 def _items(header: str) -> Iterator[_Item]:
@@ -93,13 +101,17 @@ def _specificity(item: _Item, form: Format) -> int | None:
     return 0 if item.value == "*/*" else None
 
 
-@lru_cache(maxsize=64)
 def negotiate(accept: str | None, served: tuple[Format, ...] = FORMATS) -> Format:
     """Return the format for an Accept header.
 
-    It is text 0.0.4 if the header is None, malformed, or accepts none of the formats that are served.
+    It is text 0.0.4 if the header is None, too long, malformed, or accepts none of the formats that are served.
     """
-    items = list(_items(accept or ""))
+    return _format(_bounded(accept), served)
+
+
+@lru_cache(maxsize=64)
+def _format(accept: str, served: tuple[Format, ...]) -> Format:
+    items = list(_items(accept))
     best = Format.TEXT_0_0_4
     best_rank = (0.0, 0)
     for form in served:
@@ -116,15 +128,19 @@ def negotiate(accept: str | None, served: tuple[Format, ...] = FORMATS) -> Forma
     return best
 
 
-@lru_cache(maxsize=64)
 def content_codings(accept_encoding: str | None, offered: tuple[Coding, ...]) -> tuple[Coding, ...]:
     """Return the codings that a client accepts, the best first, up to identity; empty if it accepts none.
 
     offered: codings besides identity, the one that costs least first; it decides between equal qualities. Identity is
     accepted unless it, or ``*`` without it, has quality 0. It is the last choice of a client that gives it no quality.
     """
+    return _codings(_bounded(accept_encoding), offered)
+
+
+@lru_cache(maxsize=64)
+def _codings(accept_encoding: str, offered: tuple[Coding, ...]) -> tuple[Coding, ...]:
     qualities: dict[str, float] = {}
-    for item in _items(accept_encoding or ""):
+    for item in _items(accept_encoding):
         qualities.setdefault("gzip" if item.value == "x-gzip" else item.value, item.quality)
     others = qualities.get("*", 0.0)
     identity = qualities.get("identity", 0.0)

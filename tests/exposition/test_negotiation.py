@@ -125,6 +125,15 @@ def test_hostile(accept: str) -> None:
     assert time.perf_counter() - begin < 1
 
 
+def test_a_header_of_absurd_length_is_none() -> None:
+    longest = "application/openmetrics-text" + "," * (2048 - 28)
+    assert negotiate(longest) is OM1
+    assert negotiate(longest + ",") is TEXT
+    assert content_codings("gzip".ljust(2048, ","), ("gzip",)) == ("gzip", "identity")
+    assert content_codings("gzip".ljust(2049, ","), ("gzip",)) == ("identity",)
+    assert content_codings("identity;q=0" + ", br" * 1000, ("gzip",)) == ("identity",)
+
+
 def test_malformed_quality_drops_only_its_range() -> None:
     assert negotiate("text/plain;q=abc, application/openmetrics-text;version=1.0.0;q=0.1") is OM1
 
