@@ -265,8 +265,9 @@ def narrowed(query: str) -> str:
 def relayed(response: Response, account: UUID, leaving: Room) -> Reply:
     """Return the reply that relays a response. leaving: holds its bytes until the client has them. Raises Refusal."""
     if response.status != 200:  # noqa: PLR2004
-        # 400: relay the agent's text about the query. 404: the container ended since the last inventory.
-        text = response.body[:500].decode("utf-8", "replace") if response.status == 400 else "not found"  # noqa: PLR2004
+        # 400, 406: relay the agent's text about the query and the codings. 404: the container ended since the last
+        # inventory.
+        text = "not found" if response.status == 404 else response.body[:500].decode("utf-8", "replace")  # noqa: PLR2004
         raise Refusal(response.status, text, why=f"its node answered {response.status}: {text}")
     done = None
     if len(response.body) > SMALL_BYTES:
@@ -282,10 +283,11 @@ def relayed(response: Response, account: UUID, leaving: Room) -> Reply:
 def check(response: Response, *, codings: tuple[Coding, ...], types: tuple[str, ...] = EXPOSITIONS) -> None:
     """Raise UpstreamError unless a response may be relayed.
 
-    It may be relayed with status 400 or 404, or with 200 and one of these types in an accepted content coding.
+    It may be relayed with status 400 or 404, with 406 where identity was not accepted, as an agent may have fewer
+    codings than `CODINGS`, or with 200 and one of these types in an accepted content coding.
     """
     status = response.status
-    if status in {400, 404}:
+    if status in {400, 404} or (status == 406 and "identity" not in codings):  # noqa: PLR2004
         return
     if status == 503:  # noqa: PLR2004
         raise UpstreamError(503, "busy", "its node is busy")

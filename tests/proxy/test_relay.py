@@ -396,6 +396,12 @@ def test_what_the_agent_says_of_the_question_is_relayed(status):
     check(Response(status, {}, b"x"), codings=PLAIN)
 
 
+def test_an_agent_without_a_coding_that_the_client_takes_is_no_failure():
+    check(Response(406, {}, b"x"), codings=("zstd",))
+    with pytest.raises(UpstreamError, match="answered 406"):
+        check(Response(406, {}, b"x"), codings=("zstd", "identity"))
+
+
 @pytest.mark.parametrize("status", [0, 201, 204, 206, 301, 304, 401, 403, 405, 429, 500, 502, 504, 999])
 def test_any_other_status_is_a_bad_gateway(status):
     with pytest.raises(UpstreamError) as caught:

@@ -137,6 +137,9 @@ async def test_protocol_buffers_in_zstd_are_asked_for_and_relayed(tmp_path):
         assert (await client.ask(f"/v1/{A}/metrics", "Accept-Encoding: gzip")).status == 502, "a coding not asked for"
         assert (await client.ask(f"/v1/{A}/metrics", "Accept-Encoding: br, identity;q=0")).status == 406
         assert len(heads) == 2
+        node.scrape = says(answer(b"expected gzip\n", "406 Not Acceptable"))
+        got = await client.ask(f"/v1/{A}/metrics", "Accept-Encoding: zstd, identity;q=0")
+        assert (got.status, got.line) == (406, "expected gzip"), "of an agent without zstd"
 
 
 @on_uvloop
