@@ -16,6 +16,7 @@ typedef struct {
 	uint64_t group; /* the hash of its labels; 0: there is none */
 	pm_buffer group_labels;
 	pm_buffer value;
+	int is_lost;	  /* it cannot be written */
 	uint64_t *groups; /* those of the family so far, by their hash */
 	size_t mask;
 } context;
@@ -85,15 +86,15 @@ static int put_metric(pm_buffer *out, const pm_buffer *labels, int field, const 
 	return 0;
 }
 
-static int is_count(double value)
+static int is_integer(double count)
 {
-	return value >= 0 && value < 0x1p64;
+	return count >= 0 && count < 0x1p64 && count == (double)(uint64_t)count;
 }
 
 /* Append a count, which may be no integer in text. Returns the end. */
 static char *put_count(char *p, int integer, int real, double count)
 {
-	if (is_count(count) && count == (double)(uint64_t)count)
+	if (is_integer(count))
 		return pm_put_varint_field(p, integer, (uint64_t)count);
 	return pm_put_double_field(p, real, count);
 }
@@ -110,9 +111,8 @@ static int add_part(context *at, pm_proto_type type, const pm_exposition_sample 
 		to = pm_put_double_field(to, PM_SAMPLE_SUM, value);
 	} else if (sample->suffix == PM_COUNT) {
 		/* A summary has no field for a count that is no integer. */
-		to = type == PM_PROTO_SUMMARY
-			     ? pm_put_varint_field(to, PM_SAMPLE_COUNT, is_count(value) ? (uint64_t)value : 0)
-			     : put_count(to, PM_SAMPLE_COUNT, PM_HISTOGRAM_COUNT_FLOAT, value);
+		at->is_lost |= type == PM_PROTO_SUMMARY && !is_integer(value);
+		to = put_count(to, PM_SAMPLE_COUNT, PM_HISTOGRAM_COUNT_FLOAT, value);
 	} else if (type == PM_PROTO_HISTOGRAM) {
 		p = put_count(p, PM_BUCKET_COUNT, PM_BUCKET_COUNT_FLOAT, value);
 		p = pm_put_double_field(p, PM_BUCKET_BOUND, bound);
@@ -129,9 +129,12 @@ static int add_part(context *at, pm_proto_type type, const pm_exposition_sample 
 /* End the histogram or summary that is being made. Returns 0, or -1 if out of memory. */
 static int end_group(context *at, int field, pm_buffer *out)
 {
-	int result = at->group ? put_metric(out, &at->group_labels, field, at->value.data, at->value.len) : 0;
+	int result = 0;
 
+	if (at->group && !at->is_lost)
+		result = put_metric(out, &at->group_labels, field, at->value.data, at->value.len);
 	at->group = 0;
+	at->is_lost = 0;
 	at->value.len = 0;
 	return result;
 }
@@ -231,6 +234,10 @@ static int write_family(context *at, const pm_exposition_family *family, const u
 	}
 	if (end_group(at, pm_proto_value_field(type), out) < 0)
 		return -1;
+	if (out->len == start + (size_t)reserved + at->head.len) {
+		out->len = start;
+		return 0;
+	}
 	return pm_proto_end(out, start, reserved) < 0 ? -1 : 0;
 }
 

@@ -216,6 +216,16 @@ def test_parts_of_a_histogram_that_are_apart_and_those_that_are_repeated():
     assert [metric.counter.value for metric in c.metric] == [1]
 
 
+@pytest.mark.parametrize("count", ["1.5", "-1", "NaN", "+Inf", "18446744073709551616"])
+def test_a_summary_whose_count_no_message_has_is_left_out(count):
+    lost = f"# TYPE s summary\ns_sum 1\ns_count {count}\n".encode()
+    assert from_text(lost) == b""
+    assert series(from_text(lost + b's_sum{a="1"} 2\ns_count{a="1"} 18446744073709549568\n')) == {
+        ("s_sum", frozenset({("a", "1")})): 2.0,
+        ("s_count", frozenset({("a", "1")})): 2.0**64 - 2**11,
+    }
+
+
 def test_a_text_that_is_malformed_or_not_read():
     with pytest.raises(ValueError, match="line 2 of an exposition: number"):
         from_text(b"a 1\nb x\n")
