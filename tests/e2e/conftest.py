@@ -19,10 +19,15 @@ def shared_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
-    """Three nodes, with nothing on them but what this module's tests put there."""
+    """Three nodes, with nothing on them but what this module's tests put there.
+
+    The agents are other ones for each module, as an agent keeps what has ended for minutes.
+    """
     yield shared_fleet
     for node in shared_fleet.nodes:
         node.clear()
+        node.stop()
+    shared_fleet.start()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,20 @@ from tests.top.terminal import terminal
 pytestmark = pytest.mark.root
 
 
+def read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # a test's own agent
+        text: str = answer.read().decode()
+        return text
+
+
 def test_an_agent_s_containers(nodes: list[Node]) -> None:
     node = nodes[0]
-    node.container("web[1]", image="nginx:1")
+    node.container("app[1]", image="nginx:1")
     last = node.container("db")
-    with terminal("top", "--url", node.url, "--interval", "1s") as here:
-        here.shows("web[1]", "db", "running", "2 containers  CPU ")
+    listed = f"{node.url}/v1/containers"
+    until("both are known", lambda: all(name in read(listed) for name in ('"app[1]"', '"db"')))
+    with terminal("top", "--url", node.url, "--interval", "1s", "--sort", "name") as here:
+        here.shows("app[1]", "db", "running", "2 containers  CPU ")
         last.end()
         here.until("with the one that has ended", lambda text: "1 container  1 ended" in text and "db" in text)
         here.keys("Enter")

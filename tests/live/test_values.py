@@ -296,6 +296,7 @@ ELSEWHERE = {
     "container_creation_time_seconds": "test_lifecycle.py",
     "container_memory_migrate": "fixtures: a group of cpuset takes no process before its CPUs are set",
     "container_memory_numa_pages": "test_numa_pages",
+    "container_tasks_state": "test_tasks.py",
     "container_cpuset_cpus": "fixtures: a group of cpuset takes no process before its CPUs are set",
     r"container_(memory_numa_bytes|(spec_)?memory_swap_.*|(spec_)?memory_zsw.*|misc_.*|rdma_.*|dmem_.*)": "fixtures",
     r"container_(threads_peak|threads_max_events_total|frozen.*|cgroups.*)": "test_kernel_counts.py",

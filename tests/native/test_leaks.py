@@ -197,6 +197,10 @@ class World:
         self.body.clear()
         self.renderer.render(self.body, [self.table], self.labels, openmetrics=True, selected=b"\1\1")
 
+    def render_protobuf(self):
+        self.body.clear()
+        self.renderer.render(self.body, [self.table], self.labels, protobuf=True)
+
     def lend(self):
         with memoryview(self.table) as view, memoryview(self.body) as body:
             view.tolist()
@@ -267,9 +271,14 @@ CALLS = {
     "Labels": lambda world: Labels([TEXT, None, b""]),
     "SampleLine": lambda world: replace(SAMPLE, table=9),
     "FamilyLines": lambda world: replace(FAMILIES[0], by_row=True),
-    **{f"SampleLine.{name}": lambda world: SAMPLE.when for name in ("minus", "plus", "when")},
+    **{
+        f"SampleLine.{name}": lambda world: SAMPLE.when
+        for name in ("minus", "plus", "when", "fields", "part", "bound", "created")
+    },
+    **{f"FamilyLines.{name}": lambda world: FAMILIES[0].native for name in ("protobuf", "type", "native")},
     "Renderer": lambda world: Renderer(FAMILIES, 1),
     "Renderer.render": World.render,
+    "protobuf Renderer.render": World.render_protobuf,
     "Renderer.table_count": lambda world: world.renderer.table_count,
     "decimal": lambda world: decimal(2**64 - 1, MILLI),
     "escape": lambda world: escape(b'\xff"' * 500),
@@ -279,6 +288,7 @@ CALLS = {
     "Exposition.family_count": lambda world: read(b"").family_count,
     "Exposition.sample_count": lambda world: read(b"").sample_count,
     "Exposition.repeated": lambda world: read(b"a 1\na 2\n" * 50, allow_repeated=True).repeated,
+    "Exposition.protobuf": lambda world: read().protobuf(),
     "Exposition.families": lambda world: read().families(),
     "Exposition.samples": lambda world: read().samples(10, 20),
     "Exposition.rows": lambda world: read().rows(10, 20),
