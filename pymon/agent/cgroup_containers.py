@@ -227,15 +227,16 @@ class CgroupContainers:
         container: Table,
         wanted: Collection[str],
         begun: float,
+        kills: Mapping[int, int],
     ) -> None:
         """Keep tables for the next collection, except those that a reader is still filling.
 
-        wanted: names of those that this collection filled. begun: when it began, on the clock of time.monotonic().
+        wanted: names of those that this collection filled. begun, kills: as `LastTables.keep`.
         """
         for name, (of_reader, result) in reading.items():
             if result.done:
                 self._spare_tables[name].append(of_reader)
-                self.last_tables.keep((table for table in of_reader if table.name in wanted), begun)
+                self.last_tables.keep((table for table in of_reader if table.name in wanted), begun, kills)
         self._spare_containers.append(container)
 
     # One container.
@@ -394,7 +395,9 @@ class _Reading:
             self._labels,
             outcomes,
             good=not any(_all_failed(outcome, containers) for outcome in outcomes),
-            give_back=lambda: self._containers.give_back(self._reading, self._container, wanted, self._begun),
+            give_back=lambda: self._containers.give_back(
+                self._reading, self._container, wanted, self._begun, self._kills
+            ),
         )
 
 

@@ -34,7 +34,7 @@ class LastTables:
     """The tables that were filled last, by name, with the times when their collections began."""
 
     def __init__(self) -> None:
-        self._tables: dict[str, tuple[Table, float]] = {}
+        self._tables: dict[str, tuple[Table, float, Mapping[int, int]]] = {}
 
     def lend(self, tables: Iterable[Table]) -> None:
         """Forget tables, which are being filled again."""
@@ -42,21 +42,26 @@ class LastTables:
             if table.name in self._tables and self._tables[table.name][0] is table:
                 del self._tables[table.name]
 
-    def keep(self, tables: Iterable[Table], begun: float) -> None:
-        """Take over tables of a collection that began at a time, on the clock of time.monotonic()."""
+    def keep(self, tables: Iterable[Table], begun: float, kills: Mapping[int, int]) -> None:
+        """Take over tables of a collection that began at a time, on the clock of time.monotonic().
+
+        kills: what `add_kills` has added to them.
+        """
         for table in tables:
-            self._tables[table.name] = (table, begun)
+            self._tables[table.name] = (table, begun, kills)
 
     def numbers(self, row: int, since: float) -> Numbers:
-        """Return what was read last of a row, as far as that collection began after a time."""
+        """Return what was read last of a row, as far as that collection began after a time, without earlier kills."""
         found: dict[str, int] = {}
         for name, columns in _SOURCES.items():
             for column in columns:
-                table, begun = self._tables.get(column.table, (None, 0.0))
+                table, begun, kills = self._tables.get(column.table, (None, 0.0, {}))
                 if table is None or begun < since or row >= len(table) or column.key not in table.columns:
                     continue
                 value = table.get(row, column.key)
                 if value is not None:
+                    if name == "oom_kills":
+                        value -= kills.get(row, 0)
                     found[name] = value * (10 ** (_NS_DECIMALS - column.unit.decimals) if name.endswith("_ns") else 1)
                     break
         return Numbers(**found)

@@ -226,8 +226,8 @@ def test_what_was_read_last_is_that_of_the_same_container() -> None:
         table.grow(2)
     cpu.set(1, "cpu.stat:usage_usec", 5)
     events.set(1, "memory.oom_control:oom_kill", 3)
-    last.keep([cpu], 10.0)
-    last.keep([events], 20.0)
+    last.keep([cpu], 10.0, {})
+    last.keep([events], 20.0, {})
     assert last.numbers(1, 5.0) == Numbers(usage_ns=5000, oom_kills=3)
     assert last.numbers(1, 15.0) == Numbers(oom_kills=3), "it came after the collection had begun"
     assert last.numbers(0, 5.0) == last.numbers(9, 5.0) == Numbers()
@@ -244,3 +244,13 @@ def test_kills_of_earlier_runs_are_added() -> None:
     add_kills([events, Table("cpu.v2", ("cpu.stat:usage_usec",))], {0: 2, 1: 5, 7: 1})
     assert events.get(0, "memory.events:oom_kill") == 3
     assert events.get(1, "memory.events:oom_kill") is None
+
+
+def test_kills_of_earlier_runs_are_not_those_of_the_last_run() -> None:
+    last = LastTables()
+    events = Table("events.v2", ("memory.events:oom_kill",))
+    events.grow(1)
+    events.set(0, "memory.events:oom_kill", 1)
+    add_kills([events], {0: 2})
+    last.keep([events], 10.0, {0: 2})
+    assert last.numbers(0, 5.0) == Numbers(oom_kills=1)

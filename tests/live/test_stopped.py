@@ -179,6 +179,26 @@ def test_a_killed_container_that_runs_again_keeps_its_kills(agent: Agent, world:
     assert scrape.value(group.path, "container_restarts_total") == 1
 
 
+def test_kills_are_counted_once_where_a_scrape_read_them_last(agent: Agent, world: World) -> None:
+    limit = str(32 << 20)
+    group = world.group("twice")
+    group.limit("memory", {"memory.limit_in_bytes": limit}, {"memory.max": limit, "memory.swap.max": "0"})
+    process = group.start([sys.executable, "-S", "-E", "-c", "b'x' * (256 << 20)"])
+    assert process.wait() == -9
+    until("the kill is scraped", lambda: agent.scrape().value(group.path, "container_oom_events_total") == 1)
+    group.remove()
+    stopped(agent, group)
+    again = world.again(group)
+    child = world.child(world.child(again, "inner"), "innermost")  # where no process is looked for
+    process = child.start(["sleep", "1000"])
+    until("it runs again", lambda: agent.scrape().of(group.path, "container_last_seen"))
+    assert agent.scrape().value(group.path, "container_oom_events_total") == 1
+    process.kill()
+    process.wait()
+    again.remove()
+    assert stopped(agent, group).value(group.path, "container_oom_events_total") == 1
+
+
 def test_many_short_ones_are_all_seen(agent: Agent, world: World) -> None:
     groups = [world.group(f"many-{number}") for number in range(MANY)]
     for group in groups:
