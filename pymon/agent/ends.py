@@ -211,6 +211,8 @@ class EndWatch:
             return
         watched.had = True
         self._unfollow(poll, watched)
+        with self._lock:
+            watched.exact, watched.at = False, None  # it has not ended, or has come back to life
         if len(self._followed) >= self._most:
             return
         try:

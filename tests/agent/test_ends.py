@@ -136,6 +136,23 @@ def test_another_process_is_followed_when_the_first_ends(
     assert end.code in (6, None)
 
 
+def test_one_that_gets_processes_again_has_not_ended(
+    tree: Tree, start: Callable[[], EndWatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ends, "IDLE_SECONDS", 0.02)
+    first, second = tree.process(), tree.process()
+    watch = start()
+    watched = watch.add(tree.group(first), young=False)
+    followed(watched)
+    tree.write(usec=20)
+    first.communicate()
+    until("its end is noticed", lambda: watched.exact)
+    tree.write(second, usec=30)
+    until("the second is followed", lambda: not watched.over and watched.pidfd >= 0)
+    end = watch.leave(watched)
+    assert (end.exact, end.at) == (False, None)
+
+
 def test_one_that_had_no_process_yet_is_not_over(tree: Tree, start: Callable[[], EndWatch]) -> None:
     watch = start()
     watched = watch.add(tree.group(), young=True)
