@@ -219,6 +219,9 @@ class EndWatch:
             pidfd = os.pidfd_open(pid)
         except OSError:  # it has ended, or there is no descriptor left
             return
+        if self._source.first_process(watched.path) != pid:  # it has ended, and its number may be another's by now
+            os.close(pidfd)
+            return
         poll.register(pidfd, select.EPOLLIN)
         self._followed[pidfd] = watched
         with self._lock:

@@ -164,6 +164,25 @@ def test_one_that_had_no_process_yet_is_not_over(tree: Tree, start: Callable[[],
     assert watch.leave(watched).code is None
 
 
+def test_a_number_that_another_process_has_by_now_is_not_followed(
+    tree: Tree, start: Callable[[], EndWatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = tree.process()
+    path = tree.group(process)
+    open_process = os.pidfd_open
+
+    def too_late(pid: int) -> int:
+        tree.write(usec=9)
+        return open_process(pid)
+
+    monkeypatch.setattr(os, "pidfd_open", too_late)
+    watch = start()
+    watched = watch.add(path, young=False)
+    until("its end is noticed", lambda: watched.exact)
+    assert watched.pidfd == -1
+    assert watched.numbers == numbers(9)
+
+
 def test_no_more_processes_are_followed_than_allowed(
     tree: Tree, start: Callable[[], EndWatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
