@@ -56,7 +56,7 @@ class _Kept:
 
 
 class StoppedContainers:
-    """The containers of a node that have ended. All methods are called on the loop.
+    """The containers of a node that have ended. All methods but `ended` are called on the loop.
 
     texts: path and inventory entry of each, by UUID. ooms: kills of earlier runs, by the row of the container that runs
     again.
@@ -190,8 +190,12 @@ class StoppedContainers:
         return [uuid for kept in over for uuid in self._drop(kept)]
 
     def ended(self) -> list[tuple[Container, Mapping[str, int]]]:
-        """Return the containers that have ended and do not run again, with their numbers by column."""
-        return [(kept.container, dict(kept.cells)) for kept in self._by_uuid.values()]
+        """Return the containers that have ended and do not run again, with their numbers by column.
+
+        May be called by any thread.
+        """
+        there = list(self._by_uuid.values())  # in one step, as the loop goes on changing it
+        return [(kept.container, dict(kept.cells)) for kept in there]
 
     # Scrapes.
 

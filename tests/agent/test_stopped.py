@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
 from uuid import UUID
 
 import pytest
@@ -147,6 +149,29 @@ def test_a_container_that_runs_again_keeps_what_was_counted(kept: StoppedContain
     assert {"oom_kills": 3, "restarts": 1, "exit_code": 0, "start_seconds": 2000}.items() <= cells(kept.table()).items()
     kept.returned("/c1", 3)
     assert cells(kept.table()) == {"exit_code": 0, "restarts": 2}
+
+
+def test_a_summary_is_made_while_containers_end(kept: StoppedContainers) -> None:
+    for number in range(100):
+        kept.add(container(number), pairs(number), end())
+    over = threading.Event()
+
+    def change() -> None:
+        while not over.is_set():
+            kept.forget(str(container(1).uuid))
+            kept.add(container(1), pairs(1), end())
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        seen = {len(kept.ended()) for _ in range(2000)}
+    finally:
+        sys.setswitchinterval(before)
+        over.set()
+        thread.join()
+    assert seen <= {99, 100}
 
 
 def test_a_uuid_that_another_one_holds_is_given_up(kept: StoppedContainers) -> None:
