@@ -100,7 +100,8 @@ class StoppedContainers:
         before = self._kept.pop(container.id, None)
         changed = [] if before is None else self._drop(before)
         ended = end.at if end.at is not None else self._clock()
-        container = replace(container, state=STOPPED, health="", ended=ended)
+        # Without what nothing is told of: labels of a runtime may have 64 KiB.
+        container = replace(container, state=STOPPED, health="", ended=ended, labels={}, subject=None, problems=())
         cells = {name: value for name, value in end.numbers._asdict().items() if value is not None}
         cells |= {
             "start_seconds": int(container.start_seconds),
@@ -240,6 +241,7 @@ class StoppedContainers:
         uuid = str(kept.container.uuid)
         self._bytes -= kept.size
         self._table.unset(kept.slot)
+        self._table.relabel(kept.slot, ())
         self._snapshot = None
         self._free.append(kept.slot)
         if kept.row is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -16,8 +17,9 @@ from pymon.agent.rows import ContainerRows, entry
 from pymon.agent.stopped import MAX_BYTES, MAX_STOPPED, StoppedContainers
 from pymon.catalogue.stopped import TABLE
 from pymon.containers.identity import Basis, Claim, Container
-from pymon.containers.model import Details
+from pymon.containers.model import Details, Match
 from pymon.containers.node_identity import NodeIdentity
+from pymon.containers.owner import Subject
 from pymon.proxy.agent_document import decode_inventory, find_changes, read_changes
 from pymon.sources.last_numbers import Numbers
 from pymon.uuid_name import container_uuid
@@ -126,6 +128,22 @@ def test_their_memory_is_bounded(kept: StoppedContainers) -> None:
     clear = [uuid for uuid in list(kept.texts) if kept.forget(uuid) is None]
     assert len(clear) >= 5
     assert len(kept) == 0
+
+
+def test_labels_that_are_not_told_take_no_memory(kept: StoppedContainers) -> None:
+    labels = {"key": "x" * MAX_BYTES}
+    before = sys.getrefcount(labels)
+    subject = Subject(Match("/c1", "docker", "web"), labels)
+    kept.add(replace(container(1), labels=labels, subject=subject), pairs(1), end())
+    del subject
+    assert len(kept) == 1
+    assert sys.getrefcount(labels) == before
+
+
+def test_labels_of_one_that_was_forgotten_take_no_memory(kept: StoppedContainers) -> None:
+    kept.add(container(1), pairs(1, "x" * 100_000), end())
+    kept.forget(str(container(1).uuid))
+    assert kept.table().labels(0) == b""
 
 
 def test_a_container_that_runs_again_keeps_what_was_counted(kept: StoppedContainers, clock: Clock) -> None:
