@@ -180,6 +180,7 @@ class Registry(ContainerRows):
     def use_owners(self, owners: OwnerRules) -> None:
         """Decide by other rules who owns each container."""
         self._owners = owners
+        self.tell_of(self.stopped.forget_ended())
         for tracked in self._tracked.values():
             known = tracked.description.details if tracked.description is not None else None
             self._place(tracked, known if known is not None else outline(tracked.match))
@@ -401,7 +402,7 @@ class Registry(ContainerRows):
         hold_seconds = HOLD_SECONDS if details.unread else 0
         labels = self._exported(container.labels)
         self.place(row, container, labels, tracked.created_seconds, hold_seconds=hold_seconds)
-        self.stopped.relabel(tracked.path, self.label_pairs(row))
+        self.stopped.relabel(container, self.label_pairs(row))
         self._source.own(row, container.owner)
         for problem in container.problems if not (tracked.described or details.unread) else ():
             _log.debug("container", extra={"fields": {"path": tracked.path, "problem": problem}})

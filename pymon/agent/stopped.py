@@ -1,7 +1,8 @@
 """Keeps containers that have ended for a while, with their last numbers, in a table that scrapes render.
 
 A container that runs again keeps its restarts, its last exit code and the kills of its earlier runs. It is then known
-by the path of its cgroup, which is also what tells its series from those of others.
+by the path of its cgroup, which is also what tells its series from those of others, and by its owner: who gets the path
+of another account's container gets nothing of that one's past.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ class StoppedContainers:
             return []
         before = self._kept.pop(container.id, None)
         changed = [] if before is None else self._drop(before)
+        if before is not None and _is_of_another(before, container):
+            before = None
         ended = end.at if end.at is not None else self._clock()
         # Without what nothing is told of: labels of a runtime may have 64 KiB.
         container = replace(container, state=STOPPED, health="", ended=ended, labels={}, subject=None, problems=())
@@ -168,12 +171,24 @@ class StoppedContainers:
         self._write(kept)
         return [uuid]
 
-    def relabel(self, path: str, pairs: _Pairs) -> None:
-        """Take over the labels of a container that runs again."""
-        kept = self._kept.get(path)
-        if kept is not None and kept.row is not None and kept.pairs != pairs:
+    def relabel(self, container: Container, pairs: _Pairs) -> None:
+        """Take over the labels of a container that runs again. Forget what was before if it has another owner now."""
+        kept = self._kept.get(container.id)
+        if kept is None or kept.row is None:
+            return
+        if _is_of_another(kept, container):
+            del self._kept[container.id]
+            self._drop(kept)
+        elif kept.pairs != pairs:
             kept.pairs = pairs
             self._write(kept)
+
+    def forget_ended(self) -> list[str]:
+        """Forget the containers that do not run again: whose they are is decided in another way from now on."""
+        there = list(self._by_uuid.values())
+        for kept in there:
+            del self._kept[kept.container.id]
+        return [uuid for kept in there for uuid in self._drop(kept)]
 
     def forget(self, uuid: str) -> None:
         """Forget a container whose UUID another one holds now."""
@@ -251,3 +266,11 @@ class StoppedContainers:
             return []
         del self._by_uuid[uuid], self.texts[uuid]
         return [uuid]
+
+
+def _is_of_another(kept: _Kept, container: Container) -> bool:
+    """Return whether a container has another owner than the one that had its path before.
+
+    One without an owner, as each is before its runtime's files are read, is shown to no tenant.
+    """
+    return container.owner is not None and container.owner != kept.container.owner

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
+from pymon.sources.cgroup import find_hierarchies
 from tests.agent.fixture_host import FixtureHost, copy_host
 from tests.live.agent import Agent
 from tests.live.world import until
@@ -53,3 +55,17 @@ def test_owners_change_while_the_agent_runs(host: FixtureHost, tmp_path: Path) -
         os.kill(agent.pid, signal.SIGHUP)
         until("carol owns the containers", lambda: owners(agent) == {"carol"})
         assert agent.scrape().own("pymon_reload_last_successful", use="configuration") == 1
+
+
+def test_a_container_that_has_ended_is_no_more_its_owners_then(host: FixtureHost, tmp_path: Path) -> None:
+    config = tmp_path / "agent.yml"
+    config.write_text("owners: [{account: alice}]\n")
+    with Agent(*host.flags(), f"--config.file={config}", "--source=cgroupfs") as agent:
+        ended = json.loads(agent.get("/v1/containers").body)["containers"][-1]
+        for root in find_hierarchies(host.cgroups).roots:
+            shutil.rmtree(root / ended["id"][1:])
+        until("it has ended", lambda: b"container_end_time_seconds" in agent.get(f"/v1/{ended['uuid']}/metrics").body)
+        config.write_text("owners: [{account: bob}]\n")
+        os.kill(agent.pid, signal.SIGHUP)
+        until("bob owns the containers", lambda: owners(agent) == {"bob"})
+        assert agent.get(f"/v1/{ended['uuid']}/metrics").status == 404

@@ -154,7 +154,7 @@ def test_a_container_that_runs_again_keeps_what_was_counted(kept: StoppedContain
     assert kept.one(uuid) is None
     assert kept.ooms == {7: 2}
     assert cells(kept.table()) == {"exit_code": 137, "restarts": 1}
-    kept.relabel("/c1", pairs(1, "other"))
+    kept.relabel(container(1), pairs(1, "other"))
     assert kept.table().labels(0) == b'id="/c1",image="",name="other",'
     clock.now += 10 * KEEP
     assert kept.expire() == [], "it lives"
@@ -167,6 +167,40 @@ def test_a_container_that_runs_again_keeps_what_was_counted(kept: StoppedContain
     assert {"oom_kills": 3, "restarts": 1, "exit_code": 0, "start_seconds": 2000}.items() <= cells(kept.table()).items()
     kept.returned("/c1", 3)
     assert cells(kept.table()) == {"exit_code": 0, "restarts": 2}
+
+
+def test_another_account_at_the_same_path_gets_nothing_of_what_was_before(kept: StoppedContainers) -> None:
+    mine, unknown, yours = (replace(container(1), owner=owner) for owner in ("alice", None, "bob"))
+    kept.add(mine, pairs(1), end(kills=2, code=137))
+    kept.returned("/c1", 7)
+    kept.relabel(unknown, pairs(1))
+    kept.relabel(mine, pairs(1))
+    assert cells(kept.table()) == {"exit_code": 137, "restarts": 1}
+    kept.relabel(yours, pairs(1))
+    assert kept.ooms == {}
+    assert cells(kept.table()) == {}
+    assert kept.add(yours, pairs(1), end(kills=1)) == [str(yours.uuid)]
+    assert {"oom_kills": 1, "restarts": 0}.items() <= cells(kept.table()).items()
+
+
+def test_one_that_ended_before_its_owner_was_known_hands_on_nothing(kept: StoppedContainers) -> None:
+    mine, unknown, yours = (replace(container(1), owner=owner) for owner in ("alice", None, "bob"))
+    kept.add(mine, pairs(1), end(kills=2, code=137))
+    kept.returned("/c1", 7)
+    kept.add(unknown, pairs(1), end(kills=1))
+    kept.returned("/c1", 7)
+    kept.add(yours, pairs(1), end(kills=1))
+    assert {"oom_kills": 1, "restarts": 0}.items() <= cells(kept.table()).items()
+
+
+def test_they_are_forgotten_when_owners_are_decided_in_another_way(kept: StoppedContainers) -> None:
+    for number in (1, 2):
+        kept.add(container(number), pairs(number), end(kills=1))
+    kept.returned("/c2", 7)
+    assert kept.forget_ended() == [str(container(1).uuid)]
+    assert kept.texts == {}
+    assert kept.ooms == {7: 1}
+    assert kept.one(str(container(1).uuid)) is None
 
 
 def test_a_summary_is_made_while_containers_end(kept: StoppedContainers) -> None:
