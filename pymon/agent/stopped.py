@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MAX_STOPPED = 1000
 MAX_BYTES = 4 << 20
 """Limits of the containers that are kept: their number, and the bytes of their labels and inventory entries. The oldest
-is dropped first."""
+of the party that takes most is dropped first."""
 
 EARLY_SECONDS = 1.0
 """A runtime may tell of an end this long before the start that is known; an earlier one is that of another run."""
@@ -35,18 +36,21 @@ STOPPED = "stopped"
 """The state of such a container in the inventory, whatever its runtime calls it."""
 
 _Pairs = tuple[tuple[str, str], ...]
+_Party = tuple[str | None, int | None]
+"""Owner, and the uid of a user who makes containers: one of them must not push out the containers of the others."""
 
 
 @dataclass(slots=True, eq=False)
 class _Kept:
     """A container that has ended, or that has ended before and runs again.
 
-    container: as it was, with its end. pairs: its labels. slot: its row in the table. cells: of that row. until: when
-    it is forgotten, on the clock of time.monotonic(). size: in bytes, as `MAX_BYTES` counts. row: that of the registry
-    while it runs again. ooms: kills of its earlier runs.
+    container: as it was, with its end. party: that it belongs to. pairs: its labels. slot: its row in the table. cells:
+    of that row. until: when it is forgotten, on the clock of time.monotonic(). size: in bytes, as `MAX_BYTES` counts.
+    row: that of the registry while it runs again. ooms: kills of its earlier runs.
     """
 
     container: Container
+    party: _Party
     pairs: _Pairs
     slot: int
     cells: dict[str, int] = field(default_factory=dict)
@@ -84,7 +88,8 @@ class StoppedContainers:
         self._monotonic = monotonic
         self._kept: dict[str, _Kept] = {}
         self._by_uuid: dict[str, _Kept] = {}
-        self._bytes = 0
+        self._number_of: Counter[_Party] = Counter()
+        self._bytes_of: Counter[_Party] = Counter()
         self._free: list[int] = []
         self._table = Table(TABLE, COLUMNS)
         self._snapshot: Table | None = None
@@ -103,6 +108,7 @@ class StoppedContainers:
         if before is not None and _is_of_another(before, container):
             before = None
         ended = end.at if end.at is not None else self._clock()
+        party = (container.owner, container.subject.match.uid if container.subject is not None else None)
         # Without what nothing is told of: labels of a runtime may have 64 KiB.
         container = replace(container, state=STOPPED, health="", ended=ended, labels={}, subject=None, problems=())
         cells = {name: value for name, value in end.numbers._asdict().items() if value is not None}
@@ -118,16 +124,19 @@ class StoppedContainers:
             cells["oom_kills"] = ooms = ooms + cells.get("oom_kills", 0)
         if end.code is not None:
             cells["exit_code"] = end.code
-        kept = _Kept(container, pairs, self._slot(), cells, self._monotonic() + self.keep_seconds, ooms=ooms)
+        kept = _Kept(container, party, pairs, self._slot(), cells, self._monotonic() + self.keep_seconds, ooms=ooms)
         uuid, text = str(container.uuid), self._document(container)
         kept.size = len(text) + sum(len(name) + len(value) for name, value in pairs)
         self._kept[container.id] = self._by_uuid[uuid] = kept
         self.texts[uuid] = (container.id, text)
-        self._bytes += kept.size
+        self._number_of[party] += 1
+        self._bytes_of[party] += kept.size
         self._write(kept)
         changed.append(uuid)
-        while len(self._kept) > MAX_STOPPED or self._bytes > MAX_BYTES:
-            changed += self._drop(self._kept.pop(next(iter(self._kept))))
+        while len(self._kept) > MAX_STOPPED:
+            changed += self._drop_of(self._number_of)
+        while self._bytes_of.total() > MAX_BYTES:
+            changed += self._drop_of(self._bytes_of)
         return changed
 
     def describe(self, path: str, start_seconds: float, details: Details) -> bool:
@@ -251,10 +260,19 @@ class StoppedContainers:
             self._table.set(kept.slot, name, value)
         self._snapshot = None
 
+    def _drop_of(self, taken: Counter[_Party]) -> list[str]:
+        """Forget the oldest container of the party that has taken most."""
+        party = max(taken, key=taken.__getitem__)
+        path = next(path for path, kept in self._kept.items() if kept.party == party)
+        return self._drop(self._kept.pop(path))
+
     def _drop(self, kept: _Kept) -> list[str]:
         """Forget a container that is no longer in `_kept`."""
         uuid = str(kept.container.uuid)
-        self._bytes -= kept.size
+        for counts, count in ((self._number_of, 1), (self._bytes_of, kept.size)):
+            counts[kept.party] -= count
+            if not counts[kept.party]:
+                del counts[kept.party]
         self._table.unset(kept.slot)
         self._table.relabel(kept.slot, ())
         self._snapshot = None

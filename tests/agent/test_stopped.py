@@ -130,6 +130,22 @@ def test_their_memory_is_bounded(kept: StoppedContainers) -> None:
     assert len(kept) == 0
 
 
+@pytest.mark.parametrize(("count", "name"), [(MAX_STOPPED + 40, "web"), (20, "x" * (MAX_BYTES // 8))])
+@pytest.mark.parametrize(("owner", "uid"), [("mallory", None), (None, 1000)])
+def test_nobody_pushes_out_the_containers_of_others(
+    kept: StoppedContainers, owner: str | None, uid: int | None, count: int, name: str
+) -> None:
+    first = replace(container(1), owner="alice")
+    kept.add(first, pairs(1), end())
+    kept.add(container(2), pairs(2), end())
+    for number in range(10, 10 + count):
+        subject = Subject(Match(f"/c{number}", "podman", uid=uid), {})
+        one = replace(container(number, name=name), owner=owner, subject=subject)
+        kept.add(one, pairs(number, name), end())
+    assert {str(first.uuid), str(container(2).uuid)} <= kept.texts.keys()
+    assert len(kept) <= MAX_STOPPED
+
+
 def test_labels_that_are_not_told_take_no_memory(kept: StoppedContainers) -> None:
     labels = {"key": "x" * MAX_BYTES}
     before = sys.getrefcount(labels)
