@@ -60,6 +60,9 @@ END_SECONDS = 15.0
 MAX_ENDS_ASKED = 256
 """The most containers whose exit code is asked for at a time."""
 
+MAX_USERS_ENDS_ASKED = 64
+"""The most of them whose files users write, which may hang."""
+
 _COMPLAINTS_PER_SECOND, _COMPLAINTS_BURST = 0.1, 10
 """Limit of log lines about UUID labels that are not honoured. Without it, whoever sets labels could flood the log."""
 
@@ -346,8 +349,12 @@ class Registry(ContainerRows):
         if not end.exact:
             end = end._replace(numbers=end.numbers.most(self._read_last(tracked.row, tracked.since)))
         self.tell_of(self.stopped.add(container, self.label_pairs(tracked.row), end))
-        if tracked.description is not None and len(self._ends_asked) < MAX_ENDS_ASKED:
+        if tracked.description is not None and self._may_ask_end(tracked.match):
             self._ask_end(tracked.match, container.start_seconds)
+
+    def _may_ask_end(self, match: Match) -> bool:
+        of_users = match.uid is not None and sum(one.match.uid is not None for one in self._ends_asked)
+        return len(self._ends_asked) < MAX_ENDS_ASKED and of_users < MAX_USERS_ENDS_ASKED
 
     def _ask_end(self, match: Match, start_seconds: float) -> None:
         """Read what the runtime tells of a container that has ended, until it tells the exit code."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import pymon
-from pymon.agent import descriptions
+from pymon.agent import descriptions, registry
 from pymon.agent.build import Agent, build_agent
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.descriptions import Description, Descriptions
@@ -64,8 +65,9 @@ class Docker:
 
 @asynccontextmanager
 async def following(host: FixtureHost) -> AsyncIterator[Agent]:
-    options = load_agent_options(host.flags(), {}, COLLECTORS, version=pymon.__version__)
-    agent = build_agent(options)
+    flags = [*host.flags(), f"--data-dir={host.root / 'data'}"]
+    options = load_agent_options(flags, {}, COLLECTORS, version=pymon.__version__)
+    agent = build_agent(options, serving=True)
     agent.containers.start()
     try:
         yield agent
@@ -88,9 +90,9 @@ async def until(agent: Agent, **expected: object) -> None:
 
 
 def health(agent: Agent) -> int | None:
-    registry = agent.registry
-    (row,) = (row for row in range(registry.rows) if (item := registry.container(row)) and item.id == SCOPE)
-    return registry.table.get(row, "health")
+    rows = agent.registry
+    (row,) = (row for row in range(rows.rows) if (item := rows.container(row)) and item.id == SCOPE)
+    return rows.table.get(row, "health")
 
 
 def test_changes_are_followed(host: FixtureHost) -> None:
@@ -114,6 +116,46 @@ def test_changes_are_followed(host: FixtureHost) -> None:
             assert health(agent) is None
             docker.write("/web2", Running=True)
             await until(agent, state="running")
+
+    asyncio.run(main())
+
+
+def test_users_who_end_many_containers_leave_room_for_the_exit_codes_of_others(
+    host: FixtureHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Match] = []
+    follow = Descriptions.follow
+
+    def counted(self: Descriptions, match: Match, told: Callable[[Details], None]) -> Description:
+        asked.append(match)
+        return follow(self, match, told)
+
+    monkeypatch.setattr(registry, "MAX_USERS_ENDS_ASKED", 3)
+    monkeypatch.setattr(Descriptions, "follow", counted)
+
+    async def main() -> None:
+        of_user = [f"/user.slice/user-1000.slice/libpod-{number:064x}.scope" for number in range(5)]
+        async with following(host) as agent:
+
+            async def wait(state: str, paths: set[str]) -> None:
+                end = time.monotonic() + PATIENCE_SECONDS
+                while True:
+                    items = json.loads(agent.registry.document())["containers"]
+                    if {item["id"] for item in items if item["state"] == state} >= paths:
+                        return
+                    assert time.monotonic() < end, items
+                    await agent.registry.wait_change(agent.registry.version, end - time.monotonic())
+
+            for path in (*of_user, SCOPE):
+                make(host, path)
+            await wait("running", {*of_user, SCOPE})
+            asked.clear()
+            for root in find_hierarchies(host.cgroups).roots:
+                for path in (*of_user, SCOPE):
+                    shutil.rmtree(root / path[1:])
+            await wait("stopped", {*of_user, SCOPE})
+            assert sum(match.uid == 1000 for match in asked) == 3
+            assert [match.path for match in asked if match.uid is None] == [SCOPE]
 
     asyncio.run(main())
 
