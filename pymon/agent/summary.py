@@ -108,7 +108,10 @@ class LiveSummary:
             # The tables' rows are those of the moment when the collection began: a row whose container was another one
             # before or after it is left out.
             same = [one if one is other else None for one, other in zip(before, self._containers(), strict=False)]
-            return self._summary.rows(tables, same) + [_ended_row(*one) for one in self._rows.ended()]
+            rows = self._summary.rows(tables, same)
+            there = {row[0] for row in rows}
+            # One that has ended in between is told as it was when it was read.
+            return rows + [row for one in self._rows.ended() if (row := _ended_row(*one))[0] not in there]
 
         at = time.time()
         rows = await self._collection.read(self._summary.tables, use, COLLECT_SECONDS)

@@ -5,6 +5,7 @@ import json
 import math
 import threading
 from collections import defaultdict
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -69,6 +70,22 @@ def test_a_collector_that_has_nothing_here_is_neither_well_nor_ill():
     assert metrics.health() == {"cpu": True, "netdev": False}
     metrics.collected("zfs", 0.1, success=True, failures={})
     assert metrics.health() == {"cpu": True, "netdev": False, "zfs": True}
+
+
+async def test_one_that_ends_while_the_summary_is_made_is_there_once(tmp_path, monkeypatch):
+    agent = build_agent(
+        load_agent_options(copy_host("v2", tmp_path).flags(), {}, COLLECTORS, version=pymon.__version__)
+    )
+    agent.collection.start()
+    live = LiveSummary(agent.collection, agent.registry, agent.containers.layout, agent.self_metrics.health)
+    first, *_ = agent.registry.containers()
+    # It is among those that have ended although it was still there a moment ago.
+    monkeypatch.setattr(agent.registry, "ended", lambda: [(replace(first, state="stopped"), {})])
+    try:
+        rows = json.loads(await live.summary())["nodes"][0]["containers"]
+    finally:
+        await agent.collection.stop()
+    assert [row[COLUMNS.index("state")] for row in rows if row[0] == str(first.uuid)] == ["running"]
 
 
 async def test_those_who_ask_together_share_a_collection(tmp_path):
