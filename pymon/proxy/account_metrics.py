@@ -140,14 +140,17 @@ class AccountMetrics:
         """
         by, shard, shards = _parsed(query)
         owners = owners_visible_to(principal)
-        whole = sum(self._fleet.count(owner) + self._fleet.count_ended(owner) for owner in owners)
+        running = sum(map(self._fleet.count, owners))
+        whole = running + sum(map(self._fleet.count_ended, owners))
+        if math.ceil(whole / shards) > MAX_CONTAINERS:
+            whole = running  # rather without those that have ended than not at all
         count = math.ceil(whole / shards)
         if count > MAX_CONTAINERS:
             need = math.ceil(1.1 * whole / MAX_CONTAINERS)  # shards are not equal
             text = f"{count} containers are more than {MAX_CONTAINERS}: ask for parts with shard=I&shards={need}"
             raise Refusal(413, text)
         charge(count, whole)  # before the list of them: a refusal has to be cheap
-        found = self._fleet.owned(*owners) + self._fleet.ended(*owners)
+        found = self._fleet.owned(*owners) + (self._fleet.ended(*owners) if whole > running else [])
 
         def split() -> list[Place]:
             mine = found

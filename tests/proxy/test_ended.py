@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from pymon.inventory_document import Container
+from pymon.proxy import account_metrics
 from pymon.proxy.agent_document import NodeDocument, decode_inventory
 from pymon.proxy.fleet import MAX_STOPPED, STOPPED_SECONDS, Fleet
 from pymon.proxy.inventory_copy import made_copy
@@ -172,6 +173,19 @@ async def test_its_last_numbers_are_its_accounts(tmp_path):
         assert A.encode() not in got.body
         got = await client.ask("/v1/sd?stopped=true")
         assert A.encode() in got.body
+
+
+@on_uvloop
+async def test_they_do_not_make_an_answer_too_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(account_metrics, "MAX_CONTAINERS", 1)
+    async with world(tmp_path) as (proxy, node, alice, _, _), proxy.client(alice) as client:
+        fleet = proxy.proxy.fleet
+        node.change(container(A, "alice", **ENDED), container(C, "alice"))
+        await until(lambda: fleet.count_ended(alice.uuid) == 1 and fleet.find(C) is not None)
+        got = await client.ask("/v1/account/metrics")
+        assert got.status == 200
+        assert f'pymon_container_scrape_success{{uuid="{C}"}} 1\n'.encode() in got.body
+        assert A.encode() not in got.body
 
 
 def test_places_that_change_their_end_are_counted_once() -> None:
