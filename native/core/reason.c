@@ -21,6 +21,7 @@ static const struct {
 	[PM_REASON_TRUNCATED] = {"truncated", {0}},
 	[PM_REASON_MALFORMED] = {"malformed", {0}},
 	[PM_REASON_DEADLINE] = {"deadline", {0}},
+	[PM_REASON_TOOMANY] = {"toomany", {0}},
 };
 
 const char *pm_reason_name(pm_reason reason)

@@ -22,6 +22,15 @@ static int is_late(pm_context *context)
 	return 1;
 }
 
+/* Whether a container has too many threads when there are `more` besides those seen. A failure, which is counted. */
+static int are_too_many(pm_context *context, uint64_t seen, uint64_t more)
+{
+	if (more <= PM_TASKS_MAX - seen)
+		return 0;
+	pm_fail(context, PM_REASON_TOOMANY);
+	return 1;
+}
+
 static void count_state(char state, uint64_t counts[PM_TASK_STATES])
 {
 	for (int i = 0; i < PM_TASK_STATES; i++)
@@ -44,8 +53,9 @@ static int read_stat(pm_context *context, const char *path, char *state, uint64_
 	return -1;
 }
 
-/* Count the threads that a listing of /proc/PID/task names. 0, or -1 for a failure, which is counted. */
-static int count_listed(pm_context *context, int pid, ssize_t listed, uint64_t counts[PM_TASK_STATES])
+/* Count the threads that a listing of /proc/PID/task names, and add them to `seen`. 0, or -1 for a failure, which is
+ * counted. */
+static int count_listed(pm_context *context, int pid, ssize_t listed, uint64_t *seen, uint64_t counts[PM_TASK_STATES])
 {
 	const struct dirent64 *item;
 
@@ -57,8 +67,9 @@ static int count_listed(pm_context *context, int pid, ssize_t listed, uint64_t c
 		item = (const struct dirent64 *)(const void *)(context->scratch.data + at);
 		if (item->d_name[0] == '.')
 			continue;
-		if (is_late(context))
+		if (is_late(context) || are_too_many(context, *seen, 1))
 			return -1;
+		*seen += 1;
 		snprintf(path, sizeof(path), "%d/task/%.20s/stat", pid, item->d_name);
 		got = read_stat(context, path, &state, &threads);
 		if (got < 0)
@@ -70,7 +81,7 @@ static int count_listed(pm_context *context, int pid, ssize_t listed, uint64_t c
 }
 
 /* 1; 0 when the process has gone; -1 for a failure, which is counted. */
-static int count_threads(pm_context *context, int pid, uint64_t counts[PM_TASK_STATES])
+static int count_threads(pm_context *context, int pid, uint64_t *seen, uint64_t counts[PM_TASK_STATES])
 {
 	enum { LISTING = 32768 };
 	char path[32];
@@ -86,7 +97,7 @@ static int count_threads(pm_context *context, int pid, uint64_t counts[PM_TASK_S
 	dir = openat(context->procfs, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir >= 0) {
 		while (!failed && (listed = getdents64(dir, context->scratch.data, LISTING)) > 0)
-			failed = count_listed(context, pid, listed, counts);
+			failed = count_listed(context, pid, listed, seen, counts);
 		error = errno;
 		close(dir);
 		if (failed)
@@ -103,7 +114,7 @@ static int count_threads(pm_context *context, int pid, uint64_t counts[PM_TASK_S
 }
 
 /* As count_threads. A process of one thread is one file. */
-static int count_process(pm_context *context, int pid, uint64_t counts[PM_TASK_STATES])
+static int count_process(pm_context *context, int pid, uint64_t *seen, uint64_t counts[PM_TASK_STATES])
 {
 	uint64_t threads;
 	char path[32], state;
@@ -113,19 +124,24 @@ static int count_process(pm_context *context, int pid, uint64_t counts[PM_TASK_S
 	got = read_stat(context, path, &state, &threads);
 	if (got <= 0)
 		return got;
+	if (are_too_many(context, *seen, threads))
+		return -1;
 	if (threads > 1)
-		return count_threads(context, pid, counts);
+		return count_threads(context, pid, seen, counts);
+	*seen += 1;
 	count_state(state, counts);
 	return 1;
 }
 
 void pm_tasks_collect(pm_context *context, const int *pids, size_t count, pm_table *table, uint32_t row)
 {
-	uint64_t counts[PM_TASK_STATES] = {0};
+	uint64_t counts[PM_TASK_STATES] = {0}, seen = 0;
 	int any = count == 0;
 
+	if (are_too_many(context, 0, count))
+		return;
 	for (size_t i = 0; i < count; i++) {
-		int got = is_late(context) ? -1 : count_process(context, pids[i], counts);
+		int got = is_late(context) ? -1 : count_process(context, pids[i], &seen, counts);
 
 		if (got < 0)
 			return;

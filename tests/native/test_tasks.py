@@ -85,6 +85,40 @@ def test_more_threads_than_a_listing_holds(host: Host) -> None:
     assert host.collect()["tasks"] == counts(sleeping=3000)
 
 
+@pytest.mark.parametrize("threads", [(4097,), (2000, 2097)])
+def test_a_container_of_too_many_threads_takes_no_time_from_others(host: Host, threads: tuple[int, ...]) -> None:
+    """What is too many by itself is not listed."""
+    pids = range(10_000, 10_000 + len(threads))
+    for pid, number in zip(pids, threads, strict=True):
+        if number == 2000:
+            task(host, pid, "S" * number)
+        else:
+            (host.process(pid) / "stat").write_text(stat("S", number))
+    host.list(*pids)
+    assert host.collect()["tasks"] == NONE
+    assert host.failures == {"toomany": 1}
+
+
+def test_too_many_processes_are_not_looked_at(host: Host) -> None:
+    host.list(*range(10_000, 14_097))
+    assert host.collect()["tasks"] == NONE
+    assert host.failures == {"toomany": 1}
+
+
+def test_as_many_threads_as_are_allowed_are_counted(host: Host) -> None:
+    task(host, 10_000, "S" * 4096)
+    host.list(10_000)
+    assert host.collect()["tasks"] == counts(sleeping=4096)
+
+
+def test_threads_that_come_while_they_are_counted_are_bounded(host: Host) -> None:
+    task(host, 10_000, "S" * 4097)
+    (host.proc / "10000/stat").write_text(stat("S", 2))
+    host.list(10_000)
+    assert host.collect()["tasks"] == NONE
+    assert host.failures == {"toomany": 1}
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
