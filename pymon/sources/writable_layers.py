@@ -17,6 +17,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from pymon.sources import tree_size
+from pymon.sources.device_number import device_number
 from pymon.sources.errors import SourceError
 from pymon.sources.kernel_file import KernelFile
 from pymon.sources.node.kernel_text import complete_lines, text, unescaped
@@ -101,10 +102,9 @@ class WritableLayers:
         """Return the writable layer of the container of a group, None if it has none that the node has mounted."""
         for pid in self._processes(group)[:PROCESSES_MAX]:
             try:
-                number = os.stat(f"{self._procfs}/{pid}/root").st_dev  # noqa: PTH116 - procfs' link is no path
+                upper = mounts.upper.get(device_number(f"{self._procfs}/{pid}/root"))
             except OSError:
                 continue
-            upper = mounts.upper.get(f"{os.major(number)}:{os.minor(number)}")
             # The number of a process that has ended may be another's by now.
             if upper is not None and pid in self._processes(group):
                 return self._rootfs + upper

@@ -16,6 +16,7 @@ from pymon._native.table import Table
 from pymon.agent.disk import DiskSampler
 from pymon.sources.errors import SourceError
 from pymon.sources.writable_layers import Mounts, Usage, WritableLayers, parse_mounts
+from tests.agent.fuse_files import fuse_files, why_not
 
 MOUNTINFO = b"""\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -93,6 +94,28 @@ def test_processes_without_a_layer(host: Host) -> None:
     host.group("box", 99, 11, 12)
     assert host.directory("/box") == f"{host.root}/node/up/a"
     assert host.directory("/none") is None
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_a_root_that_does_not_answer_holds_up_nobody(host: Host, tmp_path: Path) -> None:
+    """A container may mount a file system of its own, and not answer for it."""
+    source, mounted = tmp_path / "source", tmp_path / "mounted"
+    source.mkdir()
+    mounted.mkdir()
+    with fuse_files(mounted, source) as files:
+        host.process(10, str(mounted))
+        host.process(11)
+        host.group("box", 10, 11)
+        found: list[str | None] = []
+        thread = threading.Thread(target=lambda: found.append(host.directory("/box")), daemon=True)
+        files.stop()
+        try:
+            thread.start()
+            thread.join(READY_SECONDS)
+            assert found == [f"{host.root}/node/up/a"]
+        finally:
+            files.go_on()
+            thread.join()
 
 
 def test_a_root_that_the_node_has_not_mounted_is_no_layer(host: Host) -> None:
