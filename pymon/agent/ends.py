@@ -222,7 +222,11 @@ class EndWatch:
         if self._source.first_process(watched.path) != pid:  # it has ended, and its number may be another's by now
             os.close(pidfd)
             return
-        poll.register(pidfd, select.EPOLLIN)
+        try:
+            poll.register(pidfd, select.EPOLLIN)
+        except OSError:  # the kernel has no more room for what is waited for
+            os.close(pidfd)
+            return
         self._followed[pidfd] = watched
         with self._lock:
             watched.pidfd = pidfd

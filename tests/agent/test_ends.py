@@ -183,6 +183,24 @@ def test_a_number_that_another_process_has_by_now_is_not_followed(
     assert watched.numbers == numbers(9)
 
 
+def test_a_process_that_cannot_be_waited_for_ends_nothing(
+    tree: Tree, start: Callable[[], EndWatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = tree.process()
+    path = tree.group(process)
+    file = tree.root / "file"
+    file.touch()
+    # epoll(7) takes no plain file.
+    monkeypatch.setattr(os, "pidfd_open", lambda _: os.open(file, os.O_RDONLY))
+    watch = start()
+    first = watch.add(path, young=False)
+    seen(first, 7)
+    monkeypatch.undo()
+    second = watch.add(path, young=False)
+    followed(second)
+    assert first.pidfd == -1
+
+
 def test_no_more_processes_are_followed_than_allowed(
     tree: Tree, start: Callable[[], EndWatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
