@@ -237,7 +237,7 @@ class StoppedContainers:
         if kept is None:
             return None
         table = Table(TABLE, COLUMNS)
-        table.assign_row(self._table, kept.slot)
+        self._copy(kept, table)
         return table, label_block(kept.pairs)
 
     def copy_row(self, row: int, target: Table) -> None:
@@ -246,9 +246,14 @@ class StoppedContainers:
         if kept is None:
             target.clear()
         else:
-            target.assign_row(self._table, kept.slot)
+            self._copy(kept, target)
 
     # Internals.
+
+    def _copy(self, kept: _Kept, target: Table) -> None:
+        """Make a table one row, without its labels: those of the one container are the scrape's."""
+        target.assign_row(self._table, kept.slot)
+        target.relabel(0, ())
 
     def _slot(self) -> int:
         return self._free.pop() if self._free else self._table.add_row()

@@ -77,6 +77,7 @@ def test_an_ended_container_has_its_last_numbers(kept: StoppedContainers) -> Non
         "exit_code": 137, "restarts": 0, "exact": 1, "exited": 1,
     }  # fmt: skip
     assert block == b'id="/c1",image="",name="web"'
+    assert table.labels(0) == b"", "the block is that of the scrape"
     assert kept.table().labels(0) == block + b","
     path, text = kept.texts[uuid]
     assert path == "/c1"
@@ -177,6 +178,7 @@ def test_a_container_that_runs_again_keeps_what_was_counted(kept: StoppedContain
     kept.forget(uuid)
     one = Table(TABLE, kept.table().columns)
     kept.copy_row(7, one)
+    assert one.labels(0) == b""
     assert cells(one)["restarts"] == 1, "its own UUID does not make it forgotten"
     assert kept.add(container(1, start=2000.0), pairs(1), end(kills=1, code=0)) == [uuid]
     assert kept.ooms == {}
