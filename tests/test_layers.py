@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "sources":       (("_native catalogue.model catalogue.zfs_fields catalogue.cgroup_fields catalogue.program_fields"
                        " catalogue.kstat_fields catalogue.latency"), "inotify_simple jeepney"),
     "exposition":    ("_native catalogue",                  "backports compression isal prometheus_client"),
-    "containers":    ("account_name uuid_name",                                  ""),
+    "containers":    ("account_name uuid_name",                                  "h2"),
     "plugins":       ("config exposition sources",                               ""),
     "directory":     ("account_name config dns_label whole_file",                "bcrypt cryptography psycopg"),
     "service":       ("config exposition.negotiation peer",                     "bcrypt cryptography httptools uvloop"),
@@ -177,7 +177,7 @@ def test_an_allowed_edge_passes(part, source):
 
 # --- what illumos has not is imported where it is used ---
 
-LINUX_ALONE = {"backports", *"inotify_simple isal jeepney psycopg uvloop".split()} | {
+LINUX_ALONE = {"backports", *"h2 inotify_simple isal jeepney psycopg uvloop".split()} | {
     f"pymon._native.{name}" for name in "bpf readers responder".split()
 }
 RUN_ON_ILLUMOS = """

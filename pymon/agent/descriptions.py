@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pymon.agent.describer import Describer, Job, Origin
 from pymon.agent.engine_events import EngineEvents
 from pymon.containers.model import Details
-from pymon.containers.runtimes import has_events
+from pymon.containers.runtimes import has_events, knows_more
 
 if TYPE_CHECKING:
     import asyncio
@@ -207,6 +207,8 @@ class Descriptions:
         if job.late:  # a file system that hung may return an error first, so allow every attempt again
             description.attempt = 0
         before = description.details
+        if before is not None and before.asked and not details.asked and knows_more(description.origin.runtime):
+            return  # its daemon is away; it is asked again when it is back
         if before is not None and details.reason and not before.reason:
             # Files that are being replaced or removed say nothing: what is known stays true.
             self._read_again(description)
@@ -293,7 +295,7 @@ class Descriptions:
             self._look(origin)
         for description in followed.descriptions:
             details = description.details
-            unsure = gap and details is not None and (details.asked or details.reason)
+            unsure = gap and details is not None and (details.asked or details.reason or knows_more(origin.runtime))
             if unsure or description.match.runtime_id in ids:
                 description.attempt, description.stamps = 0, None
                 if self._busy_seconds(origin) > LOOK_SECONDS:

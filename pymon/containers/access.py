@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from .engine import may_connect
 from .files import is_there
 from .runtimes import RUNTIMES, ChosenPath, system_home
 
@@ -49,14 +50,10 @@ def runtime_access(root: Path, chosen: Sequence[ChosenPath] = ()) -> list[Access
         for place in runtime.places(home):
             if runtime.name not in found and is_there(place.marker):
                 problem = _unreadable(place.directory, place.file.split("/"))
-                lacking = "" if any(map(_can_be_asked, runtime.sockets(home))) else place.lacking
+                sockets = runtime.daemon.sockets(home) if runtime.daemon is not None else ()
+                lacking = "" if any(map(may_connect, sockets)) else place.lacking
                 found[runtime.name] = Access(runtime.name, place.directory, place.known, problem, lacking)
     return list(found.values())
-
-
-def _can_be_asked(socket: Path) -> bool:
-    """Return whether this process may connect to a socket, for which the kernel asks for write permission."""
-    return os.access(socket, os.W_OK, effective_ids=True)
 
 
 def reads_namespaces(procfs: Path) -> bool:

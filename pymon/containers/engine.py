@@ -1,5 +1,7 @@
 """Asks a container engine over its socket, in the HTTP API of Docker, which Podman answers too.
 
+`cri` asks the daemons that have another API, over sockets that are opened in the same way.
+
 Nothing here is trusted: an engine may hang, answer byte by byte, or without end. A socket is opened without following
 links and must belong to the engine's user, so that no user can pass another engine off as his own. All functions block;
 they are called on threads that may hang.
@@ -13,9 +15,10 @@ import re
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from .files import UnreadableError, mapping, parse_json, text
 
@@ -31,6 +34,7 @@ EVENT_LIMIT = 256 * 1024
 ANSWER_LIMIT = 1024 * 1024
 """The most bytes of an answer."""
 
+_T = TypeVar("_T")
 _ID = re.compile("[0-9a-f]{64}")
 _FILTERS = {
     "type": ["container"],
@@ -65,6 +69,11 @@ def connect(root: Path, path: Path, uid: int | None) -> socket.socket:
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def may_connect(path: Path) -> bool:
+    """Return whether this process may connect to a socket, for which the kernel asks for write permission."""
+    return os.access(path, os.W_OK, effective_ids=True)
 
 
 def _connected(descriptor: int) -> socket.socket:
@@ -149,21 +158,19 @@ class Engines:
     REST_SECONDS = 5.0
     """How long an engine that did not answer is left alone."""
 
-    def __init__(self, root: Path) -> None:
-        """root: the node's root directory."""
-        self._root = root
+    def __init__(self) -> None:
         self._rests: dict[Path, float] = {}
 
-    def inspect(self, path: Path, uid: int | None, identifier: str) -> object:
-        """Return what `inspect` does. Raises UnreadableError, at once for an engine that is left alone."""
+    def ask(self, path: Path, question: Callable[[], _T]) -> _T:
+        """Return the answer of the engine with this socket. Raises UnreadableError, at once if it is left alone."""
         if self._rests.get(path, 0.0) > time.monotonic():
             raise UnreadableError(path, "did not answer")
         try:
-            document = inspect(self._root, path, uid, identifier)
+            answer = question()
         except UnreadableError as error:
             if not error.missing:
                 self._rests[path] = time.monotonic() + self.REST_SECONDS
             raise
         with suppress(KeyError):
             del self._rests[path]
-        return document
+        return answer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -143,14 +144,31 @@ def _no_places(home: Home) -> tuple[Place, ...]:
     return ()
 
 
-def _no_sockets(home: Home) -> tuple[Path, ...]:
-    del home
-    return ()
-
-
 def _no_files(match: Match, home: Home) -> tuple[Path, ...]:
     del match, home
     return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A runtime's daemon, which can be asked about containers.
+
+    sockets: returns where it listens; nothing where the user of a home can have none.
+    ask: takes the node's root, the path of the socket, and a container. Returns what the daemon says of it. Raises
+        UnreadableError, `missing` if the daemon does not know it or has no such interface.
+    add: takes what the files say and what the daemon says. Returns both together.
+    events: takes a connection and the path of its socket. Yields "" once it tells all changes, then the id of each
+        container that has changed, None for what changes none. Raises UnreadableError or OSError.
+    always: whether it knows things that are in no file, so that it is asked about every container.
+    version: takes what `ask` does but the container. Returns the daemon's name and version. None if it is not asked.
+    """
+
+    sockets: Callable[[Home], Iterable[Path]]
+    ask: Callable[[Path, Path, Match], Details]
+    add: Callable[[Details, Details], Details]
+    events: Callable[[socket.socket, Path], Iterator[str | None]]
+    always: bool = False
+    version: Callable[[Path, Path], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +179,7 @@ class Runtime:
     forms: how it names its cgroups.
     describe: returns what its files say of a container, and raises UnreadableError if they cannot be read. None if the
         runtime has no files.
-    sockets: returns where a daemon with Docker's API listens. It is asked for what the files do not say.
+    daemon: what is asked for what the files do not say. None if there is none.
     files: returns the files that `describe` reads. A container is described again when one of them changes.
     places: returns where the system's runtime describes containers.
     directory: what the operator may name a directory of (`Home.chosen`), "" if the runtime takes none.
@@ -174,7 +192,7 @@ class Runtime:
     forms: tuple[Form, ...]
     describe: Callable[[Match, Home], Details] | None = None
     files: Callable[[Match, Home], Iterable[Path]] = _no_files
-    sockets: Callable[[Home], Iterable[Path]] = _no_sockets
+    daemon: Daemon | None = None
     places: Callable[[Home], Iterable[Place]] = _no_places
     directory: str = ""
     names: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -138,23 +139,23 @@ def test_one_that_hangs_is_left_alone_for_a_while(
 ) -> None:
     monkeypatch.setattr(engine, "ASK_SECONDS", 0.05)
     podman.hang = True
-    engines = Engines(tmp_path)
+    engines, question = Engines(), partial(inspect, tmp_path, podman.path, None, ID)
     for _ in range(3):
         with pytest.raises(UnreadableError):
-            engines.inspect(podman.path, None, ID)
+            engines.ask(podman.path, question)
     assert len(podman.asked) == 1
     podman.hang = False
     now = time.monotonic() + Engines.REST_SECONDS
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    assert engines.inspect(podman.path, None, ID) == ANSWER
+    assert engines.ask(podman.path, question) == ANSWER
 
 
 def test_one_that_does_not_know_a_container_is_asked_for_the_next(podman: EngineDouble, tmp_path: Path) -> None:
-    engines = Engines(tmp_path)
+    engines = Engines()
     with pytest.raises(UnreadableError, match="answered 404") as refused:
-        engines.inspect(podman.path, None, "cd" * 32)
+        engines.ask(podman.path, partial(inspect, tmp_path, podman.path, None, "cd" * 32))
     assert refused.value.missing
-    assert engines.inspect(podman.path, None, ID) == ANSWER
+    assert engines.ask(podman.path, partial(inspect, tmp_path, podman.path, None, ID)) == ANSWER
 
 
 def test_one_that_has_ended_is_missing(tmp_path: Path) -> None:

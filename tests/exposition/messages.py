@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import tempfile
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from grpc_tools import protoc
+from tests.protobuf_schema import compiled
 
 Series = tuple[str, frozenset[tuple[str, str]]]
 
 _SCHEMA = Path(__file__).parent / "metrics.proto"
-_GOOGLE = Path(protoc.__file__).parent / "_proto"
 
 
-@cache
 def schema() -> ModuleType:
     """The module that is made of metrics.proto."""
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = ["protoc", f"-I{_SCHEMA.parent}", f"-I{_GOOGLE}", f"--python_out={folder}", _SCHEMA.name]
-        assert protoc.main(arguments) == 0
-        spec = importlib.util.spec_from_file_location("metrics_pb2", Path(folder) / "metrics_pb2.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return module
+    return compiled(_SCHEMA)
 
 
 def families(body: bytes) -> Iterator[Any]:

@@ -1,25 +1,23 @@
 """Details of containers, such as name, image and labels, from the files that runtimes write.
 
-A daemon with Docker's API is asked for what its files do not say.
+A runtime's daemon is asked for what its files do not say.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, NamedTuple
 
-from pymon.containers.engine import Engines, connect, events
+from pymon.containers.engine import Engines, connect, may_connect
 from pymon.containers.files import UnreadableError, is_there, read_bytes
-from pymon.containers.model import Details, Home, Match, Runtime
+from pymon.containers.model import Daemon, Details, Home, Match, Runtime
 from pymon.containers.stamps import Stamps, stamps_of
-
-from . import docker
 
 _modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
 
@@ -30,7 +28,6 @@ KINDS: Mapping[str, str] = {item.name: item.directory for item in RUNTIMES if it
 """The runtimes of which the operator may name a directory, and what directory that is."""
 
 _RUNTIME_OF: Mapping[str, Runtime] = {name: item for item in RUNTIMES for name in (item.name, *item.names)}
-_WITH_EVENTS = frozenset(item.name for item in RUNTIMES if any(item.sockets(Home(Path("/")))))
 _PASSWD_FIELDS = 7
 
 MAX_TEXT = 1024
@@ -45,7 +42,13 @@ MAX_LABELS = 65536
 
 def has_events(name: str) -> bool:
     """Return whether a runtime can have a daemon whose events say which containers have changed."""
-    return name in _WITH_EVENTS
+    return name in _RUNTIME_OF and _RUNTIME_OF[name].daemon is not None
+
+
+def knows_more(name: str) -> bool:
+    """Return whether a runtime can have a daemon that knows what is in no file."""
+    runtime = _RUNTIME_OF.get(name)
+    return runtime is not None and runtime.daemon is not None and runtime.daemon.always
 
 
 def has_files(match: Match) -> bool:
@@ -93,7 +96,7 @@ class Runtimes:
         """chosen: directories that the operator has named."""
         self._root = Path(rootfs)
         self._chosen = chosen
-        self._engines = Engines(self._root)
+        self._engines = Engines()
         self._homes: tuple[Stamps | None, Mapping[str, Path]] = (None, {})
 
     def describe(self, match: Match) -> Details:
@@ -111,35 +114,48 @@ class Runtimes:
             details = self._read(runtime, match)
         except (UnreadableError, OSError) as error:
             details = replace(_of_path(match), reason=" ".join(str(error).split()))
-        if details.reason:
-            details = self._asked(runtime, match, details)
+        daemon = runtime.daemon
+        if daemon is not None and (details.reason or daemon.always):
+            details = self._asked(runtime, daemon, match, details)
         details = bounded(details)
         return details if details.name else replace(details, name=match.name)
 
-    def _asked(self, runtime: Runtime, match: Match, details: Details) -> Details:
-        """Return what the runtime's daemon says of a container whose files do not say all, or `details`."""
-        with suppress(UnreadableError, OSError):
-            for path in runtime.sockets(self._home(runtime, match.uid)):
-                said = docker.details_of(self._engines.inspect(path, match.uid, match.runtime_id), match)
-                return replace(
-                    said,
-                    started_at=said.started_at or details.started_at,
-                    health=details.health or said.health,
-                    pod=said.pod or details.pod,
-                    asked=True,
-                )
+    def _asked(self, runtime: Runtime, daemon: Daemon, match: Match, details: Details) -> Details:
+        """Return what files and daemon say of a container; `reason` says it if the daemon does not answer."""
+        try:
+            for path in self._sockets(runtime, daemon, match.uid):
+                try:
+                    said = self._engines.ask(path, partial(daemon.ask, self._root, path, match))
+                except UnreadableError as error:
+                    if error.missing:
+                        continue  # it may be another's
+                    raise
+                return daemon.add(details, said)
+        except (UnreadableError, OSError) as error:
+            return replace(details, reason=details.reason or " ".join(str(error).split()))
         return details
 
     def events(self, name: str, uid: int | None, opened: Callable[[socket.socket], None]) -> Iterator[str | None]:
-        """Yield what `engine.events` yields, of a runtime's daemon. Raises UnreadableError or OSError.
+        """Yield what `Daemon.events` does, of a runtime's daemon. Raises UnreadableError or OSError.
 
         opened: called with the connection. Shutting it down ends the events.
         """
         runtime = _RUNTIME_OF[name]
-        for path in runtime.sockets(self._home(runtime, uid)):
-            with connect(self._root, path, uid) as connection:
-                opened(connection)
-                yield from events(connection, path)
+        daemon = runtime.daemon
+        if daemon is None:
+            return
+        for path in self._sockets(runtime, daemon, uid):
+            try:
+                with connect(self._root, path, uid) as connection:
+                    opened(connection)
+                    yield from daemon.events(connection, path)
+            except UnreadableError as error:
+                if not error.missing:
+                    raise
+
+    def _sockets(self, runtime: Runtime, daemon: Daemon, uid: int | None) -> Iterable[Path]:
+        """Return the sockets of a daemon that may be asked. Raises UnreadableError."""
+        return filter(may_connect, daemon.sockets(self._home(runtime, uid)))
 
     def stamps(self, match: Match) -> Stamps | None:
         """Return the stamps of the files that describe a container, as `stamps_of` does. Never raises.

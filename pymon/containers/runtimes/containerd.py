@@ -6,8 +6,8 @@
 
 The state directory of the task service holds `NAMESPACE/ID/config.json` for each running container. This is the OCI
 specification, with annotations from the CRI plugin or nerdctl. The real labels are in a BoltDB file that the daemon
-keeps locked. So the annotations are used as labels, and the kubelet's four labels are derived from them. The labels of
-the pod itself are not available.
+keeps locked. So the annotations are used as labels, and the kubelet's four labels are derived from them. The CRI plugin
+is asked for the rest over the daemon's socket.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from pymon.containers.files import UnreadableError, mapping, read_json, read_with_mtime, texts
 from pymon.containers.model import HEX_ID, Details, Form, Home, Match, Place, PodNames, Runtime
 
-from . import kubernetes
+from . import cri_daemon, kubernetes
 
 NAME = "containerd"
 
@@ -32,6 +32,12 @@ _STATE_DIRECTORIES = (
     "var/snap/microk8s/common/run/containerd",
     "run/k0s/containerd",
     "var/lib/k0s/run/containerd",
+)
+_SOCKETS = (
+    "run/containerd/containerd.sock",
+    "run/k3s/containerd/containerd.sock",
+    "var/snap/microk8s/common/run/containerd.sock",
+    "run/k0s/containerd.sock",
 )
 _TASKS = "io.containerd.runtime.v2.task"
 _ROOT_NAMESPACES = ("default", "k8s.io")
@@ -126,6 +132,14 @@ def files(container: Match, home: Home) -> tuple[Path, ...]:
     return bundle / "config.json", bundle / "init.pid"
 
 
+def sockets(home: Home) -> tuple[Path, ...]:
+    """Return where containerd listens: in its state directory or beside it. None for a user's."""
+    if home.home is not None:
+        return ()
+    chosen = (state / "containerd.sock" for state in home.chosen)
+    return (*chosen, *(home.root / path for path in _SOCKETS))
+
+
 @lru_cache(maxsize=16)
 def _task_directories(home: Home) -> tuple[Path, ...]:
     """Return the directories that hold the task service's namespaces."""
@@ -155,5 +169,14 @@ def _places(home: Home) -> list[Place]:
     return [Place(tasks, tasks, "*/*/config.json", known) for tasks in _task_directories(home)]
 
 
-RUNTIME = Runtime(NAME, FORMS, describe, files, places=_places, directory="state directory", same_paths="docker")
+RUNTIME = Runtime(
+    NAME,
+    FORMS,
+    describe,
+    files,
+    cri_daemon.daemon(sockets),
+    _places,
+    directory="state directory",
+    same_paths="docker",
+)
 """With the cgroupfs driver, cri-dockerd and containerd use the same paths."""

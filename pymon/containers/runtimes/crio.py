@@ -1,6 +1,7 @@
 """CRI-O: `crio-ID.scope` (systemd driver) or `crio-ID` (cgroupfs driver) below a pod; `crio-conmon-ID` is the monitor.
 
 The annotations in the container's OCI `config.json` hold what the kubelet passed on. `state.json` holds the start time.
+The daemon is asked in CRI for how containers have ended.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 from pymon.containers.files import UnreadableError, epoch, first_json, mapping, parse_json, texts
 from pymon.containers.model import HEX_ID, Details, Form, Home, Match, Place, Runtime
 
-from . import kubernetes
+from . import cri_daemon, kubernetes
 
 NAME = "crio"
 
@@ -73,6 +74,11 @@ def files(container: Match, home: Home) -> list[Path]:
     return [path for name in ("config.json", "state.json") for path in _paths(container, home, name)]
 
 
+def sockets(home: Home) -> tuple[Path, ...]:
+    """Return where CRI-O listens. It has no rootless mode."""
+    return () if home.home is not None else (home.root / "run/crio/crio.sock",)
+
+
 def _paths(container: Match, home: Home, name: str) -> list[Path]:
     return [storage / "overlay-containers" / container.runtime_id / "userdata" / name for storage in _storages(home)]
 
@@ -88,4 +94,6 @@ def _places(home: Home) -> list[Place]:
     return [Place(marker, at / "overlay-containers", "*/userdata/config.json", known) for marker, at in marked]
 
 
-RUNTIME = Runtime(NAME, FORMS, describe, files, places=_places, directory="root or runroot of the storage")
+RUNTIME = Runtime(
+    NAME, FORMS, describe, files, cri_daemon.daemon(sockets), _places, directory="root or runroot of the storage"
+)

@@ -6,10 +6,12 @@ health changes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from pymon.containers import engine
 from pymon.containers.files import UnreadableError, epoch, first_json, mapping, read_json, text, texts, whole
-from pymon.containers.model import HEX_ID, Details, Form, Home, Match, Place, Runtime
+from pymon.containers.model import HEX_ID, Daemon, Details, Form, Home, Match, Place, Runtime
 
 from . import kubernetes
 
@@ -70,6 +72,22 @@ def files(container: Match, home: Home) -> list[Path]:
     return [root / "containers" / container.runtime_id / "config.v2.json" for root in _data_roots(home)]
 
 
+def ask(root: Path, path: Path, container: Match) -> Details:
+    """Return what a daemon with Docker's API says of a container. Raises UnreadableError."""
+    return details_of(engine.inspect(root, path, container.uid, container.runtime_id), container)
+
+
+def add(details: Details, said: Details) -> Details:
+    """Return what the daemon says, with what only the files of a container say."""
+    return replace(
+        said,
+        started_at=said.started_at or details.started_at,
+        health=details.health or said.health,
+        pod=said.pod or details.pod,
+        asked=True,
+    )
+
+
 def sockets(home: Home) -> tuple[Path, ...]:
     """Return the path of the daemon's socket: in /run, or in the user's own directory below it."""
     run = home.root / "run" if home.uid is None else home.root / f"run/user/{home.uid}"
@@ -93,5 +111,6 @@ def _places(home: Home) -> list[Place]:
     return [Place(root / "containers", root / "containers", "*/config.v2.json", known) for root in _data_roots(home)]
 
 
-RUNTIME = Runtime(NAME, FORMS, describe, files, sockets, _places, directory="data-root", same_paths="containerd")
+DAEMON = Daemon(sockets, ask, add, engine.events)
+RUNTIME = Runtime(NAME, FORMS, describe, files, DAEMON, _places, directory="data-root", same_paths="containerd")
 """With the cgroupfs driver, nerdctl and Docker use the same paths."""

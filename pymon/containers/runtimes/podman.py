@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pymon.containers import engine
 from pymon.containers.files import (
     LIMIT,
     UnreadableError,
@@ -31,7 +32,9 @@ from pymon.containers.files import (
     texts,
     whole,
 )
-from pymon.containers.model import HEX_ID, Details, Form, Home, Match, Place, Runtime
+from pymon.containers.model import HEX_ID, Daemon, Details, Form, Home, Match, Place, Runtime
+
+from . import docker
 
 if TYPE_CHECKING:
     import sqlite3
@@ -286,4 +289,5 @@ def _any(described: Path) -> bool:
         return True
 
 
-RUNTIME = Runtime(NAME, FORMS, describe, files, sockets, _places, directory="root or runroot of the storage")
+DAEMON = Daemon(sockets, docker.ask, docker.add, engine.events)
+RUNTIME = Runtime(NAME, FORMS, describe, files, DAEMON, _places, directory="root or runroot of the storage")
