@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pymon.agent.container_log import ownership
 from pymon.agent.look import registry_of
 from pymon.config import ConfigError
-from pymon.containers.access import FIX, reads_namespaces, runtime_access
+from pymon.containers.access import FIX, daemon_answers, reads_namespaces, runtime_access
 from pymon.sources.errors import SourceError
 from pymon.sources.node import CMON_COLLECTORS, NODE_COLLECTORS, NodeContext
 
@@ -58,6 +58,19 @@ def runtimes(options: AgentOptions) -> Iterator[Line]:
             yield f"runtime {access.runtime}", f"can be read: {access.known}"
             if access.lacking:
                 yield f"runtime {access.runtime}", f"no labels: {access.lacking}"
+
+
+def daemons(options: AgentOptions) -> Iterator[Line]:
+    """Yield whether the daemons of runtimes answer that know what is in no file."""
+    for answer in daemon_answers(options.rootfs, options.runtime_paths):
+        name = f"daemon {answer.runtime}"
+        if answer.version:
+            yield name, f"answers on {answer.socket}: {answer.version}"
+        elif answer.missing:
+            yield name, f"its files alone describe containers: {answer.problem}"
+        else:
+            yield name, f"exit codes, restarts and labels cannot be asked for: {answer.problem}"
+            yield _fix("let pymon connect to the socket, as root may; it is asked in CRI")
 
 
 def namespaces(options: AgentOptions) -> Iterator[Line]:

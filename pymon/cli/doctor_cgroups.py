@@ -47,6 +47,7 @@ def machine(options: AgentOptions) -> Iterator[tuple[str, str]]:
     yield "inotify watches", _text(options.procfs / "sys/fs/inotify/max_user_watches")
     yield "capabilities", _capabilities(options.procfs)
     yield from doctor_access.runtimes(options)
+    yield from doctor_access.daemons(options)
     yield from doctor_access.namespaces(options)
     yield from doctor_access.owners(options)
     yield "kstat", doctor_zones.library_found(options.kstat_library)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .engine import may_connect
-from .files import is_there
+from .files import UnreadableError, is_there
 from .runtimes import RUNTIMES, ChosenPath, system_home
 
 FIX = "run pymon as root, or with the capabilities that deploy/pymon-agent.service gives it"
@@ -54,6 +54,38 @@ def runtime_access(root: Path, chosen: Sequence[ChosenPath] = ()) -> list[Access
                 lacking = "" if any(map(may_connect, sockets)) else place.lacking
                 found[runtime.name] = Access(runtime.name, place.directory, place.known, problem, lacking)
     return list(found.values())
+
+
+class Answer(NamedTuple):
+    """What a runtime's daemon answers that is asked about every container.
+
+    socket: where it listens. version: its name and version, "" if it does not answer. problem: why not, in one line, or
+    "". missing: it answers, but not in the interface that pymon speaks.
+    """
+
+    runtime: str
+    socket: Path
+    version: str
+    problem: str = ""
+    missing: bool = False
+
+
+def daemon_answers(root: Path, chosen: Sequence[ChosenPath] = ()) -> list[Answer]:
+    """Ask the daemons that are on the node for their versions. Takes up to a second for each that hangs.
+
+    root: the node's root directory. chosen: directories that the operator has named.
+    """
+    found: list[Answer] = []
+    for runtime in RUNTIMES:
+        daemon = runtime.daemon
+        if daemon is None or daemon.version is None:
+            continue
+        for path in filter(is_there, daemon.sockets(system_home(runtime, root, chosen))):
+            try:
+                found.append(Answer(runtime.name, path, daemon.version(root, path)))
+            except UnreadableError as error:
+                found.append(Answer(runtime.name, path, "", " ".join(str(error).split()), error.missing))
+    return found
 
 
 def reads_namespaces(procfs: Path) -> bool:

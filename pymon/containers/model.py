@@ -61,7 +61,7 @@ class Details:
     health: healthy, unhealthy, starting, or none without a health check; "" if it is not known.
     reason: one line that says what could not be read, or "".
     unread: the files have not been read yet; everything here comes from the path.
-    asked: the runtime's daemon said this, because its files did not.
+    asked: the runtime's daemon said this, or what its files do not say.
     kubernetes: None if the kubelet has not started the container, or if that is not certain.
     restarts: how often the runtime has started it again; None if it does not count.
     exit_code, finished_at: of its last run, once that has ended; the end is in seconds since the epoch. None if the

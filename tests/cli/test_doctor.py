@@ -10,10 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from pymon.cli import main
 from tests.agent.fixture_host import FixtureHost, copy_host
+from tests.containers.cri_double import cri_double
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOBODY = 65534
@@ -97,6 +99,15 @@ def test_runtimes(host: FixtureHost, capsys: pytest.CaptureFixture[str]) -> None
     said = doctor(host, capsys)
     assert said["runtime docker"] == "can be read: names and labels"
     assert "runtimes" not in said
+
+
+def test_daemons(host: FixtureHost, capsys: pytest.CaptureFixture[str]) -> None:
+    with cri_double(host.root / "run/crio/crio.sock", "cri-o", "1.31.0") as runtime:
+        assert doctor(host, capsys)["daemon crio"] == f"answers on {runtime.path}: cri-o 1.31.0"
+        runtime.errors["Version"] = grpc.StatusCode.UNIMPLEMENTED
+        assert doctor(host, capsys)["daemon crio"].startswith("its files alone describe containers: ")
+        runtime.errors["Version"] = grpc.StatusCode.INTERNAL
+        assert doctor(host, capsys)["daemon crio"].startswith("exit codes, restarts and labels cannot be asked for: ")
 
 
 def test_without_cgroups_it_is_one_line(host: FixtureHost, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,10 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
-from pymon.containers.access import runtime_access
+from pymon.containers import engine
+from pymon.containers.access import daemon_answers, runtime_access
 from pymon.containers.runtimes import parse_path
+from tests.containers.cri_double import cri_double
 
 NOBODY = 65534
 ID = "a" * 64
@@ -109,3 +112,37 @@ def test_a_pipe_holds_nothing_up(root: Path) -> None:
     file.unlink()
     os.mkfifo(file)
     assert {access.problem for access in runtime_access(root)} == {""}
+
+
+class TestDaemons:
+    """Those that are asked in CRI."""
+
+    SOCKET = "run/containerd/containerd.sock"
+
+    def test_none_is_there(self, tmp_path: Path) -> None:
+        assert daemon_answers(tmp_path) == []
+
+    def test_one_answers(self, tmp_path: Path) -> None:
+        with cri_double(tmp_path / self.SOCKET) as runtime:
+            (answer,) = daemon_answers(tmp_path)
+        assert answer == ("containerd", runtime.path, "containerd 1.7.2", "", False)
+
+    def test_one_does_not(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(engine, "ASK_SECONDS", 0.1)
+        with cri_double(tmp_path / self.SOCKET) as runtime, cri_double(tmp_path / "run/crio/crio.sock") as other:
+            runtime.hang = True
+            other.errors["Version"] = grpc.StatusCode.UNIMPLEMENTED
+            hanging, without = daemon_answers(tmp_path)
+        assert (hanging.version, hanging.missing) == ("", False)
+        assert hanging.problem == f"{runtime.path}: no whole answer in time"
+        assert (without.runtime, without.version, without.missing) == ("crio", "", True)
+        assert without.problem == f"{other.path}: answered 'not here' (gRPC status 12)"
+
+    @pytest.mark.root
+    def test_one_to_which_this_user_may_not_connect(self, root: Path) -> None:
+        with cri_double(root / self.SOCKET) as runtime:
+            runtime.path.chmod(0o600)
+            with as_nobody():
+                (answer,) = daemon_answers(root)
+        assert (answer.version, answer.missing) == ("", False)
+        assert answer.problem.endswith("permission denied")
