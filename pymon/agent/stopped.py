@@ -46,7 +46,8 @@ class _Kept:
 
     container: as it was, with its end. party: that it belongs to. pairs: its labels. slot: its row in the table. cells:
     of that row. until: when it is forgotten, on the clock of time.monotonic(). size: in bytes, as `MAX_BYTES` counts.
-    row: that of the registry while it runs again. ooms: kills of its earlier runs.
+    row: that of the registry while it runs again. ooms: kills of its earlier runs. killed: whether one of its last run
+    is counted.
     """
 
     container: Container
@@ -58,6 +59,7 @@ class _Kept:
     size: int = 0
     row: int | None = None
     ooms: int = 0
+    killed: bool = False
 
 
 class StoppedContainers:
@@ -120,11 +122,13 @@ class StoppedContainers:
             STATES[0]: 1,
         }
         ooms = before.ooms if before is not None else 0
+        killed = bool(cells.get("oom_kills"))
         if ooms or "oom_kills" in cells:
             cells["oom_kills"] = ooms = ooms + cells.get("oom_kills", 0)
         if end.code is not None:
             cells["exit_code"] = end.code
-        kept = _Kept(container, party, pairs, self._slot(), cells, self._monotonic() + self.keep_seconds, ooms=ooms)
+        until = self._monotonic() + self.keep_seconds
+        kept = _Kept(container, party, pairs, self._slot(), cells, until, ooms=ooms, killed=killed)
         uuid, text = str(container.uuid), self._document(container)
         kept.size = len(text) + sum(len(name) + len(value) for name, value in pairs)
         self._kept[container.id] = self._by_uuid[uuid] = kept
@@ -156,6 +160,11 @@ class StoppedContainers:
             kept.cells["exit_code"] = details.exit_code
             if details.finished_at is not None and details.finished_at <= self._clock():
                 kept.cells["end_ms"] = int(details.finished_at * 1000)
+        if told and details.oom_killed and not kept.killed:
+            # The kernel's count was read before the kill, or went with the group.
+            kept.killed = True
+            kept.ooms += 1
+            kept.cells["oom_kills"] = kept.ooms
         if told and details.end_state in STATES:
             for state in STATES:
                 kept.cells.pop(state, None)

@@ -50,7 +50,7 @@ class Status:
 
     sandbox: whether it holds the namespaces of a pod. name: in its pod. attempt: how often it was started before.
     state: created, running or exited, "" if it is another. started_at, finished_at: seconds since the epoch, None if it
-    has not. exit_code: None before the end. reason: such as OOMKilled. labels: of a pod, those of the pod.
+    has not. exit_code: None before the end. reason: of the end, such as OOMKilled. labels: of a pod, those of the pod.
     """
 
     sandbox: bool = False
@@ -179,7 +179,7 @@ def _container(data: bytes, path: Path, identifier: str) -> Status:
         finished_at=_seconds(fields.get(6)) if ended else None,
         exit_code=number(fields.get(7)) if ended else None,
         image=text(image.get(1)),
-        reason=text(fields.get(10)),
+        reason=text(fields.get(10)) if ended else "",
         labels=labels,
         annotations=annotations,
     )

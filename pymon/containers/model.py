@@ -66,6 +66,8 @@ class Details:
     restarts: how often the runtime has started it again; None if it does not count.
     exit_code, finished_at: of its last run, once that has ended; the end is in seconds since the epoch. None if the
         runtime does not tell.
+    oom_killed: whether a process of its last run was killed for want of memory; False before the end, and if the
+        runtime does not tell.
     end_state: exited or dead, once its last run has ended; "" before, and if the runtime does not tell.
     """
 
@@ -84,6 +86,7 @@ class Details:
     restarts: int | None = None
     exit_code: int | None = None
     finished_at: float | None = None
+    oom_killed: bool = False
     end_state: str = ""
 
 

@@ -262,6 +262,20 @@ def test_a_runtime_tells_how_it_ended(kept: StoppedContainers) -> None:
     assert "exited" not in cells(kept.table())
 
 
+@pytest.mark.parametrize(("kills", "known"), [(None, 1), (0, 1), (2, 2)])
+def test_a_kill_that_only_the_runtime_tells_of(kept: StoppedContainers, kills: int | None, known: int) -> None:
+    told = Details(exit_code=137, finished_at=991.0, oom_killed=True, end_state="exited")
+    kept.add(container(1), pairs(1), end(kills=kills))
+    for _ in range(2):
+        assert kept.describe("/c1", 900.0, told)
+        assert cells(kept.table())["oom_kills"] == known
+    kept.returned("/c1", 7)
+    assert kept.ooms == {7: known}
+    kept.add(container(1), pairs(1), end(kills=0))
+    assert kept.describe("/c1", 900.0, told)
+    assert cells(kept.table())["oom_kills"] == known + 1
+
+
 @pytest.mark.parametrize(
     ("path", "start", "details", "enough"),
     [

@@ -83,9 +83,12 @@ def test_how_one_has_ended(runtime: CriDouble, tmp_path: Path) -> None:
     runtime.container(ID, state=2, exit_code=137, finished_at=1_793_170_810_500_000_000, reason="OOMKilled")
     details = describe(tmp_path)
     assert (details.exit_code, details.finished_at, details.end_state) == (137, 1_793_170_810.5, "exited")
-    assert (details.state, details.started_at, details.restarts) == ("", None, 0)
-    runtime.container(ID, state=2, exit_code=-1)
-    assert describe(tmp_path).exit_code == -1
+    assert (details.state, details.started_at, details.restarts, details.oom_killed) == ("", None, 0, True)
+    runtime.container(ID, state=2, exit_code=-1, reason="Error")
+    details = describe(tmp_path)
+    assert (details.exit_code, details.oom_killed) == (-1, False)
+    runtime.container(ID, reason="OOMKilled")
+    assert not describe(tmp_path).oom_killed
 
 
 def test_one_that_has_not_started(runtime: CriDouble, tmp_path: Path) -> None:
@@ -319,7 +322,7 @@ def test_what_the_library_writes_is_read(
         mounts=[pb.Mount(container_path="/x", readonly=True)],
     )
     said = cri._container(data, Path("x"), ID)
-    assert (said.labels, said.annotations, said.reason) == (labels, labels, reason)
+    assert (said.labels, said.annotations, said.reason) == (labels, labels, reason if state == 2 else "")
     assert (said.name, said.attempt) == (reason, attempt)
     assert said.started_at == (started / 1e9 if started > 0 else None)
     assert said.exit_code == (code if state == 2 else None)

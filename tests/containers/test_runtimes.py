@@ -89,6 +89,16 @@ class TestDocker:
         assert details.restarts == 3
         assert details.state in ("running", "")
 
+    @pytest.mark.parametrize(
+        ("change", "killed"),
+        [({}, True), ({"OOMKilled": False}, False), ({"OOMKilled": 1}, False), ({"Running": True}, False)],
+    )
+    def test_killed_for_want_of_memory(self, tree, change, killed):
+        root = tree("docker")
+        state = {"Running": False, "FinishedAt": "2026-10-30T13:28:20.5Z", "ExitCode": 137, "OOMKilled": True}
+        edit(root / DOCKER_CONFIG, lambda document: document["State"].update(state | change))
+        assert describe(root, f"/docker/{DOCKER}").oom_killed is killed
+
     def test_hostile_names_pass_through(self, tree):
         root = tree("docker")
 

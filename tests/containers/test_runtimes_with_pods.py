@@ -52,11 +52,12 @@ class TestPodman:
     @pytest.mark.parametrize(
         ("state", "expected"),
         [
-            ({"state": 3}, (None, None, "", 0)),
-            ({"state": 6, "exitCode": 3, "restartCount": 2}, (3, 1793366900.5, "exited", 2)),
-            ({"state": 4}, (0, 1793366900.5, "exited", 0)),
-            ({"state": 6, "finishedTime": "0001-01-01T00:00:00Z"}, (None, None, "", 0)),
-            ({"state": 6, "exitCode": "3", "restartCount": "2"}, (None, 1793366900.5, "", None)),
+            ({"state": 3, "oomKilled": True}, (None, None, "", 0, False)),
+            ({"state": 6, "exitCode": 3, "restartCount": 2}, (3, 1793366900.5, "exited", 2, False)),
+            ({"state": 6, "exitCode": 137, "oomKilled": True}, (137, 1793366900.5, "exited", 0, True)),
+            ({"state": 4}, (0, 1793366900.5, "exited", 0, False)),
+            ({"state": 6, "finishedTime": "0001-01-01T00:00:00Z"}, (None, None, "", 0, False)),
+            ({"state": 6, "exitCode": "3", "restartCount": "2"}, (None, 1793366900.5, "", None, False)),
         ],
     )
     def test_end(self, podman, state, expected):
@@ -66,7 +67,8 @@ class TestPodman:
             database.execute("UPDATE ContainerState SET JSON = ?", (text,))
         database.close()
         details = describe(podman, f"/machine.slice/libpod-{PODMAN}.scope")
-        assert (details.exit_code, details.finished_at, details.end_state, details.restarts) == expected
+        end = (details.exit_code, details.finished_at, details.end_state)
+        assert (*end, details.restarts, details.oom_killed) == expected
 
     @pytest.mark.parametrize(
         ("content", "health"),

@@ -15,6 +15,7 @@ from pymon.containers.model import Daemon, Details, Home, Match
 
 from . import kubernetes
 
+_OOM_KILLED = "OOMKilled"
 _OF_PODS = (kubernetes.POD_NAME, kubernetes.POD_NAMESPACE, kubernetes.POD_UID)
 
 
@@ -60,6 +61,7 @@ def details_of(status: cri.Status, container: Match) -> Details:
         restarts=status.attempt,
         exit_code=status.exit_code,
         finished_at=status.finished_at,
+        oom_killed=status.reason == _OOM_KILLED,
         end_state="exited" if status.exit_code is not None else "",
     )
 

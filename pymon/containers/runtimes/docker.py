@@ -63,6 +63,7 @@ def details_of(value: object, container: Match) -> Details:
         restarts=whole(restarts),
         exit_code=code if over else None,
         finished_at=finished if over else None,
+        oom_killed=over and state.get("OOMKilled") is True,
         end_state=("dead" if state.get("Dead") is True else "exited") if over else "",
     )
 

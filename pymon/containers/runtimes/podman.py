@@ -98,6 +98,7 @@ def describe(container: Match, home: Home) -> Details:
         restarts=whole(row.state.get("restartCount", 0)),
         exit_code=code,
         finished_at=finished,
+        oom_killed=code is not None and row.state.get("oomKilled") is True,
         end_state="" if code is None else "exited",
     )
 
