@@ -54,8 +54,9 @@ HOLD_SECONDS = 0.05
 REVIEW_SECONDS = 1.0
 """Interval at which containers that claim the same UUID are checked for processes, in addition to each refresh."""
 
-END_SECONDS = 15.0
-"""How long a runtime is asked for the exit code of a container that has ended."""
+END_SECONDS = 60.0
+"""How long a runtime is asked for the exit code of a container that has ended: longer than a daemon is silent at times,
+and is left alone after that."""
 
 MAX_ENDS_ASKED = 256
 """The most containers whose exit code is asked for at a time."""
