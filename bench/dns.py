@@ -19,9 +19,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from dns.message import make_query
+from msgspec import structs
 
 from bench.world import ROOT
 from pymon._native.responder import Responder, Zones
@@ -32,6 +34,7 @@ from pymon.dns.server import DnsServer
 from pymon.dns.view import Instance, Proxy, View
 from pymon.dns.zone import Zone
 from pymon.front.names import Names
+from pymon.inventory_document import Container
 from pymon.proxy.agent_document import decode_inventory
 from pymon.proxy.fleet import Fleet
 
@@ -61,19 +64,16 @@ zone:
 def instances(count: int) -> list[Instance]:
     """Containers with an address and a service each, of several accounts."""
     chance = random.Random(1)  # noqa: S311  # the same each time
-    return [
-        Instance(
-            uuid=str(UUID(int=chance.getrandbits(128), version=4)),
-            alias=f"web-{i}",
-            account=str(UUID(int=i % ACCOUNTS + 1)),
-            account_name=f"account-{i % ACCOUNTS}",
-            running=True,
-            down=False,
+    found = []
+    for i in range(count):
+        container = Container(
+            uuid=str(UUID(int=chance.getrandbits(128), version=4)), id=f"/{i}", name=f"web-{i}", runtime="docker",
+            runtime_id="", image="", start=1.0, owner=None, state="running", health="", groups=(),
+            services=f"service-{i // ACCOUNTS % 20}:8080", namespace="", pod="", pod_id="",
             addresses=(f"10.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255}",),
-            services=f"service-{i // ACCOUNTS % 20}:8080",
-        )
-        for i in range(count)
-    ]
+        )  # fmt: skip
+        found.append(Instance(container, str(UUID(int=i % ACCOUNTS + 1)), f"account-{i % ACCOUNTS}"))
+    return found
 
 
 def zone_of(found: list[Instance]) -> tuple[Records, Zones, Zone]:
@@ -140,8 +140,19 @@ def knot(place: Path) -> Iterator[int]:
             process.terminate()
 
 
-def served(count: int) -> dict[str, object]:
-    """Answers a second against Knot, rounds taking turns, and latency at half of the most."""
+class Asked(NamedTuple):
+    """A DNS server of a zone, and what to ask it. place: has the zone as a file, for Knot."""
+
+    port: int
+    place: Path
+    queries: Path
+    names: int
+    records: int
+
+
+@contextlib.contextmanager
+def answering(count: int) -> Iterator[Asked]:
+    """A zone with `count` containers, served on core 0."""
     found = instances(count)
     records, zones, zone = zone_of(found)
     chance = random.Random(2)  # noqa: S311  # the same each time
@@ -157,17 +168,22 @@ def served(count: int) -> dict[str, object]:
             zones, [bound], responses_per_second=0, excess_bytes_per_second=0, handed_per_second=0, slip=2
         )
         try:
-            own = bound.getsockname()[1]
-            with knot(place) as port:
-                got = [(rate(load(port, queries)), rate(load(own, queries))) for _ in range(ROUNDS)]
-            most = statistics.median(ours for _, ours in got)
-            probes = probed_ms(own, queries, int(most / 2))
+            yield Asked(bound.getsockname()[1], place, queries, len(names), len(zone))
         finally:
             responder.close()
             os.sched_setaffinity(0, range(os.cpu_count() or 1))
+
+
+def served(count: int) -> dict[str, object]:
+    """Answers a second against Knot, rounds taking turns, and latency at half of the most."""
+    with answering(count) as asked:
+        with knot(asked.place) as port:
+            got = [(rate(load(port, asked.queries)), rate(load(asked.port, asked.queries))) for _ in range(ROUNDS)]
+        most = statistics.median(ours for _, ours in got)
+        probes = probed_ms(asked.port, asked.queries, int(most / 2))
     return {
-        "names": len(names),
-        "records": len(zone),
+        "names": asked.names,
+        "records": asked.records,
         "ratio_to_knot": statistics.median(ours / theirs for theirs, ours in got),
         "knot_per_second": statistics.median(theirs for theirs, _ in got),
         "pymon_per_second": most,
@@ -203,13 +219,13 @@ def fleet_of(found: list[Instance], known: Snapshot) -> Fleet:
     fleet = Fleet()
     for first in range(0, len(found), PER_NODE):
         rows = []
-        for one in found[first : first + PER_NODE]:
+        for one, _, account_name in found[first : first + PER_NODE]:
             runtime_id = f"{chance.getrandbits(256):064x}"
             rows.append(
                 {
-                    "uuid": one.uuid, "id": f"/system.slice/docker-{runtime_id}.scope", "name": one.alias,
+                    "uuid": one.uuid, "id": f"/system.slice/docker-{runtime_id}.scope", "name": one.name,
                     "runtime": "docker", "runtime_id": runtime_id, "image": "registry.example.com/team/web:1.2.3",
-                    "start": 1_700_000_000.0 + first, "owner": one.account_name, "state": "running",
+                    "start": 1_700_000_000.0 + first, "owner": account_name, "state": "running",
                     "health": "healthy", "groups": ["web"], "services": one.services, "namespace": "", "pod": "",
                     "pod_id": "", "addresses": list(one.addresses),
                 }
@@ -257,7 +273,8 @@ async def _built(fleet: Fleet, known: Snapshot, before: int, given: int) -> dict
     found = instances(len(fleet))
     for i in range(CHANGES):
         one = found[chance.randrange(len(found))]
-        changed = one._replace(addresses=(f"10.200.{i >> 8}.{i & 255}",), alias=f"moved-{i}")
+        moved = structs.replace(one.container, addresses=(f"10.200.{i >> 8}.{i & 255}",), name=f"moved-{i}")
+        changed = one._replace(container=moved)
         begin = time.perf_counter()
         server.update(names.records, names.records.update([changed]))
         changes.append(time.perf_counter() - begin)
