@@ -73,12 +73,15 @@ endef
 
 HAS_APT := $(shell command -v apt-get)
 
-.PHONY: packages-build packages-test packages-vm packages-deb
+.PHONY: packages-build packages-test packages-bench packages-vm packages-deb
 packages-build:
 	@$(if $(HAS_APT),$(call apt,apt-packages-build.txt),$(no_apt))
 
 packages-test:
 	@$(if $(HAS_APT),$(call apt,apt-packages.txt),$(no_apt))
+
+packages-bench:
+	@$(if $(HAS_APT),$(call apt,apt-packages-bench.txt),$(no_apt))
 
 packages-vm:
 	@$(if $(HAS_APT),$(call apt,apt-packages-vm.txt),$(no_apt))
@@ -233,10 +236,19 @@ fresh-test: ## README's two commands on a bare Debian of debootstrap, as root; F
 soak: packages-test venv build ## tests that run for a long time
 	@$(BIN)/python -m pytest -m soak
 
+SUITE ?=
+
 .PHONY: bench
-bench: packages-test venv build ## the benchmarks: ratios against the floor and peers; as root, for its cgroups
-	@$(BIN)/python -m bench
+bench: packages-test packages-bench venv build ## the benchmarks with floors and peers, into build/bench; SUITE="scrape --containers 100" for some; as root
+	@$(BIN)/python -m bench suite $(SUITE)
 	$(BIN)/python -m pytest -q bench
+
+A ?=
+B ?=
+
+.PHONY: bench-compare
+bench-compare: venv build ## two results of make bench side by side: A=a.json B=b.json
+	@$(BIN)/python -m bench compare $(A) $(B)
 
 # --- packages -----------------------------------------------------------------------------------
 

@@ -1,4 +1,7 @@
-"""`python -m bench [SUITE ...]`: run benchmarks and print what was measured. Needs root for its cgroups."""
+"""`python -m bench [SUITE ...]`: run benchmarks and print what was measured. Needs root for its cgroups.
+
+With `suite`, `compare` or `report` as the first word it is the suite with peers: bench/suite/command.py.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ from bench import (
     workers,
     zones,
 )
+from bench.suite.command import COMMANDS
 from pymon.cli.waiting import Waiting
 
 SUITES = {
@@ -69,7 +73,10 @@ def said(what: str) -> Iterator[None]:
 
 
 def main() -> None:
-    """Run the named suites, or all."""
+    """Run the named suites, or all; or a command of the suite with peers."""
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        COMMANDS[sys.argv[1]](sys.argv[2:])
+        return
     names = sys.argv[1:] or list(SUITES)
     for number, name in enumerate(names, 1):
         with said(f"{name}, {number} of {len(names)}"):

@@ -198,9 +198,9 @@ def capture(real: Agent, parent: str, path: Path) -> tuple[dict[str, bytes], dic
 
 
 @contextlib.contextmanager
-def set_up(place: Path, groups: Cgroups) -> Iterator[Setup]:
+def set_up(place: Path, groups: Cgroups, extra_nodes: int = EXTRA_NODES) -> Iterator[Setup]:
     """Start everything: fronts are "nginx agent", "nginx captured", "nginx quota" (that of an account, before the
-    captured answers), "pymon agent", "pymon captured" and "pymon large", which knows the extra nodes too.
+    captured answers), "pymon agent", "pymon captured" and, if there are extra nodes, "pymon large", which knows them.
     """
     config = place / "agent.yml"
     owners = [{"cgroup": f"/{groups.parent}/c000.*", "account": "quiet"}, {"account": "tenant"}]
@@ -212,7 +212,7 @@ def set_up(place: Path, groups: Cgroups) -> Iterator[Setup]:
         bodies, owned = capture(real, groups.parent, place / "inventory.json")
         counts = {name: len(uuids) for name, uuids in owned.items()}
         stubs = nginx.free_port()
-        start(stub_nodes(place / "inventory.json", stubs, EXTRA_NODES, EXTRA_CONTAINERS, "other"))
+        start(stub_nodes(place / "inventory.json", stubs, extra_nodes, EXTRA_CONTAINERS, "other"))
         captured = start(nginx.static(place, bodies, stubs))
         peers = {
             "agent": nginx.Peer(real.port),
@@ -222,13 +222,12 @@ def set_up(place: Path, groups: Cgroups) -> Iterator[Setup]:
         running = start(nginx.fronts(place, peers, known.certificate, known.key, known.authority, known.tenants))
         fronts = {f"nginx {name}": front for name, front in running.items()}
         behind = f"http://127.0.0.1:{captured.port}"
-        extra = [f"http://{stub.address_of(number)}:{stubs}" for number in range(1, EXTRA_NODES + 1)]
-        for name, nodes in {
-            "agent": [f"http://127.0.0.1:{real.port}"],
-            "captured": [behind],
-            "large": [behind, *extra],
-        }.items():
-            expected = counts if name != "large" else {**counts, "other": EXTRA_NODES * EXTRA_CONTAINERS}
+        extra = [f"http://{stub.address_of(number)}:{stubs}" for number in range(1, extra_nodes + 1)]
+        known_nodes = {"agent": [f"http://127.0.0.1:{real.port}"], "captured": [behind]}
+        if extra:
+            known_nodes["large"] = [behind, *extra]
+        for name, nodes in known_nodes.items():
+            expected = counts if name != "large" else {**counts, "other": extra_nodes * EXTRA_CONTAINERS}
             fronts[f"pymon {name}"] = start(pymon_front(name, place, known, nodes, expected))
         yield Setup(
             place,

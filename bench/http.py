@@ -7,13 +7,9 @@ uvloop protocol that writes a constant for whatever comes.
 from __future__ import annotations
 
 import contextlib
-import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from statistics import median
 
-from bench.single import BARE
+from bench.single import BARE, load, serving
 
 SECONDS = 3
 CONNECTIONS = 10
@@ -79,7 +75,7 @@ def measure() -> dict[str, object]:
     """Requests a second of each server, and the ratios to the raw one."""
     rates: dict[str, list[float]] = {name: [] for name in SERVERS}
     with contextlib.ExitStack() as close:
-        ports = {name: close.enter_context(_serving(program)) for name, program in SERVERS.items()}
+        ports = {name: close.enter_context(serving(program)) for name, program in SERVERS.items()}
         for _ in range(ROUNDS):
             for name, port in ports.items():
                 rates[name].append(_load(port))
@@ -92,22 +88,7 @@ def measure() -> dict[str, object]:
     }
 
 
-@contextlib.contextmanager
-def _serving(program: str) -> Iterator[int]:
-    """The port of a server that runs on core 0."""
-    with subprocess.Popen(["taskset", "-c", "0", sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout
-            yield int(process.stdout.readline())
-        finally:
-            process.terminate()
-
-
 def _load(port: int) -> float:
     """Requests a second that wrk got through."""
     headers = [part for header in PROMETHEUS for part in ("-H", header)]
-    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", *headers]
-    said = subprocess.run([*command, f"http://127.0.0.1:{port}/"], check=True, capture_output=True, text=True).stdout
-    if "Non-2xx" in said or "Socket errors" in said:
-        raise RuntimeError(said)
-    return float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])
+    return load(f"http://127.0.0.1:{port}/", *headers, seconds=SECONDS, connections=CONNECTIONS)

@@ -129,7 +129,7 @@ def _running(place: Path, http: str, port: int, cpu: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def static(place: Path, bodies: Mapping[str, bytes], inventory: int) -> Iterator[Front]:
+def static(place: Path, bodies: Mapping[str, bytes], inventory: int, cpu: str = CPU) -> Iterator[Front]:
     """Answers /v1/<uuid>/metrics with the bodies by UUID, and hands /v1/containers to the port `inventory`."""
     root = place / "bodies"
     for uuid, body in bodies.items():
@@ -138,7 +138,7 @@ def static(place: Path, bodies: Mapping[str, bytes], inventory: int) -> Iterator
         path.write_bytes(body)
     port = free_port()
     http = _STATIC.format(port=port, root=root, inventory=inventory)
-    with _running(place / "static", http, port, CPU) as pid:
+    with _running(place / "static", http, port, cpu) as pid:
         yield Front("captured", port, pid)
 
 

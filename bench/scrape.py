@@ -30,18 +30,23 @@ def files_of(groups: Cgroups) -> list[str]:
 
 
 class Floor:
-    """The floor, asked for one round at a time."""
+    """A program in C, bench/NAME.c, that is given a file and is asked for one round at a time."""
 
-    def __init__(self, paths: list[str], directory: Path) -> None:
-        program = directory / "floor"
-        subprocess.run(["gcc", "-O2", "-o", program, ROOT / "bench/floor.c"], check=True)
-        (directory / "paths").write_text("\n".join(paths) + "\n")
+    def __init__(self, content: bytes, directory: Path, name: str = "floor") -> None:
+        program = directory / name
+        subprocess.run(["gcc", "-O2", "-o", program, ROOT / f"bench/{name}.c"], check=True)
+        (directory / "given").write_bytes(content)
         self._process = subprocess.Popen(
-            [program, directory / "paths"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [program, directory / "given"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
+    @property
+    def pid(self) -> int:
+        """The process, whose children read where there are many files."""
+        return self._process.pid
+
     def round_seconds(self) -> float:
-        """Have the program read all files once, and return the seconds that it took."""
+        """Have the program do its work once, and return the seconds that it took."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write("\n")
@@ -58,8 +63,22 @@ class Floor:
 @contextlib.contextmanager
 def floor(groups: Cgroups) -> Iterator[Floor]:
     """The floor for the files of these cgroups."""
+    with floor_of(files_of(groups)) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def floor_of(paths: list[str]) -> Iterator[Floor]:
+    """The floor for these files."""
+    with running_floor("".join(f"{path}\n" for path in paths).encode(), "floor") as running:
+        yield running
+
+
+@contextlib.contextmanager
+def running_floor(content: bytes, name: str) -> Iterator[Floor]:
+    """The floor bench/NAME.c with a file of this content."""
     with tempfile.TemporaryDirectory() as directory:
-        running = Floor(files_of(groups), Path(directory))
+        running = Floor(content, Path(directory), name)
         try:
             yield running
         finally:
@@ -69,7 +88,7 @@ def floor(groups: Cgroups) -> Iterator[Floor]:
 def timed(client: Client, *, gzip: bool) -> float:
     """Scrape once, and return the seconds from the request to the end of the answer."""
     start = time.perf_counter()
-    client.get("/metrics", gzip=gzip)
+    client.receive("/metrics", gzip=gzip)
     return time.perf_counter() - start
 
 

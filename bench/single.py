@@ -37,7 +37,7 @@ async def main():
 uvloop.run(main())
 """
 
-_SCRIPT = """
+SCRIPT = """
 local paths = {%s}
 local at = 0
 request = function()
@@ -55,9 +55,9 @@ def measure(count: int = 1000) -> dict[str, object]:
         paths = [f"/v1/{item['uuid']}/metrics" for item in inventory["containers"] if groups.parent in item["id"]]
         size = len(client.get(paths[0]))
         script = Path(place) / "paths.lua"
-        script.write_text(_SCRIPT % ",".join(f'"{path}"' for path in paths))
+        script.write_text(SCRIPT % ",".join(f'"{path}"' for path in paths))
         rates, bare = [], []
-        with bare_handler(size, cpu="0") as port:
+        with serving(BARE % size) as port:
             for _ in range(ROUNDS):
                 rates.append(load(f"http://127.0.0.1:{running.port}/", "-s", str(script)))
                 bare.append(load(f"http://127.0.0.1:{port}/"))
@@ -69,20 +69,19 @@ def measure(count: int = 1000) -> dict[str, object]:
         }
 
 
-def load(url: str, *flags: str) -> float:
-    """Requests a second that wrk got through."""
-    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", *flags, url]
+def load(url: str, *flags: str, seconds: int = SECONDS, connections: int = CONNECTIONS) -> float:
+    """Requests a second that wrk got through. RuntimeError if an answer was no success or a socket broke."""
+    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *flags, url]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    if "Non-2xx" in said:
+    if "Non-2xx" in said or "Socket errors" in said:
         raise RuntimeError(said)
     return float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])
 
 
 @contextlib.contextmanager
-def bare_handler(size: int, *, cpu: str) -> Iterator[int]:
-    """The port of an aiohttp application on uvloop that answers `size` bytes and does nothing."""
-    program = ["taskset", "-c", cpu, sys.executable, "-c", BARE % size]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+def serving(program: str) -> Iterator[int]:
+    """The port of a server on core 0, a Python program that prints it."""
+    with subprocess.Popen(["taskset", "-c", "0", sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout
             yield int(process.stdout.readline())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -80,6 +81,17 @@ def remove(group: Path) -> None:
     raise RuntimeError(f"{group}: still busy")
 
 
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_bytes(pid: int) -> int:
+    """Resident memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 @dataclass(slots=True)
 class Agent:
     """A running agent."""
@@ -89,12 +101,11 @@ class Agent:
 
     def cpu_seconds(self) -> float:
         """CPU time of the process so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.process.pid)
 
     def rss_bytes(self) -> int:
         """Resident memory."""
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return rss_bytes(self.process.pid)
 
 
 @contextlib.contextmanager
@@ -135,31 +146,60 @@ def agent(parent: str, *flags: str, cpus: str | None = None, prefix: Sequence[st
 class Client:
     """One keep-alive connection, with nothing that costs: the time of a scrape is the agent's."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port))
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self._host = host
+        self._socket = socket.create_connection((host, port), 60)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray(64 << 20)
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
     def get(self, path: str, *, gzip: bool = False) -> memoryview:
         """The body of a GET. RuntimeError unless the status is 200; ConnectionError at the end of the connection."""
+        head, body = self.receive(path, gzip=gzip)
+        return body if b"content-length:" in head else memoryview(b"".join(_chunks(body)))
+
+    def receive(self, path: str, *, gzip: bool = False) -> tuple[bytes, memoryview]:
+        """The head of an answer in lower case, and its body, in chunks if it came so. Errors are those of get."""
         coding = "gzip" if gzip else "identity"
-        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept-Encoding: {coding}\r\n\r\n".encode())
+        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\nAccept-Encoding: {coding}\r\n\r\n".encode())
         view = memoryview(self._buffer)
         got = 0
         end = -1
         while end < 0:
             got += self._received(view[got:])
             end = self._buffer.find(b"\r\n\r\n", 0, got)
-        head = bytes(view[:end]).lower()
-        if not head.startswith(b"http/1.1 200"):
+        head, start = bytes(view[:end]).lower() + b"\r\n", end + 4
+        if not head.startswith((b"http/1.1 200", b"http/1.0 200")):
             raise RuntimeError(head.decode())
-        length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
-        while got < end + 4 + length:
+        length = re.search(rb"\r\ncontent-length: *(\d+)", head)
+        if length:
+            stop = start + int(length[1])
+            while got < stop:
+                got += self._received(view[got:])
+            return head, view[start:stop]
+        if b"\r\ntransfer-encoding: chunked\r\n" not in head:
+            raise RuntimeError("the answer has neither a length nor chunks")
+        while view[max(start, got - 5) : got] != b"0\r\n\r\n":
             got += self._received(view[got:])
-        return view[end + 4 : end + 4 + length]
+        return head, view[start:got]
 
     def _received(self, view: memoryview) -> int:
         got = self._socket.recv_into(view)
         if not got:
-            raise ConnectionError("the agent has closed the connection")
+            raise ConnectionError("the server has closed the connection")
         return got
+
+
+def _chunks(body: memoryview) -> Iterator[bytes]:
+    """The data of a chunked body."""
+    data, at = bytes(body), 0
+    while True:
+        end = data.index(b"\r\n", at)
+        size = int(data[at:end].partition(b";")[0], 16)
+        if size == 0:
+            return
+        yield data[end + 2 : end + 2 + size]
+        at = end + 4 + size

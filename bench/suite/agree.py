@@ -1,0 +1,95 @@
+"""Whether two expositions say the same, before the programs that wrote them are timed.
+
+A number of the peer agrees if it lies between ours before and after it, in one of several rounds: counters grow and
+gauges move while the programs are asked one after the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from prometheus_client.parser import text_string_to_metric_families
+
+Series = tuple[str, frozenset[tuple[str, str]]]
+Exposition = Mapping[Series, float]
+
+ROUNDS = 10
+LEAST = 0.95
+"""The part of the series in both that has to agree. The rest is named in the result."""
+
+NAMES = {"name", "image"}
+"""Labels that describe a container, where others only have its id."""
+
+
+ABOUT_ITSELF = ("process_", "go_", "promhttp_", "python_", "node_scrape_collector_", "node_exporter_")
+"""What an exporter says of itself."""
+
+
+class DisagreementError(RuntimeError):
+    """The peer says something else."""
+
+
+def parse(body: bytes) -> dict[Series, float]:
+    """The series of a text, without labels that are empty or describe a container."""
+    return {
+        (
+            sample.name,
+            frozenset(item for item in sample.labels.items() if item[1] and item[0] not in NAMES),
+        ): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+        if not sample.name.startswith(ABOUT_ITSELF)
+    }
+
+
+def of_processes(body: bytes, parent: str) -> dict[Series, float]:
+    """What process-exporter counts in each group, as pymon names it."""
+    names = {
+        "namedprocess_namegroup_num_procs": "container_processes",
+        "namedprocess_namegroup_num_threads": "container_threads",
+    }
+    found = {}
+    for (name, labels), value in parse(body).items():
+        group = re.search(rf"/{re.escape(parent)}/\w+", dict(labels).get("groupname", ""))
+        if group and name in names:
+            found[names[name], frozenset({("id", group[0])})] = value
+    return found
+
+
+def between(low: float, value: float, high: float) -> bool:
+    """Whether a value is within two others, give or take the last digit of a double."""
+    low, high = min(low, high), max(low, high)
+    return low - abs(low) * 1e-12 <= value <= high + abs(high) * 1e-12
+
+
+def agree(ours: Callable[[], Exposition], theirs: Callable[[], Exposition], *, containers: int = 0) -> str:
+    """One line about what was compared. DisagreementError if too much differs.
+
+    containers: so many ids the series in both must have, if there are any of containers.
+    """
+    common: set[Series] = set()
+    differing: set[Series] = set()
+    for turn in range(ROUNDS):
+        before, peer, after = ours(), theirs(), ours()
+        both = before.keys() & peer.keys() & after.keys()
+        wrong = {series for series in both if not between(before[series], peer[series], after[series])}
+        common, differing = (common | both, differing & wrong) if turn else (set(both), wrong)
+        if not differing:
+            break
+    if not common:
+        return f"nothing that pymon has under the same name; {len(peer)} series"
+    ids = {dict(labels)["id"] for _, labels in common if "id" in dict(labels)}
+    if containers and len(ids) != containers:
+        raise DisagreementError(f"has {len(ids)} of {containers} containers")
+    names = sorted({name for name, _ in differing})
+    text = f"{len(common) - len(differing)} of {len(common)} series in both agree"
+    if len(common) - len(differing) < LEAST * len(common):
+        raise DisagreementError(f"{text}; not {', '.join(names[:5])}")
+    return f"{text}; not {', '.join(names)}" if names else text
+
+
+def cgroups_alone(exposition: Mapping[Series, float], parent: str) -> dict[Series, float]:
+    """The series of the containers below a cgroup."""
+    prefix = f"/{parent}/"
+    return {item: value for item, value in exposition.items() if dict(item[1]).get("id", "").startswith(prefix)}

@@ -1,0 +1,161 @@
+"""Other exporters: those of Debian, and what the command line names."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from bench.nginx import free_port, wait_for
+from bench.suite.agree import Exposition, of_processes, parse
+from bench.world import Client, cpu_seconds, rss_bytes
+
+
+class AbsentError(RuntimeError):
+    """This machine lacks what a runner needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """An exporter.
+
+    about: whether it is compared with what pymon says of containers or of the node. words: its command, in which
+    {port} is replaced; none if it runs already at host and port. translated: its series under pymon's names, given a
+    body and the parent of the cgroups.
+    """
+
+    name: str
+    about: Literal["containers", "node"] = "containers"
+    words: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
+    port: int = 0
+    path: str = "/metrics"
+    package: str = ""
+    config: str = ""
+    translated: Callable[[bytes, str], Exposition] = lambda body, _: parse(body)
+
+    def version(self) -> str:
+        """That of its Debian package, "given" for what the command line named, "" where it is absent."""
+        return installed(self.package) if self.package else "given"
+
+
+DEBIAN = (
+    Peer(
+        "node_exporter",
+        "node",
+        ("prometheus-node-exporter", "--web.listen-address=127.0.0.1:{port}"),
+        package="prometheus-node-exporter",
+    ),
+    Peer(
+        "process-exporter",
+        words=(
+            *("prometheus-process-exporter", "-web.listen-address=127.0.0.1:{port}", "-config.path={config}"),
+            *("-threads=false", "-gather-smaps=false"),
+        ),
+        package="prometheus-process-exporter",
+        config='process_names:\n  - name: "{{.Cgroups}}"\n    cmdline: [".+"]\n',
+        translated=of_processes,
+    ),
+)
+
+
+def installed(package: str) -> str:
+    """The version of an installed Debian package, or ""."""
+    command = ["dpkg-query", "-W", "-f=${db:Status-Status} ${Version}", package]
+    said = subprocess.run(command, check=False, capture_output=True, text=True).stdout.split()
+    return said[1] if said[:1] == ["installed"] and len(said) == 2 else ""
+
+
+def given(argument: str) -> Peer:
+    """The peer of NAME=COMMAND or NAME=URL. ValueError if it is neither."""
+    name, _, value = argument.partition("=")
+    if not name or not value:
+        raise ValueError(f"--peer {argument}: expected NAME=COMMAND or NAME=URL")
+    if "://" in value.split()[0]:
+        url = urlsplit(value)
+        if url.scheme != "http" or not url.hostname:
+            raise ValueError(f"--peer {argument}: expected http://HOST:PORT/PATH")
+        path = f"{url.path or '/'}{'?' + url.query if url.query else ''}"
+        return Peer(name, host=url.hostname, port=url.port or 80, path=path)
+    words = tuple(shlex.split(value))
+    if not any("{port}" in word for word in words):
+        raise ValueError(f"--peer {argument}: the command must have {{port}} where it is told its port")
+    return Peer(name, words=words)
+
+
+class Running:
+    """An exporter that answers. processes: of it and its children, none where it was not started here."""
+
+    def __init__(self, port: int, pid: int | None = None, host: str = "127.0.0.1", path: str = "/metrics") -> None:
+        self.pid = pid
+        self._address = (port, host)
+        self._path = path
+        self._client: Client | None = None
+
+    def scrape(self, *, gzip: bool = False) -> memoryview:
+        """The body as it came, on a connection that is kept while the exporter keeps it."""
+        if self._client is not None:
+            with contextlib.suppress(ConnectionError):
+                return self._client.receive(self._path, gzip=gzip)[1]
+            self.close()
+        self._client = Client(*self._address)
+        return self._client.receive(self._path, gzip=gzip)[1]
+
+    def body(self) -> bytes:
+        """The text that it exports, on a connection of its own."""
+        with contextlib.closing(Client(*self._address)) as client:
+            return bytes(client.get(self._path))
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+@contextlib.contextmanager
+def running(peer: Peer, place: Path) -> Iterator[Running]:
+    """The peer, started if it has to be. AbsentError if its program is not there, RuntimeError if it does not start."""
+    if not peer.words:
+        target = Running(peer.port, host=peer.host, path=peer.path)
+        try:
+            yield target
+        finally:
+            target.close()
+        return
+    if shutil.which(peer.words[0]) is None:
+        raise AbsentError(f"{peer.package or peer.words[0]} is not installed")
+    port, config = free_port(), place / f"{peer.name}.config"
+    config.write_text(peer.config)
+    words = [word.replace("{port}", str(port)).replace("{config}", str(config)) for word in peer.words]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    target = Running(port, process.pid, path=peer.path)
+    try:
+        wait_for(port, process, peer.name)
+        yield target
+    finally:
+        target.close()
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def family(pid: int) -> list[int]:
+    """A process and those that it has started, and so on."""
+    children = (path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [pid, *(one for found in children for child in found for one in family(int(child)))]
+
+
+def cost(pids: Sequence[int]) -> tuple[float, float]:
+    """CPU seconds so far and megabytes of resident memory of processes together."""
+    return sum(map(cpu_seconds, pids)), sum(map(rss_bytes, pids)) / 1e6
