@@ -7,7 +7,7 @@ gauges move while the programs are asked one after the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -57,16 +57,36 @@ def of_processes(body: bytes, parent: str) -> dict[Series, float]:
     return found
 
 
+def of_netdata(body: bytes, parent: str) -> dict[Series, float]:
+    """What netdata has collected of the memory of each group, in bytes, as pymon names it."""
+    names = dict.fromkeys((b"rss", b"anon"), "container_memory_rss")
+    names |= dict.fromkeys((b"cache", b"file"), "container_memory_cache")
+    chart = rf'chart="cgroup_{re.escape(parent)}_(\w+)\.mem"'
+    pattern = rf'^netdata_cgroup_mem\{{{chart},.*dimension="(rss|anon|cache|file)"\}} (\d+)'
+    found = re.findall(pattern.encode(), body, re.MULTILINE)
+    return {
+        (names[what], frozenset({("id", f"/{parent}/{name.decode()}")})): float(value) for name, what, value in found
+    }
+
+
+def ids(series: Iterable[Series]) -> set[str]:
+    """The containers that series are of."""
+    return {dict(labels)["id"] for _, labels in series if "id" in dict(labels)}
+
+
 def between(low: float, value: float, high: float) -> bool:
     """Whether a value is within two others, give or take the last digit of a double."""
     low, high = min(low, high), max(low, high)
     return low - abs(low) * 1e-12 <= value <= high + abs(high) * 1e-12
 
 
-def agree(ours: Callable[[], Exposition], theirs: Callable[[], Exposition], *, containers: int = 0) -> str:
+def agree(
+    ours: Callable[[], Exposition], theirs: Callable[[], Exposition], *, containers: int = 0, known: bool = True
+) -> str:
     """One line about what was compared. DisagreementError if too much differs.
 
-    containers: so many ids the series in both must have, if there are any of containers.
+    containers: so many ids the series in both must have. known: the peer is known to have series that pymon has; of
+    another that has none, the line says so.
     """
     common: set[Series] = set()
     differing: set[Series] = set()
@@ -77,11 +97,13 @@ def agree(ours: Callable[[], Exposition], theirs: Callable[[], Exposition], *, c
         common, differing = (common | both, differing & wrong) if turn else (set(both), wrong)
         if not differing:
             break
+    if not common and known:
+        raise DisagreementError("has nothing that pymon has")
     if not common:
         return f"nothing that pymon has under the same name; {len(peer)} series"
-    ids = {dict(labels)["id"] for _, labels in common if "id" in dict(labels)}
-    if containers and len(ids) != containers:
-        raise DisagreementError(f"has {len(ids)} of {containers} containers")
+    found = len(ids(common))
+    if containers and found != containers:
+        raise DisagreementError(f"has {found} of {containers} containers")
     names = sorted({name for name, _ in differing})
     text = f"{len(common) - len(differing)} of {len(common)} series in both agree"
     if len(common) - len(differing) < LEAST * len(common):

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.bpf import PROCFS, SYSFS, Collection, filled, without_change
 from bench.render import Rendering
 from bench.scrape import files_of, floor_of, running_floor
-from bench.suite.agree import DisagreementError, agree, cgroups_alone, parse
+from bench.suite.agree import DisagreementError, Exposition, agree, cgroups_alone, ids, parse
 from bench.suite.fronts import dns, proxy
 from bench.suite.minute import minute
 from bench.suite.peers import Peer, Running, running
@@ -90,20 +91,31 @@ def node(plan: Plan) -> Iterator[Case]:
         yield found.measure("node", "Scrape of the node", "ms", plan.rounds)
 
 
+def theirs_of(peer: Peer, target: Running, parent: str) -> Exposition:
+    """What a peer says, under pymon's names."""
+    return peer.translated(target.body(), parent)
+
+
 def enter(
     stack: ExitStack,
     peer: Peer,
     place: Path,
     found: Field,
-    ours: Callable[[], dict],
+    ours: Callable[[], Exposition],
     *,
     parent: str = "",
     containers: int = 0,
 ) -> Running | None:
     """Start a peer and compare it. It is in the field, or there is said why not."""
     try:
-        target = stack.enter_context(running(peer, place))
-        found.agreed[peer.name] = agree(ours, lambda: peer.translated(target.body(), parent), containers=containers)
+        with ExitStack() as own:
+            target = own.enter_context(running(peer, place, parent))
+            theirs = partial(theirs_of, peer, target, parent)
+            until = time.monotonic() + (SETTLE_SECONDS if containers else 0)
+            while time.monotonic() < until and len(ids(theirs())) < containers:
+                time.sleep(1)
+            found.agreed[peer.name] = agree(ours, theirs, containers=containers, known=bool(peer.package))
+            stack.push(own.pop_all())
     except ERRORS as error:
         found.fails(peer.name, error)
         return None
@@ -188,7 +200,7 @@ def scraping(groups: Cgroups, plan: Plan, obstacle: str) -> Iterator[Case]:
         found.agreed[FLOOR] = "preads the same files"
         found.runners |= {who: lambda one=one: seconds_of(one.scrape) for who, one in targets.items()}
 
-        def said() -> dict:
+        def said() -> Exposition:
             return cgroups_alone(parse(ours.body()), groups.parent)
 
         for peer in plan.about("containers"):

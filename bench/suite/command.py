@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -66,6 +67,8 @@ def versions(peers: tuple[Peer, ...]) -> dict[str, str]:
 def suite(arguments: list[str]) -> None:
     """Measure what is asked for, and write JSON, a page and charts."""
     plan, out = plan_of(arguments)
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, lambda *_: sys.exit(1))  # cgroups and processes are removed on the way out
     command = shlex.join(["python", "-m", "bench", "suite", *arguments])
     machine = result.machine()
     date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -20,9 +20,8 @@ from bench.load import Front
 from bench.nginx import free_port
 from bench.proxy import Runs, check
 from bench.suite.agree import DisagreementError
-from bench.suite.peers import AbsentError
+from bench.suite.peers import SBIN, AbsentError
 from bench.suite.result import FLOOR, Case
-from bench.suite.single import SBIN
 from bench.suite.turns import Field
 from bench.world import ROOT, cgroups
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from bench.nginx import free_port, wait_for
-from bench.suite.agree import Exposition, of_processes, parse
-from bench.world import Client, cpu_seconds, rss_bytes
+from bench.suite.agree import Exposition, of_netdata, of_processes, parse
+from bench.world import CGROUPFS, Client, cpu_seconds, rss_bytes
+from pymon.sources.cgroup import find_hierarchies
+
+SBIN = f"{os.environ['PATH']}:/usr/sbin"
 
 
 class AbsentError(RuntimeError):
@@ -26,9 +30,10 @@ class AbsentError(RuntimeError):
 class Peer:
     """An exporter.
 
-    about: whether it is compared with what pymon says of containers or of the node. words: its command, in which
-    {port} is replaced; none if it runs already at host and port. translated: its series under pymon's names, given a
-    body and the parent of the cgroups.
+    about: whether it is compared with what pymon says of containers or of the node. words: its command; none if it
+    runs already at host and port. config: the text of its file. In both {port}, {place}, {config}, {parent} (the name
+    of the cgroups' parent) and {unified} (whether version 2 has the memory) are replaced. translated: its series under
+    pymon's names, given a body and the parent.
     """
 
     name: str
@@ -46,6 +51,52 @@ class Peer:
         return installed(self.package) if self.package else "given"
 
 
+NETDATA = """
+[global]
+run as user = root
+[directories]
+cache = {place}
+lib = {place}
+log = {place}
+[db]
+mode = ram
+retention = 300
+update every = 1
+[ml]
+enabled = no
+[health]
+enabled = no
+[web]
+bind to = 127.0.0.1
+default port = {port}
+[plugins]
+cgroups = yes
+enable running new plugins = no
+apps = no
+checks = no
+diskspace = no
+idlejitter = no
+loops = no
+proc = no
+slabinfo = no
+statsd = no
+tc = no
+timex = no
+[plugin:cgroups]
+use unified cgroups = {unified}
+check for new cgroups every = 5
+max cgroups to allow = 100000
+enable by default cgroups matching = *{parent}/* !*
+enable by default cgroups names matching = *
+search for cgroups in subpaths matching = *
+cgroups to match as systemd services = !*
+run script to rename cgroups matching = !*
+enable cpuacct stat (total CPU) = yes
+enable memory = yes
+enable detailed memory = yes
+"""
+"""Only control groups, also those whose values are all zero, every second and without the names of their runtimes."""
+
 DEBIAN = (
     Peer(
         "node_exporter",
@@ -62,6 +113,14 @@ DEBIAN = (
         package="prometheus-process-exporter",
         config='process_names:\n  - name: "{{.Cgroups}}"\n    cmdline: [".+"]\n',
         translated=of_processes,
+    ),
+    Peer(
+        "netdata",
+        words=("netdata", "-D", "-c", "{config}", "-P", "{place}/netdata.pid"),
+        path="/api/v1/allmetrics?format=prometheus&source=as-collected",
+        package="netdata-core",
+        config=NETDATA,
+        translated=of_netdata,
     ),
 )
 
@@ -121,7 +180,7 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(peer: Peer, place: Path) -> Iterator[Running]:
+def running(peer: Peer, place: Path, parent: str = "") -> Iterator[Running]:
     """The peer, started if it has to be. AbsentError if its program is not there, RuntimeError if it does not start."""
     if not peer.words:
         target = Running(peer.port, host=peer.host, path=peer.path)
@@ -130,12 +189,15 @@ def running(peer: Peer, place: Path) -> Iterator[Running]:
         finally:
             target.close()
         return
-    if shutil.which(peer.words[0]) is None:
+    if shutil.which(peer.words[0], path=SBIN) is None:
         raise AbsentError(f"{peer.package or peer.words[0]} is not installed")
     port, config = free_port(), place / f"{peer.name}.config"
-    config.write_text(peer.config)
-    words = [word.replace("{port}", str(port)).replace("{config}", str(config)) for word in peer.words]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    known = {"{port}": str(port), "{config}": str(config), "{place}": str(place), "{parent}": parent}
+    known["{unified}"] = "no" if "memory" in find_hierarchies(CGROUPFS).v1 else "yes"
+    config.write_text(filled_in(peer.config, known))
+    words = [filled_in(word, known) for word in peer.words]
+    environment = {**os.environ, "PATH": SBIN}
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     target = Running(port, process.pid, path=peer.path)
     try:
         wait_for(port, process, peer.name)
@@ -148,6 +210,13 @@ def running(peer: Peer, place: Path) -> Iterator[Running]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def filled_in(text: str, known: Mapping[str, str]) -> str:
+    """A text in which each key is replaced by its value."""
+    for key, value in known.items():
+        text = text.replace(key, value)
+    return text
 
 
 def family(pid: int) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,14 +12,13 @@ from pathlib import Path
 from bench import nginx
 from bench.bpf import filled
 from bench.single import BARE, SCRIPT, load, serving
-from bench.suite.peers import AbsentError
+from bench.suite.peers import SBIN, AbsentError
 from bench.suite.result import Case
 from bench.suite.turns import Field
 from bench.world import Cgroups, Client, agent
 
 SECONDS = 2
 MOST_ROUNDS = 7
-SBIN = f"{os.environ['PATH']}:/usr/sbin"
 
 CONSTANT = """
 import asyncio, uvloop

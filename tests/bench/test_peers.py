@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.suite.agree import DisagreementError, agree, of_processes, parse
+from bench.suite.agree import DisagreementError, agree, of_netdata, of_processes, parse
 from bench.suite.peers import AbsentError, Peer, cost, family, given, running
 from bench.suite.turns import Field
 from bench.world import Client
@@ -112,6 +112,14 @@ def test_groups_of_process_exporter_are_found_below_the_parent() -> None:
     assert of_processes(text, "bench") == {("container_processes", frozenset({("id", "/bench/c00001")})): 1}
 
 
+def test_groups_of_netdata_are_found_below_the_parent() -> None:
+    text = b"".join(
+        b'netdata_cgroup_mem{chart="cgroup_%b_c00001.mem",family="mem",dimension="%b"} 4096 1796126487260\n' % words
+        for words in ((b"bench", b"rss"), (b"bench", b"swap"), (b"other", b"rss"))
+    )
+    assert of_netdata(text, "bench") == {("container_memory_rss", frozenset({("id", "/bench/c00001")})): 4096}
+
+
 SERIES = [("a", frozenset({("id", f"/p/{number}")})) for number in range(100)]
 
 
@@ -135,7 +143,10 @@ def test_peers_that_say_something_else_or_less_disagree() -> None:
         agree(lambda: ours, lambda: dict.fromkeys(SERIES, 2.0))
     with pytest.raises(DisagreementError, match="99 of 100 containers"):
         agree(lambda: ours, lambda: dict.fromkeys(SERIES[1:], 1.0), containers=100)
-    assert agree(lambda: ours, lambda: {("b", frozenset()): 1.0}).startswith("nothing that pymon has")
+    other = {("b", frozenset()): 1.0}
+    with pytest.raises(DisagreementError, match="has nothing"):
+        agree(lambda: ours, lambda: other)
+    assert agree(lambda: ours, lambda: other, containers=100, known=False).startswith("nothing that pymon has")
 
 
 def test_runners_take_turns_and_one_that_fails_is_out() -> None:
