@@ -27,6 +27,8 @@ from pymon.sources.cgroup import find_hierarchies
 
 BPF, FILES, PYMON = "pymon bpf", "pymon files", "pymon"
 SETTLE_SECONDS = 30
+DISCOVERY_SECONDS = 120
+"""A peer may take so long to find the containers: netdata starts programs for each."""
 
 NODE_FILES = tuple(
     f"/proc/{name}"
@@ -111,7 +113,7 @@ def enter(
         with ExitStack() as own:
             target = own.enter_context(running(peer, place, parent))
             theirs = partial(theirs_of, peer, target, parent)
-            until = time.monotonic() + (SETTLE_SECONDS if containers else 0)
+            until = time.monotonic() + (DISCOVERY_SECONDS if containers else 0)
             while time.monotonic() < until and len(ids(theirs())) < containers:
                 time.sleep(1)
             found.agreed[peer.name] = agree(ours, theirs, containers=containers, known=bool(peer.package))
@@ -245,11 +247,16 @@ def cases(plan: Plan) -> Iterator[Case]:
         if name in asked:
             yield from attempted(name, title, measured())
     for count in plan.containers if asked - alone.keys() else ():
-        with cgroups(count) as groups:
-            some = f"{count:,} containers"
-            if "collect" in asked:
-                yield from attempted(f"collect-{count}", f"Collection of {some}", collecting(groups, plan, obstacle))
-            if {"scrape", "gzip", "minute"} & asked:
-                yield from attempted(f"scrape-{count}", f"Scrape of {some}", scraping(groups, plan, obstacle))
-            if "single" in asked:
-                yield from attempted(f"single-{count}", f"One of {some}", single(groups, plan.rounds, obstacle))
+        yield from attempted(f"containers-{count}", f"{count:,} containers", of_containers(count, plan, obstacle))
+
+
+def of_containers(count: int, plan: Plan, obstacle: str) -> Iterator[Case]:
+    """The cases of so many containers."""
+    asked, some = set(plan.cases), f"{count:,} containers"
+    with cgroups(count) as groups:
+        if "collect" in asked:
+            yield from attempted(f"collect-{count}", f"Collection of {some}", collecting(groups, plan, obstacle))
+        if {"scrape", "gzip", "minute"} & asked:
+            yield from attempted(f"scrape-{count}", f"Scrape of {some}", scraping(groups, plan, obstacle))
+        if "single" in asked:
+            yield from attempted(f"single-{count}", f"One of {some}", single(groups, plan.rounds, obstacle))

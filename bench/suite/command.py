@@ -28,7 +28,9 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all")
     words.add_argument("--containers", default="100,1000,5000,10000", help="numbers of containers (%(default)s)")
     words.add_argument("--rounds", type=int, default=15, help="rounds of each case (%(default)s)")
-    words.add_argument("--minute", type=int, default=60, help="seconds of the case minute (%(default)s)")
+    words.add_argument(
+        "--minute", type=int, default=60, help="seconds of the case minute, at least four intervals (%(default)s)"
+    )
     words.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND|URL", help="another exporter")
     words.add_argument("--out", type=Path, default=ROOT / "build/bench/result", help="the names of the files begin so")
     return words
@@ -70,18 +72,18 @@ def suite(arguments: list[str]) -> None:
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, lambda *_: sys.exit(1))  # cgroups and processes are removed on the way out
     command = shlex.join(["python", "-m", "bench", "suite", *arguments])
-    machine = result.machine()
     date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    found = []
+    machine, known = result.machine(), versions(plan.peers)
+    found: list[result.Case] = []
     for case in cases(plan):
         found.append(case)
         medians = ", ".join(f"{who} {case.median(who):.4g}" for who in case.runs)
         print(f"{case.name}, {case.unit}: {medians}", flush=True)
         for who, why in {**case.absent, **case.failed}.items():
             print(f"  {who}: {'absent' if who in case.absent else 'failed'}: {why}", flush=True)
-    machine["load_after"] = os.getloadavg()[0]
-    for path in report.write(result.Result(date, command, machine, versions(plan.peers), tuple(found)), out):
-        print(path)
+        machine["load_after"] = os.getloadavg()[0]
+        written = report.write(result.Result(date, command, machine, known, tuple(found)), out)
+    print("\n".join(map(str, written)))
 
 
 def compared(arguments: list[str]) -> None:

@@ -16,7 +16,10 @@ QUARTERS = 4
 def minute(
     count: int, interval: int, seconds: int, floor: Floor, targets: Mapping[str, Running], before: Field
 ) -> Iterator[Case]:
-    """Percent of a core in each quarter of the time, and megabytes at its end; before: what is known of the runners."""
+    """Percent of a core in each quarter of the time, and megabytes at its end.
+
+    seconds: about so many, as each quarter is a number of whole intervals. before: what is known of the runners.
+    """
     asked: dict[str, Callable[[], object]] = {FLOOR: floor.round_seconds}
     asked |= {who: target.scrape for who, target in targets.items() if target.pid is not None}
     found = Field(asked, dict(before.absent), dict(before.failed), dict(before.agreed))
@@ -26,11 +29,12 @@ def minute(
     pids = {who: target.pid for who, target in targets.items() if target.pid is not None} | {FLOOR: floor.pid}
     percent: dict[str, list[float]] = {who: [] for who in asked}
     megabytes: dict[str, list[float]] = {who: [] for who in asked}
+    length = max(1, round(seconds / QUARTERS / interval)) * interval
     begun = time.monotonic()
     scrapes = 0
     for quarter in range(QUARTERS):
         spent = {who: -cost(family(pids[who]))[0] for who in found.runners}
-        start, end = time.monotonic(), begun + seconds * (quarter + 1) / QUARTERS
+        start, end = time.monotonic(), begun + length * (quarter + 1)
         while begun + scrapes * interval < end:
             time.sleep(max(0.0, begun + scrapes * interval - time.monotonic()))
             scrapes += 1
