@@ -359,7 +359,7 @@ docs: build $(VENV)/.docs ## the pages that are generated in docs, and all docum
 	$(BIN)/python docs/configuration.py >docs/configuration.md
 	rm -rf build/docs build/site
 	mkdir -p build/docs
-	cp --parents README.md CHANGELOG.md docs/*.md docs/*.svg docs/pictures/*.png bench/README.md bench/results/*.md deploy/*.y*ml build/docs
+	cp --parents README.md CHANGELOG.md docs/*.md docs/*.svg docs/benchmarks/*.md docs/benchmarks/*.svg docs/pictures/*.png bench/README.md bench/results/*.md deploy/*.y*ml build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	if grep -rnoE --include='*.html' '(src|<link[^>]* href)="(https?:)?//[^"]*"' build/site; then
 		echo "docs: the site refers to another one"
