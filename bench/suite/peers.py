@@ -91,6 +91,7 @@ enable by default cgroups names matching = *
 search for cgroups in subpaths matching = *
 cgroups to match as systemd services = !*
 run script to rename cgroups matching = !*
+script to get cgroup network interfaces = /bin/true
 enable cpuacct stat (total CPU) = yes
 enable memory = yes
 enable detailed memory = yes
