@@ -13,11 +13,11 @@ from model import Column, Json, Row, dashboard, graph, heat, stat, table, text, 
 HERE = Path(__file__).parent
 
 ONE = 'job="$job",instance="$instance"'
-"""Of one target."""
+"""Label matchers of the target that is chosen."""
 MANY = 'job="$job",instance=~"$instance"'
-"""Of the targets that are chosen."""
+"""Label matchers of all targets that are chosen."""
 FOUND = f'{MANY},name!="",name=~"$search"'
-"""Of the containers that are found."""
+"""Label matchers of the named containers whose names match the search, on the chosen targets."""
 CONTAINER = f'{ONE},name="$container"'
 TENANT = f'{MANY},account=~"$account"'
 

@@ -146,7 +146,7 @@ async def all_of_them(prometheus: Prometheus, folder: Path, seconds: float) -> N
 
 
 def main() -> None:
-    """Make all pictures."""
+    """Write the pictures of the page, of top and of a dashboard into the folder of this script."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=240.0, help="how long to watch before (default 240)")
     seconds = parser.parse_args().seconds
