@@ -16,7 +16,7 @@ from pymon.catalogue.latency import COLLECTOR, COLUMNS
 from pymon.sources.errors import NOT_OFFERED, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pymon._native.renderer import Labels
     from pymon.agent.bpf_checks import BpfChecks
@@ -145,7 +145,10 @@ class CgroupContainers:
                 continue  # still busy with a collection whose deadline has passed
             if not any(table in wanted for table, _ in reader.layout):
                 continue
-            of_reader = self._spare_tables[name].pop() if self._spare_tables[name] else reader.new_tables()
+            spare = self._spare_tables[name]
+            # The tables that were filled last stay as they are, for a container that ends during this collection.
+            kept = 0 if self._stopped is None else 1
+            of_reader = spare.pop(0) if len(spare) > kept else reader.new_tables()
             jobs.append((reader, [table if table.name in wanted else None for table in of_reader]))
             lists.append(of_reader)
         if not jobs:
@@ -221,22 +224,11 @@ class CgroupContainers:
             if any(table in item.tables for table, _ in reader.layout)
         ]
 
-    def give_back(
-        self,
-        reading: Mapping[str, tuple[list[Table], Result]],
-        container: Table,
-        wanted: Collection[str],
-        begun: float,
-        kills: Mapping[int, int],
-    ) -> None:
-        """Keep tables for the next collection, except those that a reader is still filling.
-
-        wanted: names of those that this collection filled. begun, kills: as `LastTables.keep`.
-        """
+    def give_back(self, reading: Mapping[str, tuple[list[Table], Result]], container: Table) -> None:
+        """Keep tables for the next collection, except those that a reader is still filling."""
         for name, (of_reader, result) in reading.items():
             if result.done:
                 self._spare_tables[name].append(of_reader)
-                self.last_tables.keep((table for table in of_reader if table.name in wanted), begun, kills)
         self._spare_containers.append(container)
 
     # One container.
@@ -377,6 +369,8 @@ class _Reading:
             for table in of_reader
             if table.name in wanted
         }
+        # Now and not when they are given back: a response may be shared for longer than a container lives.
+        self._containers.last_tables.keep(tables.values(), self._begun, self._kills)
         tables |= {table.name: table for table in self._shown}
         add_kills(tables.values(), self._kills)
         sampled = self._containers.samples(wanted)
@@ -395,9 +389,7 @@ class _Reading:
             self._labels,
             outcomes,
             good=not any(_all_failed(outcome, containers) for outcome in outcomes),
-            give_back=lambda: self._containers.give_back(
-                self._reading, self._container, wanted, self._begun, self._kills
-            ),
+            give_back=lambda: self._containers.give_back(self._reading, self._container),
         )
 
 

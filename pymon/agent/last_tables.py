@@ -31,16 +31,19 @@ _KILLS = {column.table: column.key for column in _SOURCES["oom_kills"]}
 
 
 class LastTables:
-    """The tables that were filled last, by name, with the times when their collections began."""
+    """The tables that the last two collections filled, by name, with the times when they began.
+
+    The last one may have found a cgroup gone of which the one before has the numbers.
+    """
 
     def __init__(self) -> None:
-        self._tables: dict[str, tuple[Table, float, Mapping[int, int]]] = {}
+        self._tables: dict[str, list[tuple[Table, float, Mapping[int, int]]]] = {}
 
     def lend(self, tables: Iterable[Table]) -> None:
         """Forget tables, which are being filled again."""
         for table in tables:
-            if table.name in self._tables and self._tables[table.name][0] is table:
-                del self._tables[table.name]
+            kept = self._tables.get(table.name, [])
+            self._tables[table.name] = [one for one in kept if one[0] is not table]
 
     def keep(self, tables: Iterable[Table], begun: float, kills: Mapping[int, int]) -> None:
         """Take over tables of a collection that began at a time, on the clock of time.monotonic().
@@ -48,23 +51,27 @@ class LastTables:
         kills: what `add_kills` has added to them.
         """
         for table in tables:
-            self._tables[table.name] = (table, begun, kills)
+            self._tables[table.name] = [(table, begun, kills), *self._tables.get(table.name, [])[:1]]
 
     def numbers(self, row: int, since: float) -> Numbers:
         """Return what was read last of a row, as far as that collection began after a time, without earlier kills."""
         found: dict[str, int] = {}
         for name, columns in _SOURCES.items():
             for column in columns:
-                table, begun, kills = self._tables.get(column.table, (None, 0.0, {}))
-                if table is None or begun < since or row >= len(table) or column.key not in table.columns:
-                    continue
-                value = table.get(row, column.key)
+                value = self._last(column, row, since, less_kills=name == "oom_kills")
                 if value is not None:
-                    if name == "oom_kills":
-                        value -= kills.get(row, 0)
                     found[name] = value * (10 ** (_NS_DECIMALS - column.unit.decimals) if name.endswith("_ns") else 1)
                     break
         return Numbers(**found)
+
+    def _last(self, column: Column, row: int, since: float, *, less_kills: bool) -> int | None:
+        for table, begun, kills in self._tables.get(column.table, []):
+            if begun < since or row >= len(table) or column.key not in table.columns:
+                continue
+            value = table.get(row, column.key)
+            if value is not None:
+                return value - kills.get(row, 0) if less_kills else value
+        return None
 
 
 def add_kills(tables: Iterable[Table], kills: Mapping[int, int]) -> None:
