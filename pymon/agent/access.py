@@ -7,6 +7,7 @@ import datetime as dt
 import logging
 import math
 import ssl
+import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from pymon.agent.handle_thread import HandleThread
@@ -125,6 +126,7 @@ class LiveWebConfig:
         self._closed = False
         self._hanging = False
         self._next: asyncio.Future[_Read | ConfigError | None] | None = None
+        self._begun = threading.Event()
         self.error: ConfigError | None = None
         self._web, self._revoked = self.reloads = (Reload("web_config"), Reload("client_crl"))
         self._use(self._files.first)
@@ -151,17 +153,18 @@ class LiveWebConfig:
             self._hangs()
             return
         look = self._next
-        if look is None:
+        if look is None or self._begun.is_set():
             # Files that change after this call was made are seen: the thread has not begun to look.
-            look = self._next = self._thread.call(self._look)
+            begun = self._begun = threading.Event()
+            look = self._next = self._thread.call(lambda: self._look(begun))
             look.add_done_callback(self._take)
         await asyncio.wait((look,), timeout=LOOK_SECONDS)
         if not look.done():
             self._hangs()
 
-    def _look(self) -> _Read | ConfigError | None:
-        """Look at the files, on the thread."""
-        self._next = None  # whoever comes from now on needs another look
+    def _look(self, begun: threading.Event) -> _Read | ConfigError | None:
+        """Look at the files, on the thread. begun: is set first: whoever comes from then on needs another look."""
+        begun.set()
         return self._files.changed()
 
     def _take(self, look: asyncio.Future[_Read | ConfigError | None]) -> None:
