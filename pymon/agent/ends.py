@@ -99,7 +99,7 @@ class EndWatch:
         self._wake_descriptor: int | None = None
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread that waits for the ends. It is a daemon thread, and runs until `close`."""
         self._wake_descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # The callers and the thread use it until both have let go of this object.
         weakref.finalize(self, os.close, self._wake_descriptor).atexit = False

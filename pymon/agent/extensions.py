@@ -76,7 +76,7 @@ class Extensions:
             await self._plugins.prime(self._targets(), seconds)
 
     async def stop(self) -> None:
-        """Kill running plugins."""
+        """Kill the plugins that run, and start no others. Waits for them for a bounded time."""
         if self._plugins is not None:
             await self._plugins.stop()
 

@@ -154,7 +154,10 @@ def _fields(data: bytes, path: Path) -> dict[int, Value]:
 
 
 def _container(data: bytes, path: Path, identifier: str) -> Status:
-    """Read a ContainerStatusResponse."""
+    """Return what a ContainerStatusResponse of the CRI API says of a container.
+
+    Raises UnreadableError if the message is malformed, has too many fields or is about another container.
+    """
     reader = Reader(path, _FIELDS)
     outer = dict(reader.fields(memoryview(data)))
     fields: dict[int, Value] = {}

@@ -67,7 +67,7 @@ class Database(Protocol):
         """Let the current and all later operations fail at once. May be called in any thread."""
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the file or the connection to the server, if one is open."""
 
 
 class TakenError(Exception):
