@@ -160,8 +160,9 @@ def heat(title: str, unit: str, expr: str, *, description: str = "", buckets: bo
         "options": {
             "calculate": not buckets,
             "cellGap": 1,
-            "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64, "exponent": 0.5, "fill": "dark-orange"},
-            "yAxis": {"axisPlacement": "left", "unit": unit, **({} if buckets else {"min": "0"})},
+            "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64, "exponent": 0.5, "reverse": False,
+                      "fill": "dark-orange"},
+            "yAxis": {"axisPlacement": "left", "unit": unit, **({} if buckets else {"min": 0})},
             "tooltip": {"show": True, "yHistogram": False},
             "legend": {"show": True},
             "exemplars": {"color": "rgba(255,0,255,0.7)"},
