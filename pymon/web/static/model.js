@@ -10,10 +10,17 @@ const RATES = {
   ioWaiting: "io_waiting_seconds",
 };
 
-function named(row, columns) {
-  const raw = {};
-  columns.forEach((name, index) => { raw[name] = row[index]; });
-  return raw;
+// The items of a row, by name.
+class Columns {
+  constructor(names) {
+    this.names = names;
+    this.at = Object.fromEntries(names.map((name, index) => [name, index]));
+    this.rates = SERIES.map((name) => (name in RATES ? this.at[RATES[name]] : null));
+  }
+
+  named(row) {
+    return Object.fromEntries(this.names.map((name, index) => [name, row[index]]));
+  }
 }
 
 // What a search looks in.
@@ -27,36 +34,56 @@ class Container {
     this.points = 0;
     this.times = new Float64Array(POINTS);
     this.history = new Float32Array(POINTS * SERIES.length);
-    this.before = null;
+    this.row = null;
+    this.columns = null;
     this.time = 0;
     for (const name of SERIES) this[name] = null;
   }
 
-  // Take in a row of the summary. time: of its node's reading, in seconds.
+  // Take in a row of the summary. time: of its node's reading, in seconds. It makes no object: there may be thousands of rows.
   update(row, columns, time, node) {
-    const raw = named(row, columns);
+    const at = columns.at;
+    const before = this.columns === columns ? this.row : null;
+    const same = before !== null && before[at.name] === row[at.name] && before[at.image] === row[at.image]
+      && before[at.owner] === row[at.owner] && this.node.hostname === node.hostname;
+    this.row = row;
+    this.columns = columns;
     this.node = node;
-    this.raw = raw;
-    this.name = shown(raw.name);
-    this.image = shown(raw.image);
-    this.text = searched(raw, node);
-    if (time === this.time) return;
-    const again = this.before !== null && this.before.start_seconds !== raw.start_seconds;
-    const seconds = time - this.time;
-    const known = this.before !== null && !again && seconds > 0 && seconds < GAP_SECONDS;
-    for (const [name, counter] of Object.entries(RATES)) {
-      const now = raw[counter];
-      const then = known ? this.before[counter] : null;
-      // A counter that fell was reset: there is no rate.
-      this[name] = now === null || then === null || now < then ? null : (now - then) / seconds;
+    if (!same) {
+      this.name = shown(row[at.name]);
+      this.image = shown(row[at.image]);
+      this.text = searched(this.raw, node);
     }
-    this.memory = raw.memory_bytes;
-    this.before = raw;
+    this.processes = row[at.processes];
+    const limit = row[at.memory_limit_bytes];
+    this.limit = limit && row[at.memory_bytes] !== null ? row[at.memory_bytes] / limit : null;
+    if (time === this.time) return;
+    const again = before !== null && before[at.start_seconds] !== row[at.start_seconds];
+    const seconds = time - this.time;
+    const known = before !== null && !again && seconds > 0 && seconds < GAP_SECONDS;
+    const point = this.points % POINTS;
+    for (let index = 0; index < SERIES.length; index += 1) {
+      const counter = columns.rates[index];
+      let value;
+      if (counter === null) {
+        value = row[at.memory_bytes];
+      } else {
+        // A counter that fell was reset: there is no rate.
+        const now = row[counter];
+        const then = known ? before[counter] : null;
+        value = now === null || then === null || now < then ? null : (now - then) / seconds;
+      }
+      this[SERIES[index]] = value;
+      this.history[index * POINTS + point] = value === null ? NaN : value;
+    }
     this.time = time;
-    const at = this.points % POINTS;
-    this.times[at] = time;
-    SERIES.forEach((name, index) => { this.history[index * POINTS + at] = this[name] === null ? NaN : this[name]; });
+    this.times[point] = time;
     this.points += 1;
+  }
+
+  // The row as an object.
+  get raw() {
+    return this.columns.named(this.row);
   }
 
   // The last minutes of a series: [times, values], oldest first, null where there was no value.
@@ -72,11 +99,6 @@ class Container {
     }
     return [times, values];
   }
-
-  get limit() {
-    const limit = this.raw.memory_limit_bytes;
-    return limit && this.memory !== null ? this.memory / limit : null;
-  }
 }
 
 class Model {
@@ -84,11 +106,14 @@ class Model {
     this.containers = new Map();
     this.ended = []; // those that have ended: { raw, node, text }
     this.nodes = [];
+    this.columns = null;
   }
 
   update(summary) {
     const there = new Set();
-    const end = summary.columns.indexOf("end_seconds");
+    if (this.columns === null || this.columns.names.join() !== summary.columns.join()) this.columns = new Columns(summary.columns);
+    const columns = this.columns;
+    const end = columns.at.end_seconds;
     const ended = [];
     this.nodes = summary.nodes;
     for (const node of summary.nodes) {
@@ -100,15 +125,15 @@ class Model {
       }
       for (const row of node.containers) {
         const key = row[0];
-        if (end >= 0 && row[end] !== null) {
-          const raw = named(row, summary.columns);
+        if (end !== undefined && row[end] !== null) {
+          const raw = columns.named(row);
           ended.push({ raw, node, text: searched(raw, node) });
           continue;
         }
         there.add(key);
         let one = this.containers.get(key);
         if (one === undefined) this.containers.set(key, one = new Container(key));
-        one.update(row, summary.columns, node.time, node);
+        one.update(row, columns, node.time, node);
       }
     }
     this.ended = ended.sort((one, other) => other.raw.end_seconds - one.raw.end_seconds);

@@ -16,7 +16,7 @@ const COLUMNS = [
   { id: "cpuWaiting", title: "Wait CPU", about: "Time some task waited for a CPU", wide: true, value: (one) => one.cpuWaiting, text: (one) => percent(one.cpuWaiting), hot: 0.2 },
   { id: "memoryWaiting", title: "Wait mem", about: "Time some task waited for memory", wide: true, value: (one) => one.memoryWaiting, text: (one) => percent(one.memoryWaiting), hot: 0.1 },
   { id: "ioWaiting", title: "Wait I/O", about: "Time some task waited for I/O", wide: true, value: (one) => one.ioWaiting, text: (one) => percent(one.ioWaiting), hot: 0.2 },
-  { id: "processes", title: "Processes", wide: true, value: (one) => one.raw.processes, text: (one) => count(one.raw.processes) },
+  { id: "processes", title: "Processes", wide: true, value: (one) => one.processes, text: (one) => count(one.processes) },
 ];
 
 class Table {
