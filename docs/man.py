@@ -15,6 +15,9 @@ from pymon.config import BOOL, Option
 
 _ABOUT = "measures containers from outside, and lets each tenant read the metrics of his own"
 
+_MOST_CHOICES = 40
+"""Characters of the longest choice that is told in the line of its option."""
+
 _EXIT = """\
 .SH EXIT STATUS
 0: done. 1: failed. 2: wrong usage or configuration. 130: interrupted.
@@ -48,13 +51,16 @@ def options(rows: Iterable[Option]) -> Iterator[str]:
             yield f".TP\n\\fB{escaped(row.name)}\\fR (in the configuration file only)\n{escaped(row.help)}"
             continue
         value = "|".join(map(str, row.choices)) if row.choices else row.kind.metavar
+        words = ""
+        if len(value) > _MOST_CHOICES:  # which would be a line without a place to break it
+            value, words = "WORD", f" One of {', '.join(map(str, row.choices))}."
         no = f", \\fB\\-\\-no\\-{escaped(row.name)}\\fR" if row.kind is BOOL else ""
         shown = f"=\\fI{escaped(value)}\\fR" if row.kind is not BOOL else ""
         more = " Repeatable." if row.repeatable else ""
         if row.default not in (None, (), "") and row.kind is not BOOL:
             values = row.default if row.repeatable else (row.default,)
             more = f" Default: {', '.join(map(str, values))}.{more}"
-        yield f".TP\n\\fB\\-\\-{escaped(row.name)}\\fR{shown}{no}\n{escaped(row.help + more)}"
+        yield f".TP\n\\fB\\-\\-{escaped(row.name)}\\fR{shown}{no}\n{escaped(row.help + words + more)}"
     for flag, text in STANDARD_FLAGS.items():
         yield f".TP\n\\fB{escaped(flag)}\\fR\n{escaped(text)}"
 

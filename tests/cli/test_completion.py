@@ -180,12 +180,13 @@ def test_each_command_has_a_page_with_each_option_and_verb(pages, grammar):
             assert f"\\fB{' '.join(('pymon', *one.words))}\\fR" in text
 
 
+@pytest.mark.parametrize("width", ["100", "80"])
 @pytest.mark.parametrize("reader", ["mandoc", "man"])
-def test_a_reader_of_pages_warns_of_nothing(pages, reader):
+def test_a_reader_of_pages_warns_of_nothing(pages, reader, width):
     need(reader)
     command = {"mandoc": ["mandoc", "-T", "lint", "-W", "warning"], "man": ["man", "--warnings", "-P", "cat", "-l"]}
     for path in pages.values():
-        environment = {**os.environ, "MANWIDTH": "100", "LC_ALL": "C.UTF-8", "MANROFFOPT": "-ww"}
+        environment = {**os.environ, "MANWIDTH": width, "LC_ALL": "C.UTF-8", "MANROFFOPT": "-ww"}
         got = subprocess.run(
             [*command[reader], path], capture_output=True, text=True, timeout=60, check=False, env=environment
         )
