@@ -2,8 +2,9 @@
 
 The document is a JSON object. ``columns`` names the items of a row. ``nodes`` has an object for each node: ``uuid``,
 ``hostname``, ``time`` (of the reading, in seconds since the epoch), ``containers`` (a list of rows), and what only
-operators see: ``machine`` and ``collectors``. A row with ``end_seconds`` is of a container that has ended; its numbers
-are the last ones. A node that could not be asked has ``error``, one line, instead.
+operators see: ``machine``, ``source`` (where the numbers come from, for people) and ``collectors``. A row with
+``end_seconds`` is of a container that has ended; its numbers are the last ones. A node that could not be asked has
+``error``, one line, instead.
 """
 
 from __future__ import annotations

@@ -73,6 +73,12 @@ class CgroupContainers:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.last_tables = LastTables()
 
+    @property
+    def source(self) -> str:
+        """Files, and how many columns BPF fills now."""
+        filled = self._bpf.source.filled if self._bpf is not None else 0
+        return f"files of control groups, and BPF for {filled} columns" if filled else "files of control groups"
+
     def start(self) -> None:
         """Attach to the running loop: it handles finished reads and changes of containers from now on."""
         self._loop = asyncio.get_running_loop()

@@ -85,6 +85,10 @@ class Containers(Protocol):
     def collectors(self) -> Sequence[ContainerCollector]:
         """The collectors of containers that are enabled."""
 
+    @property
+    def source(self) -> str:
+        """Where the numbers come from now, for people."""
+
     def start(self) -> None:
         """Attach to the running loop."""
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pymon._native.table import Table
     from pymon.agent.collection import AgentCollection
+    from pymon.agent.containers import Containers
     from pymon.agent.rows import ContainerRows
     from pymon.catalogue.model import Unit
     from pymon.containers.identity import Container
@@ -84,12 +85,13 @@ class LiveSummary:
         self,
         collection: AgentCollection,
         rows: ContainerRows,
-        layout: Mapping[str, Sequence[str]],
+        containers: Containers,
         health: Callable[[], Mapping[str, bool]],
     ) -> None:
         self._collection = collection
         self._rows = rows
-        self._summary = Summary(layout)
+        self._measured = containers
+        self._summary = Summary(containers.layout)
         self._health = health
         self._made: asyncio.Task[bytes] | None = None
         self._made_at = -math.inf
@@ -115,13 +117,14 @@ class LiveSummary:
 
         at = time.time()
         rows = await self._collection.read(self._summary.tables, use, COLLECT_SECONDS)
-        return await asyncio.to_thread(document, rows, uuid=str(self._rows.node.uuid), at=at, health=self._health())
+        source, uuid = self._measured.source, str(self._rows.node.uuid)
+        return await asyncio.to_thread(document, rows, uuid=uuid, at=at, source=source, health=self._health())
 
     def _containers(self) -> list[Container | None]:
         return [self._rows.container(row) for row in range(self._rows.rows)]
 
 
-def document(rows: list[list[object]], *, uuid: str, at: float, health: Mapping[str, bool]) -> bytes:
+def document(rows: list[list[object]], *, uuid: str, at: float, source: str, health: Mapping[str, bool]) -> bytes:
     """Return the summary of a node as JSON. at: time of the reading, in seconds since the epoch."""
     machine = {
         "cpus": os.cpu_count(),
@@ -133,6 +136,7 @@ def document(rows: list[list[object]], *, uuid: str, at: float, health: Mapping[
         "hostname": os.uname().nodename,
         "time": at,
         "machine": machine,
+        "source": source,
         "collectors": health,
         "containers": rows,
     }

@@ -149,6 +149,11 @@ class ZoneContainers:
         self._apply(first)
         self._thread = HandleThread("pymon-kstat")
 
+    @property
+    def source(self) -> str:
+        """Kstats: there is no other."""
+        return "kstats"
+
     def start(self) -> None:
         """Start the programs, and poll the chain from now on. Uses the running loop."""
         self._programs.start()

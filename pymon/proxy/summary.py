@@ -62,6 +62,7 @@ class _Node(msgspec.Struct, gc=False):
     time: float
     containers: list[object]
     machine: _Machine | None = None
+    source: str = ""
     collectors: dict[str, bool] = {}
 
 
@@ -173,7 +174,8 @@ def summarise(body: bytes, name: str, mine: Mapping[str, Place], *, operator: bo
             rows.append(msgspec.json.encode(row))
     entry: dict[str, object] = {"uuid": node.uuid, "hostname": node.hostname[:MAX_TEXT_CHARACTERS], "time": node.time}
     if operator:
-        entry |= {"machine": node.machine, "collectors": node.collectors}
+        source = node.source[:MAX_TEXT_CHARACTERS]
+        entry |= {"machine": node.machine, "source": source, "collectors": node.collectors}
     return b'%b,"containers":[%b]}' % (msgspec.json.encode(entry)[:-1], b",".join(rows))
 
 

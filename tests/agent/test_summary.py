@@ -26,7 +26,7 @@ async def both(argv):
     """The summary of an agent's containers, and the sums of the exposition's series by container path and name."""
     agent = build_agent(load_agent_options(argv, {}, COLLECTORS, version=pymon.__version__))
     agent.collection.start()
-    live = LiveSummary(agent.collection, agent.registry, agent.containers.layout, agent.self_metrics.health)
+    live = LiveSummary(agent.collection, agent.registry, agent.containers, agent.self_metrics.health)
     try:
         lent = await agent.collection.scrape(Scrape())
         sums = defaultdict(float)
@@ -60,6 +60,7 @@ async def test_each_number_is_that_of_the_exposition(host, tmp_path):
                 compared.add(column)
     assert {"cpu_seconds", "memory_bytes", "receive_bytes", "read_bytes", "processes"} <= compared
     assert set(node["collectors"].values()) <= {True, False}
+    assert node["source"].startswith("kstats" if host == "smartos" else "files of control groups")
 
 
 def test_a_collector_that_has_nothing_here_is_neither_well_nor_ill():
@@ -77,7 +78,7 @@ async def test_one_that_ends_while_the_summary_is_made_is_there_once(tmp_path, m
         load_agent_options(copy_host("v2", tmp_path).flags(), {}, COLLECTORS, version=pymon.__version__)
     )
     agent.collection.start()
-    live = LiveSummary(agent.collection, agent.registry, agent.containers.layout, agent.self_metrics.health)
+    live = LiveSummary(agent.collection, agent.registry, agent.containers, agent.self_metrics.health)
     first, *_ = agent.registry.containers()
     # It is among those that have ended although it was still there a moment ago.
     monkeypatch.setattr(agent.registry, "ended", lambda: [(replace(first, state="stopped"), {})])
@@ -92,7 +93,7 @@ async def test_those_who_ask_together_share_a_collection(tmp_path):
     argv = copy_host("v2", tmp_path).flags()
     agent = build_agent(load_agent_options(argv, {}, COLLECTORS, version=pymon.__version__))
     agent.collection.start()
-    live = LiveSummary(agent.collection, agent.registry, agent.containers.layout, agent.self_metrics.health)
+    live = LiveSummary(agent.collection, agent.registry, agent.containers, agent.self_metrics.health)
     try:
         assert await live.summary() is await live.summary()
         assert agent.self_metrics.collections == 1

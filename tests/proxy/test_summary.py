@@ -23,7 +23,7 @@ def row(uuid, **fields):
 
 def document(*rows, columns=COLUMNS, **fields):
     node = {
-        "uuid": "n", "hostname": "n1", "time": 5.0, "containers": rows, "collectors": {"cpu": False},
+        "uuid": "n", "hostname": "n1", "time": 5.0, "containers": rows, "source": "files", "collectors": {"cpu": False},
         "machine": {"cpus": 2, "memory_bytes": 1, "load": [1.0, 2.0, 3.0]}, **fields,
     }  # fmt: skip
     return json.dumps({"columns": columns, "nodes": [node]}).encode()
@@ -68,7 +68,7 @@ async def test_an_account_sees_its_own_containers_and_an_operator_the_machine(tm
             (entry,) = json.loads((await proxy.ask("/v1/summary", root)).body)["nodes"]
             assert [one[0] for one in entry["containers"]] == [C]
             assert entry["machine"]["cpus"] == 2
-            assert entry["collectors"] == {"cpu": False}
+            assert (entry["source"], entry["collectors"]) == ("files", {"cpu": False})
 
 
 @on_uvloop

@@ -88,7 +88,7 @@ class Browser:
         await asyncio.gather(self._reading, return_exceptions=True)
 
 
-_CODES = {"ArrowDown": 40, "ArrowUp": 38, "End": 35, "Home": 36, "Enter": 13, "Escape": 27, "PageDown": 34}
+_CODES = {"ArrowDown": 40, "ArrowUp": 38, "End": 35, "Home": 36, "Enter": 13, "Escape": 27, "PageDown": 34, "Tab": 9}
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,13 @@ const SMALL = 1000;
 const FAST_MS = 2000;
 const SLOW_MS = 5000;
 const ANSWER_MS = 15000;
+const MOST_NODES = 8;
+const NONE_RUN = {
+  agent: "The agent recognises no running container on this node. There, “pymon doctor” says which runtimes it can read; "
+    + "“pymon agent --container.all” measures every control group.",
+  proxy: "No running container belongs to this account. Whose a container is, the operator of its node decides; "
+    + "there, “pymon containers --explain NAME” says why.",
+};
 
 const element = (id) => document.getElementById(id);
 const model = new Model();
@@ -23,8 +30,8 @@ function say(text, bad) {
 
 function showLogin(why) {
   element("login").hidden = false;
-  element("containers").hidden = true;
-  element("totals").hidden = true;
+  for (const id of ["containers", "totals", "none", "nodes"]) element(id).hidden = true;
+  element("search").parentNode.hidden = true;
   element("ended").hidden = true;
   element("login-error").textContent = why;
   say("Not logged in.", false);
@@ -63,11 +70,13 @@ function show(summary) {
   model.update(summary);
   const containers = [...model.containers.values()];
   element("login").hidden = true;
-  element("containers").hidden = false;
+  element("search").parentNode.hidden = false;
   element("totals").hidden = false;
   element("logout").hidden = summary.account === undefined;
   const nodes = model.nodes;
   const away = nodes.filter((node) => node.error);
+  element("containers").hidden = containers.length === 0;
+  element("none").hidden = containers.length > 0 || away.length > 0;
   element("where").textContent = summary.account === undefined
     ? nodes.map((node) => shown(node.hostname)).join(", ")
     : "account " + shown(summary.account) + ", " + nodes.length + (nodes.length === 1 ? " node" : " nodes");
@@ -96,16 +105,22 @@ function totals(containers, nodes) {
 
 function showNodes(nodes) {
   const lines = [];
-  for (const node of nodes) {
-    const failing = Object.entries(node.collectors || {}).filter(([, good]) => !good).map(([name]) => name);
-    if (failing.length) lines.push(shown(node.hostname) + ": collectors that failed: " + shown(failing.join(", ")));
+  for (const node of nodes.filter((one) => one.collectors)) {
+    const all = Object.entries(node.collectors);
+    const failing = all.filter(([, good]) => !good).map(([name]) => name);
+    if (!failing.length && nodes.length > MOST_NODES) continue;
+    const of = failing.length ? "failed: " + failing.join(", ") : "all " + all.length + " that found something went well";
+    lines.push([shown(node.hostname + ": " + (node.source || "source unknown") + "; collectors: " + of), failing.length > 0]);
   }
   const section = element("nodes");
   section.hidden = lines.length === 0;
-  section.replaceChildren(...lines.map((line) => {
-    const paragraph = document.createElement("p");
-    paragraph.textContent = line;
-    return paragraph;
+  const list = section.querySelector("ul");
+  if (list.textContent === lines.map(([line]) => line).join("")) return; // it stays, as its text may be selected
+  list.replaceChildren(...lines.map(([line, bad]) => {
+    const item = document.createElement("li");
+    item.textContent = line;
+    item.classList.toggle("hot", bad);
+    return item;
   }));
 }
 
@@ -116,8 +131,10 @@ function configuration() {
   if (proxy) {
     lines.push(
       "  authorization:", "    credentials_file: /etc/prometheus/pymon-token",
-      "  http_sd_configs:", "  - url: " + location.origin + "/v1/sd",
+      "  http_sd_configs:", "  - url: " + location.origin + "/v1/sd?via=path",
       "    authorization:", "      credentials_file: /etc/prometheus/pymon-token",
+      "# Where the proxy's authority is not one that this machine trusts, both need it:",
+      "#   tls_config: {ca_file: /etc/prometheus/pymon-ca.pem}",
     );
   } else {
     lines.push("  static_configs:", "  - targets: ['" + location.host + "']");
@@ -167,4 +184,5 @@ document.addEventListener("keydown", (event) => {
 });
 document.addEventListener("visibilitychange", poll);
 element("config").textContent = configuration();
+element("none").textContent = NONE_RUN[document.body.dataset.of];
 poll();
