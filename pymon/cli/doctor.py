@@ -18,11 +18,15 @@ from pymon.config import ConfigError, Settings
 from pymon.data_dir import default_data_dir
 from pymon.directory.data_dir import AUTHORITY_FOLDER, DIRECTORY_FILE, MACHINES_FOLDER
 from pymon.proxy.options import option_table as proxy_table
+from pymon.sources.node import CMON_COLLECTORS, NODE_COLLECTORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pymon.config import Option
+
+WIDTH = 2 + max(len(f"collector {item.name}") for item in (*NODE_COLLECTORS, *CMON_COLLECTORS))
+"""Of the headings: those of collectors are the longest."""
 
 _CERTIFICATE_FILES = ("tls.cert-file", "upstream.tls-ca-file", "upstream.tls-cert-file")
 _PROXY_OPTIONS = tuple(option for option in proxy_table() if option.name in (*_CERTIFICATE_FILES, "directory"))
@@ -103,6 +107,6 @@ def _is_there(path: Path) -> bool:
 
 def _write(machine: Iterable[tuple[str, str]], metrics: Iterator[str]) -> None:
     for name, text in machine:
-        sys.stdout.write(f"{name:<22}{text}\n")
+        sys.stdout.write(f"{name:<{WIDTH}}{text}\n")
     sys.stdout.write("\n")
     sys.stdout.writelines(metrics)

@@ -94,6 +94,9 @@ def collectors(options: AgentOptions) -> Iterator[Line]:
         if error is None:
             yield name, "answers"
             continue
+        if error.reason == "nodata" and not answers:
+            yield name, f"nothing to collect: {str(error).removeprefix(f'{item.name}: ')}"
+            continue
         yield name, f"answers in part: {error}" if answers else f"does not answer: {error}"
         yield _fix(_collector_fix(item.name, error))
 

@@ -37,7 +37,7 @@ def library_found(library: Path | None) -> str:
     try:
         KstatReader(library).close()
     except SourceError as error:
-        return str(error)
+        return str(error) if library else f"{LIBRARY}: not there; illumos has it"
     return f"{library or LIBRARY}: there"
 
 

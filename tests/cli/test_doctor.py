@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from pymon.cli import main
+from pymon.cli.doctor import WIDTH
 from tests.agent.fixture_host import FixtureHost, copy_host
 from tests.containers.cri_double import cri_double
 
@@ -31,8 +32,8 @@ def lines(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     name = ""
     for line in text.partition("\n\n")[0].splitlines():
-        name = line[:22].strip() or name
-        found[name] = f"{found[name]}\n{line[22:]}" if name in found else line[22:]
+        name = line[:WIDTH].strip() or name
+        found[name] = f"{found[name]}\n{line[WIDTH:]}" if name in found else line[WIDTH:]
     return found
 
 
@@ -91,6 +92,8 @@ def test_collectors(host: FixtureHost, capsys: pytest.CaptureFixture[str]) -> No
     assert said["collector loadavg"].startswith("does not answer: ")
     assert "--no-collector.vmstat leaves it out" in said["collector vmstat"]
     assert "psi=1" in said["collector pressure"]
+    assert said["collector bonding"] == "nothing to collect: no data on this node", "which is no fault to mend"
+    assert said["kstat"] == "libkstat.so.1: not there; illumos has it"
 
 
 def test_runtimes(host: FixtureHost, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pymon import cli
+from pymon.cli.doctor import WIDTH
 from pymon.directory.authority import Authority
 from pymon.directory.machines import Machines
 
@@ -42,7 +43,7 @@ class Place:
         status = cli.main(["doctor", f"--data-dir={self.data_dir}", *flags])
         out, err = self._capsys.readouterr()
         assert (status, err) == (0, "")
-        rows = [(line[:22].strip(), line[22:]) for line in out.partition("\n\n")[0].splitlines()]
+        rows = [(line[:WIDTH].strip(), line[WIDTH:]) for line in out.partition("\n\n")[0].splitlines()]
         return ([f"{name}: {text}" for name, text in rows if name.endswith("authority")],
                 [text for name, text in rows if name == "replace"])  # fmt: skip
 
