@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 import socket
 import ssl
@@ -341,8 +342,7 @@ class Upstream:
             text = getattr(failure, "verify_message", "") or failure.reason or "failed"
             self._remember(502, "tls", f"TLS: {text}")
         except (OSError, ValueError) as failure:  # ValueError: a host that has no form in IDNA
-            text = getattr(failure, "strerror", None) or str(failure) or type(failure).__name__
-            self._remember(502, "connect", f"no connection: {text}")
+            self._remember(502, "connect", f"no connection: {_why(failure)}")
         if self._closed:
             connection.close()
             raise UpstreamError(502, "closed", "its node is not known any more")
@@ -429,6 +429,13 @@ class Upstream:
         self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+
+
+def _why(failure: OSError | ValueError) -> str:
+    """Return why there is no connection, without the address, which is no affair of tenants. asyncio puts it there."""
+    if isinstance(failure, OSError) and failure.errno and not isinstance(failure, socket.gaierror):
+        return os.strerror(failure.errno)
+    return getattr(failure, "strerror", None) or str(failure) or type(failure).__name__
 
 
 def _expire(answer: asyncio.Future[Response]) -> None:

@@ -31,6 +31,7 @@ async def test_a_refused_connection_fails_at_once_and_so_do_the_next_until_the_a
     with using(agent.url) as upstream:
         first = await failure(upstream)
         assert told(first) == (502, "connect")
+        assert str(first).endswith("no connection: Connection refused"), "and no address"
         await agent.start()
         try:
             monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
