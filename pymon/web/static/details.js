@@ -65,7 +65,8 @@ class Details {
     }
     this.draw();
     this.latency.look(one);
-    this.name.focus({ preventScroll: false });
+    this.name.focus({ preventScroll: true });
+    this.section.scrollIntoView();
   }
 
   close() {
