@@ -106,7 +106,7 @@ def _parsed(line: str) -> dict[str, object]:
 def _lines_backwards(file: Path, wanted: bytes) -> Iterator[bytes]:
     """Yield the lines that contain `wanted`, from the last to the first."""
     # Without O_NONBLOCK, a named pipe would be waited for.
-    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+    with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as stream:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{file}: expected a regular file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import locale
 import os
@@ -101,7 +102,8 @@ def _target(settings: Settings) -> Target:
         if url.startswith("http:"):
             raise ConfigError(f"url: expected https:// with --{name}, got {url}")
         if not os.access(file, os.R_OK):
-            raise ConfigError(f"{name}: {file}: cannot be read")
+            why = os.strerror(errno.EACCES if file.exists() else errno.ENOENT)
+            raise ConfigError(f"{name}: {file}: cannot be read: {why}")
     if files["key-file"] is not None and files["cert-file"] is None:
         raise ConfigError("cert-file: expected one with --key-file")
     return Target(url, *files.values())

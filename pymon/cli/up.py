@@ -261,10 +261,25 @@ def _check_free(plan: _Plan) -> None:
     This is called before any file is written.
     """
     with contextlib.ExitStack() as close:
-        for address in (*plan.agent.listen_addresses, plan.proxy_address, plan.telemetry_address):
-            close.enter_context(listening(address))
-        for pair in bind(plan.dns_address):
-            close.callback(close_sockets, pair)
+        for flag, address in (
+            *(("web.listen-address", address) for address in plan.agent.listen_addresses),
+            ("proxy.listen-address", plan.proxy_address),
+            ("proxy.telemetry-address", plan.telemetry_address),
+        ):
+            with _told(flag):
+                close.enter_context(listening(address))
+        with _told("dns.listen-address"):
+            for pair in bind(plan.dns_address):
+                close.callback(close_sockets, pair)
+
+
+@contextlib.contextmanager
+def _told(flag: str) -> Iterator[None]:
+    """Add the flag that chooses another address to an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; --{flag} chooses another address") from None
 
 
 # --- the first start -----------------------------------------------------------------------------

@@ -135,11 +135,15 @@ class Client:
             raise AskError(f"the certificate of {url} is not trusted: {why} (--ca-file names its authority)")
         if isinstance(error, aiohttp.ClientConnectorError):
             inner = error.os_error
+            if isinstance(inner, ssl.SSLError):  # its number is none of the system
+                raise AskError(f"no TLS with {url}: {inner.reason or inner} (http:// if it is an agent without TLS)")
             why = os.strerror(inner.errno) if inner.errno and inner.errno > 0 else inner.strerror or inner
             raise AskError(f"no connection to {url}: {why}{await asyncio.to_thread(_expired, self._target)}")
         if isinstance(error, aiohttp.ClientError | ssl.SSLError | ConnectionError):
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             more = await asyncio.to_thread(_expired, self._target)
+            if isinstance(error, aiohttp.ServerDisconnectedError) and url.startswith("http:"):
+                more = " (https:// if it is a proxy)"
             raise AskError(f"the connection to {url} ended: {why}{more}")
         if isinstance(error, OSError) and error.filename is not None:
             raise AskError(f"{error.filename}: {error.strerror}")

@@ -92,7 +92,10 @@ def test_no_answer(summaries) -> None:
         (("--sort=colour",), "--sort: expected one of name, cpu"),
         (("--token=secret",), "--token: unknown flag, did you mean --token-file"),
         (("--token-file=/none/such",), "url: expected https:// with --token-file, got http://127.0.0.1:9164"),
-        (("--url=https://h", "--token-file=/none/such"), "token-file: /none/such: cannot be read"),
+        (
+            ("--url=https://h", "--token-file=/none/such"),
+            "token-file: /none/such: cannot be read: No such file",
+        ),
         (("--url=https://h", "--key-file=/dev/null"), "cert-file: expected one with --key-file"),
         ((), "top: expected a terminal as input, output and errors; --once and --json need none"),
     ],

@@ -257,7 +257,7 @@ def test_an_address_that_is_taken_is_one_line(tmp_path: Path, flag: str) -> None
     assert done.returncode == 1
     complaints = [line for line in done.stderr.splitlines() if not line.startswith("time=")]
     assert len(complaints) == 1, done.stderr
-    assert address in complaints[0]
+    assert f"{address}: Address already in use; {flag} chooses another" in complaints[0]
 
 
 def owners(up: Up) -> dict[str, str | None]:

@@ -277,7 +277,8 @@ def test_a_request_is_found_in_a_large_log_and_its_values_are_shown_as_text(tmp_
     ("words", "status", "text"),
     [
         (["--request", "0" * 16, "--log", "/dev/zero"], 2, "expected a regular file"),
-        (["--request", "0" * 16, "--log", "/none"], 1, "No such file"),
+        (["--request", "0" * 16, "--log", "/none"], 1, "/none: No such file"),
+        (["--request", "0" * 16, "--log", "/etc"], 1, "/etc: Is a directory"),
         (["--request", "x", "--log", "/none"], 2, "16 hex digits"),
         (["--log", "/none"], 2, "got no --request"),
         (["--request", "0" * 16], 2, "got no --log"),
