@@ -1,8 +1,9 @@
 "use strict";
 // Draws what dashboard.py gives, much as Grafana would.
 
-const COLOURS = ["#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#37872d", "#ffa6b0", "#6ed0e0",
-  "#a352cc", "#ffee52", "#c4162a", "#ccccdc"];
+// One for each container of scene.py, each far from the others.
+const COLOURS = ["#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#3274d9", "#b877d9", "#2d7a2d", "#ffa6b0", "#5fe0d8",
+  "#e040b0", "#a87850", "#8a8f9c", "#ffffff"];
 const HEAT_ROWS = 12;
 const HEAT_COLUMN_SECONDS = 4;
 const HEIGHT = 170;
