@@ -298,7 +298,8 @@ IMAGE ?= pymon:$(VERSION)
 # Without cgroups of its own, so that it is built where crun cannot make any.
 .PHONY: image
 image: ## an image with the Debian package in dist, on the Debian BASE, by podman
-	@podman build --isolation=chroot --network=host --build-arg BASE=$(BASE) -t $(IMAGE) -f deploy/Containerfile dist
+	@command -v podman >/dev/null || { echo "podman: not found; it builds the image"; exit 1; }
+	podman build --isolation=chroot --network=host --build-arg BASE=$(BASE) -t $(IMAGE) -f deploy/Containerfile dist
 
 PACKAGES ?= deb units wheel sdist image
 
@@ -308,7 +309,8 @@ package-test: wheel deb packages-deb packages-vm ## what is in dist, installed a
 
 .PHONY: kubernetes-check
 kubernetes-check: $(VENV)/.packages ## deploy/kubernetes, put together by kubectl, against the schemas of two versions of Kubernetes
-	@mkdir -p build
+	@command -v kubectl >/dev/null || { echo "kubectl: not found; it puts deploy/kubernetes together"; exit 1; }
+	mkdir -p build
 	kubectl kustomize deploy/kubernetes >build/kubernetes.yaml
 	for version in 1.30 1.37; do
 		$(BIN)/kubernetes-validate --strict --kubernetes-version "$$version" build/kubernetes.yaml
