@@ -36,6 +36,12 @@ _ACCEPT_PAUSE_SECONDS = 0.5
 _ACCEPT_BATCH = 64
 _DISCARD_BYTES = 65536
 _TLS_HANDSHAKE_RECORD = b"\x16"
+_HTTP = (b"GET ", b"HEAD ", b"POST ")
+_NOT_HTTPS = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+    b"this port answers https://, and http:// was asked for\n"
+)
+"""What a browser or curl gets that was given the wrong scheme, in place of a closed connection."""
 
 
 class _Arrival:
@@ -68,7 +74,9 @@ class _Arrival:
             self._server.gate.handshakes["failed"] += 1
             _log.debug("no TLS from %s", self.remote)
             with contextlib.suppress(OSError):
-                self._socket.recv(_DISCARD_BYTES)  # closing a socket with unread input would reset the connection
+                # Closing a socket with unread input would reset the connection.
+                if self._socket.recv(_DISCARD_BYTES).startswith(_HTTP):
+                    self._socket.send(_NOT_HTTPS)
             first = b""
         if not first:
             self.done()

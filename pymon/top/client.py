@@ -142,8 +142,6 @@ class Client:
         if isinstance(error, aiohttp.ClientError | ssl.SSLError | ConnectionError):
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             more = await asyncio.to_thread(_expired, self._target)
-            if isinstance(error, aiohttp.ServerDisconnectedError) and url.startswith("http:"):
-                more = " (https:// if it is a proxy)"
             raise AskError(f"the connection to {url} ended: {why}{more}")
         if isinstance(error, OSError) and error.filename is not None:
             raise AskError(f"{error.filename}: {error.strerror}")

@@ -135,13 +135,22 @@ def test_handshakes_end_in_time(ca: trustme.CA) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"GET / HTTP/1.0\r\n\r\n", b"\0", b"SSH-2.0-x\r\n", os.urandom(100_000).lstrip(b"\x16")]
+    ("data", "answer"),
+    [
+        (b"GET / HTTP/1.0\r\n\r\n", b"this port answers https://, and http:// was asked for\n"),
+        (b"G", b""),
+        (b"\0", b""),
+        (b"SSH-2.0-x\r\n", b""),
+        (os.urandom(100_000).lstrip(b"\x16"), b""),
+    ],
 )
-def test_what_is_no_tls_is_closed_without_a_handshake(data: bytes, ca: trustme.CA) -> None:
+def test_what_is_no_tls_is_closed_without_a_handshake(data: bytes, answer: bytes, ca: trustme.CA) -> None:
     async def main() -> None:
         async with running(tls=FixedTLS(ca)) as server:
             with contextlib.suppress(ConnectionError):
-                assert await server.raw(data) == b""
+                head, _, body = (await server.raw(data)).partition(b"\r\n\r\n")
+                assert body == answer
+                assert head.startswith(b"HTTP/1.1 400 ") is bool(answer)
             assert server.gate.handshakes["failed"] == 1
             assert server.gate.pending == 0
 
