@@ -115,6 +115,16 @@ async def test_a_node_that_goes_away_while_it_is_watched(tmp_path: Path) -> None
         await nodes[1].__aexit__()
 
 
+async def test_a_laptop_shows_all_columns_and_the_charts_of_the_chosen_one() -> None:
+    async with served(Summaries([f"app-{number}" for number in range(50)])) as url, browser() as page:
+        await page.size(1280, 800)
+        await first_rows(page, url, 5)
+        assert await page.do("(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(element('grid'))")
+        await page.do(f"{ROWS}[0].click()")
+        chart = "document.querySelector('#charts canvas').getBoundingClientRect()"
+        await page.until(f"{chart}.top > 0 && {chart}.bottom < innerHeight")
+
+
 async def test_the_tab_key_goes_through_the_page_in_the_order_of_reading() -> None:
     async with served(Summaries([f"app-{number}" for number in range(50)])) as url, browser() as page:
         await page.size(1280, 900)
