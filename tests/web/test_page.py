@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -142,7 +143,7 @@ WORK = "(async () => { await poll(); for (let n = 0; n < 2; n += 1) await new Pr
 
 
 async def test_five_thousand_containers_cost_the_main_thread_little() -> None:
-    """In CPU time, as other processes may hold up the wall clock; the least of some readings for the same reason."""
+    """In CPU time, as other processes may hold up the wall clock, and the median, as they take the caches."""
     async with served(Summaries([f"app-{number}" for number in range(5000)])) as url, browser() as page:
         await page.size(1280, 900)
         await page.send("Performance.enable", timeDomain="threadTicks")
@@ -159,7 +160,7 @@ async def test_five_thousand_containers_cost_the_main_thread_little() -> None:
             await page.do(WORK)
             readings.append(await spent() - before)
         assert await page.do("[...model.containers.values()].every((one) => one.points >= 7 && one.cpu !== null)")
-        assert min(readings) < UPDATE_SECONDS, readings
+        assert median(readings) < UPDATE_SECONDS, readings
 
 
 async def test_hostile_names_are_text() -> None:
