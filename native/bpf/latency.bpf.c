@@ -144,6 +144,9 @@ static __always_inline pm_latency_group group_above(struct cgroup *cgroup, void 
 {
 	pm_latency_group none = {NO_SLOT, PM_LATENCY_NOBODY};
 
+	/* Unrolled, here and below: Linux before 6.8 refuses a loop that is entered or continued by anything but a jump
+	 * (check_cfg() in kernel/bpf/verifier.c), and clang decides where the head of a loop is. */
+#pragma unroll
 	for (int level = 0; level < PM_LATENCY_LEVELS; level++) {
 		struct cgroup_subsys_state *parent;
 		pm_latency_group *found;
@@ -199,6 +202,7 @@ static __always_inline __u64 others_since(const cpu_state *cpu, __u64 since, __u
 {
 	__u64 total = 0;
 
+#pragma unroll
 	for (__u32 i = 1; i <= PM_LATENCY_INTERVALS; i++) {
 		const interval *ran = &cpu->intervals[(cpu->at - i) % PM_LATENCY_INTERVALS];
 
