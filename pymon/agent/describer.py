@@ -3,7 +3,8 @@
 An origin is a runtime, or a runtime and a user if it is rootless. Reads of one origin run one after the other. A read
 that takes longer than its deadline is overdue: another thread then continues with the origin's queue. The number of
 threads is limited for each origin, and for all users together. At the limit, the queue waits until an overdue read
-ends. A thread cannot be stopped, so an overdue read keeps its thread until the kernel answers.
+ends. A thread cannot be stopped, so an overdue read keeps its thread until the kernel answers. A thread of the system's
+runtimes waits a while for the next read, because to start one takes longer than many reads.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ ORIGIN_THREADS = 3
 
 USER_THREADS = 16
 """Most threads for all rootless users together, because any user can make a home directory hang."""
+
+
+LINGER_SECONDS = 1.0
+"""How long a thread of one of the system's runtimes waits for the next read."""
 
 
 class Origin(NamedTuple):
@@ -56,11 +61,18 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class _Queue:
-    """The jobs of one origin, in order. threads: how many threads it has, including those that hang."""
+    """The jobs of one origin, in order.
 
+    wake: tells the thread that waits of a job. threads: how many threads it has, including those that hang. idle: the
+    last job of the thread that waits, None if none does. given: the job that it was told of, until it takes it.
+    """
+
+    wake: threading.Condition
     waiting: dict[Job, None] = field(default_factory=dict)
     running: dict[Job, None] = field(default_factory=dict)
     threads: int = 0
+    idle: Job | None = None
+    given: Job | None = None
 
 
 class Describer:
@@ -68,10 +80,12 @@ class Describer:
 
     def __init__(self, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
         self._deadline_seconds = deadline_seconds
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._queues: dict[Origin, _Queue] = {}
         self._ended: deque[tuple[Job, Any]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._told = False  # that `hand_on` is to be called
 
     @property
     def overdue(self) -> int:
@@ -87,7 +101,9 @@ class Describer:
         """
         job = Job(origin, read, done)
         with self._changed:
-            self._queues.setdefault(origin, _Queue()).waiting[job] = None
+            if origin not in self._queues:
+                self._queues[origin] = _Queue(threading.Condition(self._lock))
+            self._queues[origin].waiting[job] = None
             self._start_threads()
         return job
 
@@ -132,6 +148,7 @@ class Describer:
 
     def hand_on(self) -> None:
         """Call `done` for each read that has ended."""
+        self._told = False
         while self._ended:
             job, result = self._ended.popleft()
             if not job.cancelled:
@@ -158,9 +175,13 @@ class Describer:
         now = time.monotonic()
         of_users = sum(queue.threads for origin, queue in self._queues.items() if origin.uid is not None)
         for origin, queue in self._queues.items():
-            if not queue.waiting or queue.threads >= ORIGIN_THREADS:
+            if not queue.waiting or any(not self._is_overdue(job, now) for job in queue.running):
                 continue
-            if any(not self._is_overdue(job, now) for job in queue.running):
+            if queue.idle is not None and queue.given is None:
+                queue.idle, queue.given = None, self._next(queue, now)
+                queue.wake.notify()
+                continue
+            if queue.threads >= ORIGIN_THREADS:
                 continue
             if origin.uid is not None:
                 if of_users >= USER_THREADS:
@@ -190,16 +211,24 @@ class Describer:
         del queue.running[job]
         self._ended.append((job, result))
         self._changed.notify_all()
-        if self._loop is not None:
+        if self._loop is not None and not self._told:
+            self._told = True
             try:
                 self._loop.call_soon_threadsafe(self.hand_on)
             except RuntimeError:
                 self._loop = None  # the loop has closed
         if queue.waiting and not any(not self._is_overdue(other, now) for other in queue.running):
             return self._next(queue, now)
+        if job.origin.uid is None and not queue.waiting and queue.idle is None:
+            queue.idle = job
+            queue.wake.wait(LINGER_SECONDS)
+            if queue.idle is not job:
+                given, queue.given = queue.given, None
+                return given
+            queue.idle = None
         queue.threads -= 1
         if not queue.threads and not queue.waiting:
-            del self._queues[job.origin]
+            self._queues.pop(job.origin, None)
         self._start_threads()
         return None
 

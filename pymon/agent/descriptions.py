@@ -7,14 +7,16 @@ files are looked at again. So no runtime and no user can make the agent busy by 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pymon.agent.describer import Describer, Job, Origin
 from pymon.agent.engine_events import EngineEvents
+from pymon.containers.engine import Started
 from pymon.containers.model import Details
-from pymon.containers.runtimes import has_events, knows_more
+from pymon.containers.runtimes import has_events, knows_more, tells_all
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 3.0
 """Interval at which the stamps of files are compared. A change is then known after twice this time at the latest."""
+
+TOLD_LOOK_SECONDS = 15.0
+"""The same interval while a daemon tells of every change that its files show."""
+
+TOGETHER_SECONDS = 0.1
+"""Reads of an origin that are asked for within this time of the last ones begin together, after it: where many
+containers come and go, threads are then woken less often."""
 
 SYSTEM_SHARE, USERS_SHARE = 0.05, 0.02
 """Share of a CPU that reads of one of the system's runtimes, and of all users' runtimes together, may take."""
@@ -73,6 +82,7 @@ class _Followed:
     """The descriptions of an origin.
 
     looks: jobs that compare stamps. cpu_seconds: of jobs since looks were begun. events: those of the runtime's daemon.
+    together: reads that wait to begin. begun: when reads were begun last, on the clock of time.monotonic().
     """
 
     descriptions: dict[Description, None] = field(default_factory=dict)
@@ -80,6 +90,8 @@ class _Followed:
     cpu_seconds: float = 0.0
     timer: asyncio.TimerHandle | None = None
     events: EngineEvents | None = None
+    together: dict[Description, None] = field(default_factory=dict)
+    begun: float = 0.0
 
 
 class _Look:
@@ -140,6 +152,7 @@ class Descriptions:
             description.again.cancel()
         followed = self._origins[description.origin]
         del followed.descriptions[description]
+        followed.together.pop(description, None)
         if not followed.descriptions:
             if followed.timer is not None:
                 followed.timer.cancel()
@@ -186,9 +199,26 @@ class Descriptions:
         if description.again is not None:
             description.again.cancel()
             description.again = None
-        if description.job is None:
-            read = partial(self._described, description.match)
-            description.job = self._describer.submit(description.origin, read, partial(self._take, description))
+        followed = self._origins[description.origin]
+        if description.job is not None or description in followed.together:
+            return
+        since = time.monotonic() - followed.begun
+        if self._loop is not None and (followed.together or since < TOGETHER_SECONDS):
+            if not followed.together:
+                self._loop.call_later(TOGETHER_SECONDS - since, self._begin_together, followed)
+            followed.together[description] = None
+        else:
+            self._begin(followed, description)
+
+    def _begin_together(self, followed: _Followed) -> None:
+        together, followed.together = followed.together, {}
+        for description in together if self._loop is not None else ():
+            self._begin(followed, description)
+
+    def _begin(self, followed: _Followed, description: Description) -> None:
+        followed.begun = time.monotonic()
+        read = partial(self._described, description.match)
+        description.job = self._describer.submit(description.origin, read, partial(self._take, description))
 
     def _described(self, match: Match) -> tuple[Stamps | None, Details]:
         """Return what the runtime's files say, and their stamps before. Runs on a thread, never raises."""
@@ -238,7 +268,8 @@ class Descriptions:
         if self._loop is None:
             return
         followed = self._origins[origin]
-        delay = max(LOOK_SECONDS, self._busy_seconds(origin))
+        told = followed.events is not None and followed.events.listening and tells_all(origin.runtime)
+        delay = max(TOLD_LOOK_SECONDS if told else LOOK_SECONDS, self._busy_seconds(origin))
         followed.cpu_seconds = 0.0
         followed.timer = self._loop.call_later(delay, self._look, origin)
 
@@ -284,7 +315,7 @@ class Descriptions:
     def _listening_to_users(self) -> int:
         return sum(origin.uid is not None and followed.events is not None for origin, followed in self._origins.items())
 
-    def _heard(self, origin: Origin, ids: frozenset[str]) -> None:
+    def _heard(self, origin: Origin, ids: frozenset[str | Started]) -> None:
         """Read again what a daemon says has changed, or after a gap in its events what only it can say."""
         followed = self._origins.get(origin)
         if followed is None:
@@ -296,7 +327,9 @@ class Descriptions:
         for description in followed.descriptions:
             details = description.details
             unsure = gap and details is not None and (details.asked or details.reason or knows_more(origin.runtime))
-            if unsure or description.match.runtime_id in ids:
+            runs = details is not None and details.state == "running"
+            identifier = description.match.runtime_id
+            if unsure or identifier in ids or (not runs and Started(identifier) in ids):
                 description.attempt, description.stamps = 0, None
                 if self._busy_seconds(origin) > LOOK_SECONDS:
                     continue  # its share is used up: the next look reads it

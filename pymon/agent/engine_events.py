@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
+    from pymon.containers.engine import Event, Started
+
 COLLECT_SECONDS = 0.2
 """Delay before the loop is told, so that what happens together is told together, and files are written meanwhile."""
 
@@ -42,20 +44,22 @@ class EngineEvents:
     def __init__(
         self,
         name: str,
-        events: Callable[[Callable[[socket.socket], None]], Iterator[str | None]],
-        changed: Callable[[frozenset[str]], None],
+        events: Callable[[Callable[[socket.socket], None]], Iterator[Event]],
+        changed: Callable[[frozenset[str | Started]], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """name: of the thread. events: opens the engine's events, as `Runtimes.events` does.
 
-        changed: called on the loop with the ids of containers that have changed. "" among them stands for all.
+        changed: called on the loop with the ids of containers that have changed or started. "" stands for all.
         """
+        self.listening = False
+        """Whether the engine tells its events."""
         self._name = name
         self._events = events
         self._changed = changed
         self._loop = loop
         self._lock = threading.Lock()
-        self._ids: set[str] = set()
+        self._ids: set[str | Started] = set()
         self._connection: socket.socket | None = None
         self._closing = threading.Event()
         # A daemon thread: if it hangs in the kernel, it must not keep the process from exiting.
@@ -89,6 +93,7 @@ class EngineEvents:
                 pass
             except Exception as error:  # noqa: BLE001  # the thread must survive any error
                 _log.error("internal error: %s: %r", self._name, error, exc_info=_log.isEnabledFor(logging.DEBUG))
+            self.listening = False
             if time.monotonic() - began > longest:
                 delay = shortest
             self._closing.wait(delay)
@@ -97,24 +102,25 @@ class EngineEvents:
     def _listen(self) -> None:
         bucket = TokenBucket(_EVENTS_PER_SECOND, _EVENTS_BURST)
         left, at, used = _CPU_BURST_SECONDS, time.monotonic(), time.thread_time()
-        for identifier in self._events(self._opened):
+        for event in self._events(self._opened):
             now, cpu = time.monotonic(), time.thread_time()
             left = min(_CPU_BURST_SECONDS, left + (now - at) * _CPU_SHARE) - (cpu - used)
             at, used = now, cpu
             if self._closing.is_set() or bucket.take(now) or left < 0:
                 return
-            if identifier is not None:
-                self._tell(identifier)
+            if event is not None:
+                self.listening = True
+                self._tell(event)
 
     def _opened(self, connection: socket.socket) -> None:
         self._connection = connection
         if self._closing.is_set():
             self.close()
 
-    def _tell(self, identifier: str) -> None:
+    def _tell(self, event: str | Started) -> None:
         with self._lock:
             first = not self._ids
-            self._ids.add(identifier)
+            self._ids.add(event)
         if first:
             try:
                 self._loop.call_soon_threadsafe(self._loop.call_later, COLLECT_SECONDS, self._hand_on)

@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 START_SECONDS = 10.0
 """Longest wait for descriptions before `Registry.follow`."""
 
-HOLD_SECONDS = 0.05
+HOLD_SECONDS = 0.2
 """A new container is announced to waiters once it is described, or after this time without a description."""
 
 REVIEW_SECONDS = 1.0

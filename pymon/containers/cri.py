@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import engine, protobuf
+from .engine import Event
 from .files import UnreadableError
 from .grpc import Call, Client
 from .protobuf import Reader, Value, number, text
@@ -66,17 +67,23 @@ class Status:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
-def version(connection: socket.socket, path: Path) -> tuple[str, str]:
+def client_of(connection: socket.socket, path: Path) -> Client:
+    """Return what asks a runtime over a connection to its socket. Raises UnreadableError."""
+    return Client(connection, path, _SERVICE)
+
+
+def version(client: Client, path: Path) -> tuple[str, str]:
     """Return the name of the runtime and its version. Raises UnreadableError; `missing` if it has no CRI of v1."""
-    return _version(Client(connection, path, _SERVICE), path)
+    data = client.answer("Version", b"", ANSWER_LIMIT, engine.ASK_SECONDS)
+    fields = _fields(data, path)
+    return text(fields.get(2)), text(fields.get(3))
 
 
-def status(connection: socket.socket, path: Path, identifier: str) -> Status:
+def status(client: Client, path: Path, identifier: str) -> Status:
     """Return what the runtime says of a container, or of the one that holds a pod's namespaces.
 
     Raises UnreadableError; it is `missing` if there is no such container, or no CRI of v1.
     """
-    client = Client(connection, path, _SERVICE)
     request = protobuf.field(1, identifier.encode("ascii"))
     try:
         data = client.answer("ContainerStatus", request, ANSWER_LIMIT, engine.ASK_SECONDS)
@@ -88,16 +95,16 @@ def status(connection: socket.socket, path: Path, identifier: str) -> Status:
     return _container(data, path, identifier)
 
 
-def events(connection: socket.socket, path: Path) -> Iterator[str | None]:
+def events(connection: socket.socket, path: Path) -> Iterator[Event]:
     """Yield "" when it is known what has ended, then the id of each container that has ended since, None for the rest.
 
     Nothing else changes: what a container is does not depend on whether it has started, and it is started once. The ids
     come from the runtime's events where every listener gets all of them, and from lists. Ends with the connection.
     Raises UnreadableError; it is `missing` if there is no CRI of v1.
     """
-    client = Client(connection, path, _SERVICE)
+    client = client_of(connection, path)
     stream: Call | None = None
-    if _tells_all(*_version(client, path)):
+    if _tells_all(*version(client, path)):
         stream = client.call("GetContainerEvents", b"", ANSWER_LIMIT)
     known: set[str] | None = None
     asked: Call | None = None
@@ -129,12 +136,6 @@ def events(connection: socket.socket, path: Path) -> Iterator[str | None]:
         else:
             used += time.thread_time() - cpu
         yield None
-
-
-def _version(client: Client, path: Path) -> tuple[str, str]:
-    data = client.answer("Version", b"", ANSWER_LIMIT, engine.ASK_SECONDS)
-    fields = _fields(data, path)
-    return text(fields.get(2)), text(fields.get(3))
 
 
 def _tells_all(name: str, release: str) -> bool:

@@ -14,13 +14,16 @@ import os
 import re
 import socket
 import stat
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 from .files import UnreadableError, mapping, parse_json, text
+from .http_client import HttpClient
 
 ASK_SECONDS = 0.8
 """The longest that a question may take."""
@@ -41,7 +44,6 @@ _FILTERS = {
     "event": ["start", "restart", "pause", "unpause", "rename", "update", "health_status"],
 }
 """Without the others: a health check alone makes three events each time that it runs."""
-_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})\b")
 
 
 def connect(root: Path, path: Path, uid: int | None) -> socket.socket:
@@ -88,45 +90,26 @@ def _connected(descriptor: int) -> socket.socket:
     return connection
 
 
-def inspect(root: Path, path: Path, uid: int | None, identifier: str) -> object:
+def inspect(client: HttpClient, identifier: str) -> bytes:
     """Return the document of `GET /containers/ID/json`.
 
-    Raises UnreadableError; it is `missing` if there is no such engine, or if the engine has no such container.
+    Raises UnreadableError; it is `missing` if the engine has no such container.
     """
-    deadline = time.monotonic() + ASK_SECONDS
-    with connect(root, path, uid) as connection:
-        try:
-            # HTTP/1.0: the body is not chunked, and ends with the connection.
-            connection.sendall(f"GET /containers/{identifier}/json HTTP/1.0\r\nHost: engine\r\n\r\n".encode("ascii"))
-            head, _, body = _read(connection, deadline, path).partition(b"\r\n\r\n")
-        except OSError as error:
-            raise UnreadableError(path, "no whole answer in time") from error
-    status = _STATUS.match(head)
-    if status is None:
-        raise UnreadableError(path, "did not answer in HTTP")
-    if status[1] != b"200":
-        raise UnreadableError(path, f"answered {status[1].decode()}", missing=status[1] == b"404")
-    return parse_json(body, path)
+    return client.get(f"/containers/{identifier}/json", ANSWER_LIMIT, ASK_SECONDS)
 
 
-def _read(connection: socket.socket, deadline: float, path: Path) -> bytes:
-    """Return all that comes until the end of the connection. Raises UnreadableError or OSError."""
-    data = bytearray()
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise UnreadableError(path, "no whole answer in time")
-        connection.settimeout(left)
-        part = connection.recv(65536)
-        if not part:
-            return bytes(data)
-        data += part
-        if len(data) > ANSWER_LIMIT:
-            raise UnreadableError(path, f"answer of more than {ANSWER_LIMIT} bytes")
+class Started(NamedTuple):
+    """An event: the container of this id has started."""
+
+    identifier: str
 
 
-def events(connection: socket.socket, path: Path) -> Iterator[str | None]:
-    """Yield "" when the engine has begun to tell events, then the id of the container of each event, None without one.
+Event = str | Started | None
+"""The id of a container that has changed; "" stands for all, None for none."""
+
+
+def events(connection: socket.socket, path: Path) -> Iterator[Event]:
+    """Yield "" when the engine has begun to tell events, then what each event says.
 
     Ends with the connection. Raises UnreadableError, also after `SILENCE_SECONDS` without an event.
     """
@@ -147,30 +130,100 @@ def events(connection: socket.socket, path: Path) -> Iterator[str | None]:
                     raise UnreadableError(path, f"event of more than {EVENT_LIMIT} bytes")
                 event = mapping(parse_json(line, path))
                 identifier = text(event.get("id")) or text(mapping(event.get("Actor")).get("ID"))
-                yield identifier if _ID.fullmatch(identifier) else None
+                if not _ID.fullmatch(identifier):
+                    yield None
+                else:
+                    yield Started(identifier) if event.get("Action") == "start" else identifier
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise UnreadableError(path, "no events, or none that are HTTP") from error
 
 
+class Asked(Protocol):
+    """A connection over which a daemon is asked."""
+
+    def alive(self) -> bool:
+        """Return whether the next question may be asked over it."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+_Client = TypeVar("_Client", bound=Asked)
+
+
 class Engines:
-    """Asks engines, and leaves one that does not answer alone for a while. May be used by several threads."""
+    """Asks engines over connections that are kept, and leaves one that does not answer alone for a while.
+
+    May be used by several threads, each of which has a connection of its own meanwhile.
+    """
 
     REST_SECONDS = 5.0
     """How long an engine that did not answer is left alone."""
 
+    MOST_KEPT = 32
+    """The most connections that are kept: one for each engine, and those of the engines that were asked last."""
+
     def __init__(self) -> None:
         self._rests: dict[Path, float] = {}
+        self._lock = threading.Lock()
+        self._kept: dict[Path, tuple[tuple[int, int], Asked]] = {}
+        weakref.finalize(self, _close_all, self._kept)
 
-    def ask(self, path: Path, question: Callable[[], _T]) -> _T:
-        """Return the answer of the engine with this socket. Raises UnreadableError, at once if it is left alone."""
+    def ask(self, path: Path, connected: Callable[[], _Client], question: Callable[[_Client], _T]) -> _T:
+        """Return the answer of the engine with this socket. connected: opens a connection to it.
+
+        Raises UnreadableError, at once if the engine is left alone.
+        """
         if self._rests.get(path, 0.0) > time.monotonic():
             raise UnreadableError(path, "did not answer")
+        socket_file = _identity(path)
+        client = cast("_Client | None", self._take(path, socket_file))
         try:
-            answer = question()
-        except UnreadableError as error:
-            if not error.missing:
+            if client is None:
+                client = connected()
+            answer = question(client)
+        except BaseException as error:
+            missing = isinstance(error, UnreadableError) and error.missing
+            if client is not None:
+                self._give_back(path, socket_file, client) if missing else client.close()
+            if isinstance(error, UnreadableError) and not missing:
                 self._rests[path] = time.monotonic() + self.REST_SECONDS
             raise
+        self._give_back(path, socket_file, client)
         with suppress(KeyError):
             del self._rests[path]
         return answer
+
+    def _take(self, path: Path, socket_file: tuple[int, int]) -> Asked | None:
+        """Return the connection to an engine that is kept, unless the engine or its socket is another one by now."""
+        with self._lock:
+            of_file, client = self._kept.pop(path, (socket_file, None))
+        if client is None or (of_file == socket_file and client.alive()):
+            return client
+        client.close()
+        return None
+
+    def _give_back(self, path: Path, socket_file: tuple[int, int], client: Asked) -> None:
+        with self._lock:
+            _, other = self._kept.pop(path, (socket_file, None))
+            self._kept[path] = socket_file, client
+            if other is None and len(self._kept) > self.MOST_KEPT:
+                _, other = self._kept.pop(next(iter(self._kept)))
+        if other is not None:
+            other.close()
+
+
+def _close_all(kept: dict[Path, tuple[tuple[int, int], Asked]]) -> None:
+    for _, client in kept.values():
+        client.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what tells a socket's file from the one that takes its place."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  # a tenth of the time
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino

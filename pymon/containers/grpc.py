@@ -6,6 +6,7 @@ allowed on their way than a window has. Frames are the library h2's affair.
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 from collections import deque
@@ -23,7 +24,10 @@ _UNFINISHED_LIMIT = 128 * 1024
 """The most bytes that may come without a whole frame, or whole headers: h2 looks at the size of one at its end."""
 
 _EVENTS_LIMIT = 1024
-"""The most frames of one answer."""
+"""The most frames of one answer, and between two."""
+
+_CALLS_LIMIT = 10_000
+"""The most calls over a connection that is kept: h2 remembers each stream that has ended."""
 
 _PREFIX = 5
 """Bytes before a message: whether it is compressed, and its size."""
@@ -89,17 +93,35 @@ class Client:
         self._service = service
         self._calls: dict[int, Call] = {}
         self._unfinished = 0
+        self._made = 0
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
         self._http = H2Connection(H2Configuration(client_side=True, header_encoding=None))
         values = {SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW}
         self._http.local_settings = Settings(client=True, initial_values=values)
         self._http.initiate_connection()
         self._http.increment_flow_control_window(_WINDOW)
 
+    def alive(self) -> bool:
+        """Return whether the peer takes further calls. Takes what it has sent meanwhile, such as pings."""
+        left = _EVENTS_LIMIT if self._made < _CALLS_LIMIT else 0
+        try:
+            while left > 0 and self._poll.poll(0):
+                left -= self.receive(0)
+        except UnreadableError:
+            return False
+        return left > 0
+
+    def close(self) -> None:
+        """End the connection."""
+        self._socket.close()
+
     def call(self, method: str, request: bytes, limit: int) -> Call:
         """Begin a call, whose answers `receive` takes. limit: the most bytes of a message. Raises UnreadableError."""
         from h2.exceptions import H2Error  # noqa: PLC0415
 
         call = Call(self._path, limit)
+        self._made += 1
         headers = {
             ":method": "POST",
             ":scheme": "http",

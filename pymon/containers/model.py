@@ -6,7 +6,9 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from .engine import Asked, Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,19 +159,24 @@ class Daemon:
     """A runtime's daemon, which can be asked about containers.
 
     sockets: returns where it listens; nothing where the user of a home can have none.
-    ask: takes the node's root, the path of the socket, and a container. Returns what the daemon says of it. Raises
+    client: takes a connection and the path of its socket. Returns what asks over it. Raises UnreadableError.
+    ask: takes the path of the socket, a container, and such a client. Returns what the daemon says of it. Raises
         UnreadableError, `missing` if the daemon does not know it or has no such interface.
     add: takes what the files say and what the daemon says. Returns both together.
-    events: takes a connection and the path of its socket. Yields "" once it tells all changes, then the id of each
-        container that has changed, None for what changes none. Raises UnreadableError or OSError.
+    events: takes a connection and the path of its socket. Yields "" once it tells all changes, then what has changed.
+        Raises UnreadableError or OSError.
+    tells_all: whether its events tell of every change that its files show.
     always: whether it knows things that are in no file, so that it is asked about every container.
-    version: takes what `ask` does but the container. Returns the daemon's name and version. None if it is not asked.
+    version: takes the node's root and the path of the socket. Returns the daemon's name and version. None if it is not
+        asked.
     """
 
     sockets: Callable[[Home], Iterable[Path]]
-    ask: Callable[[Path, Path, Match], Details]
+    client: Callable[[socket.socket, Path], Asked]
+    ask: Callable[[Path, Match, Any], Details]
     add: Callable[[Details, Details], Details]
-    events: Callable[[socket.socket, Path], Iterator[str | None]]
+    events: Callable[[socket.socket, Path], Iterator[Event]]
+    tells_all: bool = False
     always: bool = False
     version: Callable[[Path, Path], str] | None = None
 
@@ -187,8 +194,8 @@ class Runtime:
     places: returns where the system's runtime describes containers.
     directory: what the operator may name a directory of (`Home.chosen`), "" if the runtime takes none.
     names: further values of `Match.runtime` that its forms produce.
-    same_paths: the runtime that may have created a cgroup with such a path too. Its files are tried when those of this
-        runtime are missing.
+    same_paths: the runtime that may have created a cgroup too whose name is the bare id. Its files are tried when those
+        of this runtime are missing.
     """
 
     name: str

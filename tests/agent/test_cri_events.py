@@ -16,6 +16,7 @@ import pytest
 from pymon.agent import descriptions, engine_events
 from pymon.agent.descriptions import Descriptions
 from pymon.containers import cri, engine
+from pymon.containers import grpc as grpc_calls
 from pymon.containers.model import Details, Match
 from pymon.containers.runtimes import Runtimes
 from tests.containers.cri_double import STOPPED, CriDouble, cri_double, schema
@@ -205,6 +206,48 @@ def test_events_that_lie(tmp_path: Path, lies: bytes | dict[str, object]) -> Non
             watch.descriptions.close()
 
     asyncio.run(main())
+
+
+def test_one_connection_serves_all_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [f"{number:064x}" for number in range(50)]
+    dialled: list[Path] = []
+    connect = engine.connect
+
+    def counted(root: Path, path: Path, uid: int | None) -> socket.socket:
+        dialled.append(path)
+        return connect(root, path, uid)
+
+    monkeypatch.setattr("pymon.containers.runtimes.connect", counted)
+
+    async def main() -> None:
+        with cri_double(tmp_path / SOCKET) as runtime:
+            watch = await described(runtime, tmp_path)
+            for identifier in ids:
+                runtime.container(identifier, attempt=3)
+                watch.follow(identifier)
+            await until("described", lambda: all(watch.restarts(identifier) == 3 for identifier in ids))
+            missing = "ef" * 32
+            watch.follow(missing)
+            await until("not found", lambda: missing in watch.told)
+            watch.descriptions._heard(next(iter(watch.descriptions._origins)), frozenset({A}))
+            assert len(dialled) == 2, "one for the questions, one for the events"
+            watch.descriptions.close()
+
+    asyncio.run(main())
+
+
+def test_calls_over_a_connection_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """h2 remembers each of them."""
+    monkeypatch.setattr(grpc_calls, "_CALLS_LIMIT", 3)
+    with cri_double(tmp_path / SOCKET) as runtime:
+        runtime.container(A)
+        path = tmp_path / SOCKET
+        client = cri.client_of(engine.connect(tmp_path, path, None), path)
+        for _ in range(3):
+            assert client.alive()
+            cri.status(client, path, A)
+        assert not client.alive()
+        client.close()
 
 
 def test_events_in_any_order_and_twice(tmp_path: Path) -> None:

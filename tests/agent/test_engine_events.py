@@ -100,6 +100,74 @@ def test_a_change_is_told_by_an_event(podman: EngineDouble, tmp_path: Path) -> N
     asyncio.run(main())
 
 
+def test_the_start_of_one_that_is_known_to_run_is_no_news(podman: EngineDouble, tmp_path: Path) -> None:
+    async def main() -> None:
+        watch = await described(podman, tmp_path)
+        podman.containers[A] = document("a2")
+        podman.tell(A, "rename")
+        await until("renamed, and all before is told", lambda: watch.name(A) == "a2")
+        podman.containers[B] = document("b") | {"State": {"Running": False}}
+        watch.follow(B)
+        await until("described", lambda: watch.name(B) == "b")
+        there = next(iter(watch.descriptions._origins.values())).descriptions
+        await until("read", lambda: not any(item.job or item.outdated for item in there))
+        asked = [line for line in podman.asked if A in line]
+        podman.containers[B] = document("b")
+        podman.tell(A, "start")
+        podman.tell(B, "start")
+        await until("running", lambda: watch.state(B) == "running")
+        assert [line for line in podman.asked if A in line] == asked
+        watch.descriptions.close()
+
+    asyncio.run(main())
+
+
+def test_many_that_come_together_are_all_described(podman: EngineDouble, tmp_path: Path) -> None:
+    """Over one connection."""
+    ids = [f"{number:064x}" for number in range(200)]
+
+    async def main() -> None:
+        watch = await described(podman, tmp_path)
+        podman.containers |= {identifier: document(identifier[-3:]) for identifier in ids}
+        for identifier in ids:
+            watch.follow(identifier)
+        await until("described", lambda: all(watch.name(identifier) == identifier[-3:] for identifier in ids))
+        assert podman.dialled == 2, "one for the questions, one for the events"
+        watch.descriptions.close()
+
+    asyncio.run(main())
+
+
+def test_files_of_which_the_daemon_tells_are_looked_at_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descriptions, "LOOK_SECONDS", 0.02)
+
+    async def main() -> None:
+        folder = tmp_path / "var/lib/docker/containers" / A
+        folder.mkdir(parents=True)
+        file = folder / "config.v2.json"
+        file.write_text(json.dumps(document("a")))
+        with engine_double(tmp_path / "run/docker.sock") as docker:
+            watch = Watch(tmp_path)
+            watch.follow(A, "docker")
+            await until("listening", lambda: docker.streams)
+            followed = next(iter(watch.descriptions._origins.values()))
+            await until("described", lambda: watch.name(A) == "a")
+            await until(
+                "a look that is far off",
+                lambda: followed.timer.when() - asyncio.get_running_loop().time() > descriptions.TOLD_LOOK_SECONDS / 2,
+            )
+        file.write_text(json.dumps(document("a2")))
+        monkeypatch.setattr(descriptions, "TOLD_LOOK_SECONDS", 0.02)
+        await until("heard no longer", lambda: not followed.events.listening)
+        watch.descriptions._look(next(iter(watch.descriptions._origins)))
+        await until("found in the file", lambda: watch.name(A) == "a2")
+        watch.descriptions.close()
+
+    asyncio.run(main())
+
+
 def test_files_are_read_again_when_the_daemon_tells(tmp_path: Path) -> None:
     async def main() -> None:
         folder = tmp_path / "var/lib/docker/containers" / A

@@ -18,7 +18,7 @@ class EngineDouble:
     """Answers `GET /containers/ID/json` and `GET /events`.
 
     containers: documents by id. raw: bytes to answer instead of a document, endlessly if they are a list. asked: the
-    request lines. hang: do not answer at all until `close`.
+    request lines. dialled: how many connections there were. hang: do not answer at all until `close`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,7 +28,9 @@ class EngineDouble:
         self.raw: bytes | list[bytes] | None = None
         self.hang = False
         self.asked: list[str] = []
+        self.dialled = 0
         self.streams: list[socket.socket] = []
+        self.kept: list[socket.socket] = []
         self._closing = threading.Event()
         self._listener: socket.socket | None = None
         self.listen()
@@ -49,21 +51,25 @@ class EngineDouble:
                 connection, _ = listener.accept()
             except OSError:
                 return
+            self.dialled += 1
+            self.kept.append(connection)
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: socket.socket) -> None:
-        kept = False
+        request = b""
         with contextlib.suppress(OSError):
-            request = b""
-            while b"\r\n\r\n" not in request and (part := connection.recv(4096)):
+            while part := connection.recv(4096):
                 request += part
-            if request:
-                kept = self._answered(connection, request.split(b"\r\n")[0].decode())
-        if not kept:
+                if b"\r\n\r\n" in request and not self._answered(connection, request.split(b"\r\n")[0].decode()):
+                    break
+                request = request.partition(b"\r\n\r\n")[2]
+        with contextlib.suppress(ValueError):
+            self.kept.remove(connection)
+        if connection not in self.streams:
             connection.close()
 
     def _answered(self, connection: socket.socket, line: str) -> bool:
-        """Answer a request line. Return whether the connection is kept, to send events."""
+        """Answer a request line. Return whether another may come on this connection."""
         self.asked.append(line)
         if self.hang:
             self._closing.wait()
@@ -76,11 +82,14 @@ class EngineDouble:
         elif line.startswith("GET /events"):
             connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             self.streams.append(connection)
-            return True
         else:
             document = self.containers.get(line.split("/")[2])
             status = b"404 Not Found" if document is None else b"200 OK"
-            connection.sendall(b"HTTP/1.0 " + status + b"\r\n\r\n" + json.dumps(document).encode())
+            body = json.dumps(document).encode()
+            # As Docker does with what has more than 2 KiB.
+            connection.sendall(b"HTTP/1.1 " + status + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+            connection.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+            return True
         return False
 
     def tell(self, identifier: str, action: str = "health_status: unhealthy") -> None:
@@ -95,10 +104,14 @@ class EngineDouble:
                 stream.sendall(b"%x\r\n%s\r\n" % (len(data), data))
 
     def cut(self) -> None:
-        """Close the streams of events, as at a restart."""
+        """Close all connections, as at a restart."""
         for stream in self.streams:
             stream.close()
         self.streams.clear()
+        for connection in list(self.kept):
+            # A thread in recv(2) is not woken by close(2).
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """End, and remove the socket."""

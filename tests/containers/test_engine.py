@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -11,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from pymon.containers import engine
-from pymon.containers.engine import ANSWER_LIMIT, Engines, connect, inspect
-from pymon.containers.files import UnreadableError
+from pymon.containers.engine import ANSWER_LIMIT, Engines, connect
+from pymon.containers.files import UnreadableError, parse_json
+from pymon.containers.http_client import HttpClient
 from pymon.containers.recognise import recognise
 from pymon.containers.runtimes import Runtimes
 from tests.containers.engine_double import EngineDouble, engine_double
@@ -29,6 +32,22 @@ ANSWER = {
 }
 
 
+def opened(root: Path, path: Path, uid: int | None = None) -> HttpClient:
+    return HttpClient(connect(root, path, uid), path)
+
+
+def asked(path: Path, identifier: str, client: HttpClient) -> object:
+    return parse_json(engine.inspect(client, identifier), path)
+
+
+def inspect(root: Path, path: Path, uid: int | None, identifier: str) -> object:
+    client = opened(root, path, uid)
+    try:
+        return asked(path, identifier, client)
+    finally:
+        client.close()
+
+
 @pytest.fixture
 def podman(tmp_path: Path) -> Iterator[EngineDouble]:
     with engine_double(tmp_path / "run/podman/podman.sock") as double:
@@ -43,7 +62,7 @@ def test_what_files_do_not_say_the_engine_does(podman: EngineDouble, tmp_path: P
     assert (details.name, details.image, details.state, details.health) == ("web", "valkey:8", "paused", "healthy")
     assert details.labels == {"who": "alice", "io.kubernetes.pod.name": "p", "restartcount": "2"}
     assert (details.started_at, details.reason, details.asked) == (1793170802.0, "", True)
-    assert podman.asked == [f"GET /containers/{ID}/json HTTP/1.0"]
+    assert podman.asked == [f"GET /containers/{ID}/json HTTP/1.1"]
 
 
 def test_the_health_that_podman_writes_is_newer(podman: EngineDouble, tmp_path: Path) -> None:
@@ -117,7 +136,8 @@ def test_a_path_that_is_longer_than_an_address(tmp_path: Path) -> None:
         (b"HTTP/1.1 200 OK\r\n\r\n{", "not valid JSON"),
         (b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000, "not valid JSON"),
         ([b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536], f"answer of more than {ANSWER_LIMIT} bytes"),
-        ([b"x" * 65536], f"answer of more than {ANSWER_LIMIT} bytes"),
+        ([b"HTTP/1.1 200 OK\r\n", b"a: " + b"x" * 65536], f"answer of more than {ANSWER_LIMIT} bytes"),
+        ([b"x" * 65536], "did not answer in HTTP"),
     ],
 )
 def test_bad_answers(podman: EngineDouble, tmp_path: Path, raw: bytes | list[bytes], why: str) -> None:
@@ -139,23 +159,93 @@ def test_one_that_hangs_is_left_alone_for_a_while(
 ) -> None:
     monkeypatch.setattr(engine, "ASK_SECONDS", 0.05)
     podman.hang = True
-    engines, question = Engines(), partial(inspect, tmp_path, podman.path, None, ID)
+    engines, connected, question = Engines(), partial(opened, tmp_path, podman.path), partial(asked, podman.path, ID)
     for _ in range(3):
         with pytest.raises(UnreadableError):
-            engines.ask(podman.path, question)
+            engines.ask(podman.path, connected, question)
     assert len(podman.asked) == 1
     podman.hang = False
     now = time.monotonic() + Engines.REST_SECONDS
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    assert engines.ask(podman.path, question) == ANSWER
+    assert engines.ask(podman.path, connected, question) == ANSWER
 
 
 def test_one_that_does_not_know_a_container_is_asked_for_the_next(podman: EngineDouble, tmp_path: Path) -> None:
-    engines = Engines()
+    engines, connected = Engines(), partial(opened, tmp_path, podman.path)
     with pytest.raises(UnreadableError, match="answered 404") as refused:
-        engines.ask(podman.path, partial(inspect, tmp_path, podman.path, None, "cd" * 32))
+        engines.ask(podman.path, connected, partial(asked, podman.path, "cd" * 32))
     assert refused.value.missing
-    assert engines.ask(podman.path, partial(inspect, tmp_path, podman.path, None, ID)) == ANSWER
+    assert engines.ask(podman.path, connected, partial(asked, podman.path, ID)) == ANSWER
+    assert podman.dialled == 1
+
+
+def test_a_connection_is_kept_until_the_engine_ends_it(podman: EngineDouble, tmp_path: Path) -> None:
+    engines, connected, question = Engines(), partial(opened, tmp_path, podman.path), partial(asked, podman.path, ID)
+    for _ in range(3):
+        assert engines.ask(podman.path, connected, question) == ANSWER
+    assert podman.dialled == 1
+    podman.cut()
+    assert engines.ask(podman.path, connected, question) == ANSWER
+    assert podman.dialled == 2
+
+
+def test_the_engine_behind_another_socket_of_the_same_path_is_asked(podman: EngineDouble, tmp_path: Path) -> None:
+    """The one before may live on."""
+    engines, connected, question = Engines(), partial(opened, tmp_path, podman.path), partial(asked, podman.path, ID)
+    assert engines.ask(podman.path, connected, question) == ANSWER
+    podman.path.rename(podman.path.with_name("old.sock"))
+    with engine_double(podman.path) as other:
+        other.containers[ID] = ANSWER | {"Name": "/other"}
+        assert engines.ask(podman.path, connected, question) == ANSWER | {"Name": "/other"}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'HTTP/1.0 200 OK\r\n\r\n{"a":1}',
+        b'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 7\r\n\r\n{"a":1}',
+        b'HTTP/1.0 200 OK\r\nContent-Length: 7\r\n\r\n{"a":1}',
+    ],
+)
+def test_a_connection_that_ends_with_its_answer_is_not_kept(podman: EngineDouble, tmp_path: Path, raw: bytes) -> None:
+    engines, connected, question = Engines(), partial(opened, tmp_path, podman.path), partial(asked, podman.path, ID)
+    podman.raw = raw
+    for _ in range(2):
+        assert engines.ask(podman.path, connected, question) == {"a": 1}
+    assert podman.dialled == 2
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_an_answer_that_nobody_asked_for_is_none_to_the_next_question(tmp_path: Path, *, together: bool) -> None:
+    ours, engines_end = socket.socketpair()
+    client = HttpClient(ours, tmp_path)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    engines_end.sendall(answer * 2 if together else answer)
+    if together:
+        with pytest.raises(UnreadableError, match="did not answer in HTTP"):
+            engine.inspect(client, ID)
+    else:
+        assert engine.inspect(client, ID) == b"{}"
+        assert client.alive()
+        engines_end.sendall(answer)
+    assert not client.alive()
+    client.close()
+    engines_end.close()
+
+
+def test_the_connections_that_are_kept_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engines, "MOST_KEPT", 2)
+    engines = Engines()
+    ends = []
+    for number in range(5):
+        ours, theirs = socket.socketpair()
+        ends.append(theirs)
+        path = tmp_path / str(number)
+        engines.ask(path, partial(HttpClient, ours, path), lambda _: None)
+    left = [not select.select((end,), (), (), 0)[0] for end in ends]
+    assert left == [False, False, False, True, True]
+    for end in ends:
+        end.close()
 
 
 def test_one_that_has_ended_is_missing(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, NamedTuple
 
-from pymon.containers.engine import Engines, connect, may_connect
+from pymon.containers.engine import Asked, Engines, Event, connect, may_connect
 from pymon.containers.files import UnreadableError, is_there, read_bytes
 from pymon.containers.model import Daemon, Details, Home, Match, Runtime
 from pymon.containers.stamps import Stamps, stamps_of
@@ -43,6 +43,12 @@ MAX_LABELS = 65536
 def has_events(name: str) -> bool:
     """Return whether a runtime can have a daemon whose events say which containers have changed."""
     return name in _RUNTIME_OF and _RUNTIME_OF[name].daemon is not None
+
+
+def tells_all(name: str) -> bool:
+    """Return whether a runtime can have a daemon whose events tell of every change that its files show."""
+    runtime = _RUNTIME_OF.get(name)
+    return runtime is not None and runtime.daemon is not None and runtime.daemon.tells_all
 
 
 def knows_more(name: str) -> bool:
@@ -125,7 +131,8 @@ class Runtimes:
         try:
             for path in self._sockets(runtime, daemon, match.uid):
                 try:
-                    said = self._engines.ask(path, partial(daemon.ask, self._root, path, match))
+                    opened = partial(self._client, daemon, path, match.uid)
+                    said = self._engines.ask(path, opened, partial(daemon.ask, path, match))
                 except UnreadableError as error:
                     if error.missing:
                         continue  # it may be another's
@@ -135,7 +142,7 @@ class Runtimes:
             return replace(details, reason=details.reason or " ".join(str(error).split()))
         return details
 
-    def events(self, name: str, uid: int | None, opened: Callable[[socket.socket], None]) -> Iterator[str | None]:
+    def events(self, name: str, uid: int | None, opened: Callable[[socket.socket], None]) -> Iterator[Event]:
         """Yield what `Daemon.events` does, of a runtime's daemon. Raises UnreadableError or OSError.
 
         opened: called with the connection. Shutting it down ends the events.
@@ -153,6 +160,14 @@ class Runtimes:
                 if not error.missing:
                     raise
 
+    def _client(self, daemon: Daemon, path: Path, uid: int | None) -> Asked:
+        connection = connect(self._root, path, uid)
+        try:
+            return daemon.client(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+
     def _sockets(self, runtime: Runtime, daemon: Daemon, uid: int | None) -> Iterable[Path]:
         """Return the sockets of a daemon that may be asked. Raises UnreadableError."""
         return filter(may_connect, daemon.sockets(self._home(runtime, uid)))
@@ -167,8 +182,8 @@ class Runtimes:
             return ()
         try:
             files = [*runtime.files(match, self._home(runtime, match.uid))]
-            if runtime.same_paths and not any(map(is_there, files)):
-                other = _RUNTIME_OF[runtime.same_paths]
+            other = _other(runtime, match)
+            if other is not None and not any(map(is_there, files)):
                 files += other.files(match, self._home(other, match.uid))
         except (UnreadableError, OSError):
             return ()
@@ -180,7 +195,7 @@ class Runtimes:
         try:
             return runtime.describe(match, self._home(runtime, match.uid))
         except UnreadableError as error:
-            other = _RUNTIME_OF.get(runtime.same_paths)
+            other = _other(runtime, match)
             if other is None or other.describe is None or not error.missing:
                 raise
             try:
@@ -201,6 +216,11 @@ class Runtimes:
         if home is None:
             raise UnreadableError(path, f"has no user {uid}, whose home would describe the container")
         return Home(self._root, uid, self._root / home)
+
+
+def _other(runtime: Runtime, match: Match) -> Runtime | None:
+    """Return the other runtime that may have made a container's cgroup, None if there is none."""
+    return _RUNTIME_OF.get(runtime.same_paths) if match.path.endswith(f"/{match.runtime_id}") else None
 
 
 def _homes(passwd: Path) -> Mapping[str, Path]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pymon.containers import cri, engine
+from pymon.containers.grpc import Client
 from pymon.containers.model import Daemon, Details, Home, Match
 
 from . import kubernetes
@@ -21,19 +22,18 @@ _OF_PODS = (kubernetes.POD_NAME, kubernetes.POD_NAMESPACE, kubernetes.POD_UID)
 
 def daemon(sockets: Callable[[Home], Iterable[Path]]) -> Daemon:
     """Return the daemon that listens on one of some sockets."""
-    return Daemon(sockets, ask, add, cri.events, always=True, version=version)
+    return Daemon(sockets, cri.client_of, ask, add, cri.events, always=True, version=version)
 
 
-def ask(root: Path, path: Path, container: Match) -> Details:
+def ask(path: Path, container: Match, client: Client) -> Details:
     """Return what a daemon says of a container. Raises UnreadableError."""
-    with engine.connect(root, path, container.uid) as connection:
-        return details_of(cri.status(connection, path, container.runtime_id), container)
+    return details_of(cri.status(client, path, container.runtime_id), container)
 
 
 def version(root: Path, path: Path) -> str:
     """Return the name and the version of a daemon. Raises UnreadableError."""
     with engine.connect(root, path, None) as connection:
-        return " ".join(cri.version(connection, path))
+        return " ".join(cri.version(cri.client_of(connection, path), path))
 
 
 def details_of(status: cri.Status, container: Match) -> Details:

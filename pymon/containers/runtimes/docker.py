@@ -6,12 +6,27 @@ health changes.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypedDict
 
 from pymon.containers import engine
-from pymon.containers.files import UnreadableError, epoch, first_json, mapping, read_json, text, texts, whole
+from pymon.containers.files import (
+    UnreadableError,
+    epoch,
+    first_json,
+    mapping,
+    parse_json,
+    read_json,
+    text,
+    texts,
+    whole,
+)
+from pymon.containers.http_client import HttpClient
 from pymon.containers.model import HEX_ID, Daemon, Details, Form, Home, Match, Place, Runtime
+from pymon.containers.stamps import Stamps, stamps_of
 
 from . import kubernetes
 
@@ -32,6 +47,24 @@ def describe(container: Match, home: Home) -> Details:
     The name has no leading slash. The image is the reference that the container was created with.
     """
     return details_of(first_json(files(container, home), home.uid), container)
+
+
+_STATE = ("Running", "Paused", "StartedAt", "FinishedAt", "ExitCode", "OOMKilled", "Dead", "Health")
+_State = TypedDict("_State", dict.fromkeys(_STATE, Any), total=False)  # type: ignore[misc]
+_Config = TypedDict("_Config", dict.fromkeys(("Image", "Labels"), Any), total=False)  # type: ignore[misc]
+_MEMBERS = {"Name": Any, "RestartCount": Any, "State": _State, "Config": _Config}
+_Document = TypedDict("_Document", _MEMBERS, total=False)  # type: ignore[misc]
+"""What is looked at of a container's document, which is a tenth of it."""
+
+
+def _parsed(data: bytes, path: Path) -> object:
+    """Return the JSON document that a daemon has answered, at least what is looked at. Raises UnreadableError."""
+    import msgspec  # noqa: PLC0415  # only processes that serve load it
+
+    try:
+        return msgspec.json.decode(data, type=_Document)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return parse_json(data, path)  # it has another shape, of which the good parts are taken
 
 
 def details_of(value: object, container: Match) -> Details:
@@ -70,12 +103,12 @@ def details_of(value: object, container: Match) -> Details:
 
 def files(container: Match, home: Home) -> list[Path]:
     """Return where the file that describes a container can be."""
-    return [root / "containers" / container.runtime_id / "config.v2.json" for root in _data_roots(home)]
+    return [root / f"containers/{container.runtime_id}/config.v2.json" for root in _data_roots(home)]
 
 
-def ask(root: Path, path: Path, container: Match) -> Details:
+def ask(path: Path, container: Match, client: HttpClient) -> Details:
     """Return what a daemon with Docker's API says of a container. Raises UnreadableError."""
-    return details_of(engine.inspect(root, path, container.uid, container.runtime_id), container)
+    return details_of(_parsed(engine.inspect(client, container.runtime_id), path), container)
 
 
 def add(details: Details, said: Details) -> Details:
@@ -99,12 +132,20 @@ def _data_roots(home: Home) -> tuple[Path, ...]:
     """Return the data directories: those that are named, and `data-root` in the configuration or the default."""
     if home.home is not None:
         return (home.home / ".local/share/docker",)
+    file = home.root / "etc/docker/daemon.json"
+    return *home.chosen, home.root / _data_root(file, stamps_of((file,)) or time.monotonic())
+
+
+@lru_cache(maxsize=4)
+def _data_root(file: Path, version: Stamps | float) -> str:
+    """Return the data-root in a configuration, relative to the root. version: what differs when the file does."""
+    del version
     try:
-        chosen = text(mapping(read_json(home.root / "etc/docker/daemon.json")).get("data-root"))
+        chosen = text(mapping(read_json(file)).get("data-root"))
     except UnreadableError:
         # The file is missing, or so broken that Docker cannot have started with it.
         chosen = ""
-    return *home.chosen, home.root / (chosen.lstrip("/") or "var/lib/docker")
+    return chosen.lstrip("/") or "var/lib/docker"
 
 
 def _places(home: Home) -> list[Place]:
@@ -112,6 +153,6 @@ def _places(home: Home) -> list[Place]:
     return [Place(root / "containers", root / "containers", "*/config.v2.json", known) for root in _data_roots(home)]
 
 
-DAEMON = Daemon(sockets, ask, add, engine.events)
+DAEMON = Daemon(sockets, HttpClient, ask, add, engine.events, tells_all=True)
 RUNTIME = Runtime(NAME, FORMS, describe, files, DAEMON, _places, directory="data-root", same_paths="containerd")
 """With the cgroupfs driver, nerdctl and Docker use the same paths."""

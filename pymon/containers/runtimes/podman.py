@@ -32,6 +32,7 @@ from pymon.containers.files import (
     texts,
     whole,
 )
+from pymon.containers.http_client import HttpClient
 from pymon.containers.model import HEX_ID, Daemon, Details, Form, Home, Match, Place, Runtime
 
 from . import docker
@@ -290,5 +291,5 @@ def _any(described: Path) -> bool:
         return True
 
 
-DAEMON = Daemon(sockets, docker.ask, docker.add, engine.events)
+DAEMON = Daemon(sockets, HttpClient, docker.ask, docker.add, engine.events)
 RUNTIME = Runtime(NAME, FORMS, describe, files, DAEMON, _places, directory="root or runroot of the storage")
