@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pymon._native.renderer import Labels
 from pymon._native.table import Table
 from pymon.agent.journal import Journal
+from pymon.catalogue.stopped import RUNNING_STATES
 from pymon.containers.holders import Holders
 from pymon.containers.identity import Container
 from pymon.containers.model import PodNames
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     _Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
-CONTAINER_COLUMNS = ("last_seen", "start_seconds", "creation_seconds", "health")
+CONTAINER_COLUMNS = ("last_seen", "start_seconds", "creation_seconds", "health", *RUNNING_STATES)
 MAX_DOCUMENT_BYTES = 32 << 20
 """Largest inventory; proxies refuse one of more than 40 MiB. If it would be larger, the containers with the longest
 entries are listed without the fields that tenants control. So no tenant can make proxies refuse a node's inventory.
@@ -189,6 +190,8 @@ class ContainerRows:
         self.table.set(row, "creation_seconds", int(created_seconds))
         if container.health:
             self.table.set(row, "health", HEALTH.get(container.health, 0))
+        if container.told_state in RUNNING_STATES:
+            self.table.set(row, container.told_state, 1)
         self._labels = None
         self.tell(hold_seconds)
 

@@ -1,4 +1,4 @@
-"""What is told of a container that has ended: its last numbers, and how it ended.
+"""What is told of a container that has ended: its last numbers, and how it ended. Its state while it ran, too.
 
 The last numbers have the names of the running containers' numbers, so that a query sees what was counted between the
 last scrape and the end.
@@ -18,6 +18,9 @@ COLLECTOR = "container"
 
 STATES = ("exited", "dead")
 """States of a container that has ended. Docker calls one dead that it could not remove."""
+
+RUNNING_STATES = ("running", "paused")
+"""States of a container that runs, which are in the table of those."""
 
 
 class Last(NamedTuple):
@@ -65,9 +68,13 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "container_state",
         Kind.GAUGE,
-        "State of a container that has ended, always 1.",
+        "State of a container as its runtime tells it, always 1; one that has ended has one in any case.",
         COLLECTOR,
-        tuple(Sample((Column(TABLE, state),), labels=(("state", state),)) for state in STATES),
+        tuple(
+            Sample((Column(table, state),), labels=(("state", state),))
+            for table, states in ((TABLE, STATES), ("container", RUNNING_STATES))
+            for state in states
+        ),
     ),
     gauge(
         "pymon_container_last_numbers_exact",

@@ -110,6 +110,7 @@ class Container:
     services: the label triton.cns.services, verbatim.
     cns: the values of the labels triton.cns.*, verbatim. Keys: cns_status, cns_disable, cns_reverse_ptr; absent without
         the label.
+    told_state: the state, "" if the runtime does not tell it.
     labels: all labels that the runtime has.
     namespace, pod: "" without one.
     health: healthy, unhealthy, starting, or none without a health check; "" if it is not known.
@@ -130,6 +131,7 @@ class Container:
     image: str = ""
     owner: str | None = None
     state: str = "running"
+    told_state: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     services: str = ""
@@ -183,6 +185,7 @@ def identify(
         image=details.image,
         owner=decision.owner,
         state=details.state or "running",
+        told_state=details.state,
         labels=details.labels,
         groups=groups,
         services=details.labels.get(SERVICES_LABEL, ""),

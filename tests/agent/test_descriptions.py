@@ -21,6 +21,7 @@ from pymon.agent.build import Agent, build_agent
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.descriptions import Description, Descriptions
 from pymon.agent.options import load_agent_options
+from pymon.catalogue.stopped import RUNNING_STATES
 from pymon.containers.model import Details, Match
 from pymon.containers.runtimes import Runtimes
 from pymon.containers.stamps import Stamps
@@ -116,6 +117,29 @@ def test_changes_are_followed(host: FixtureHost) -> None:
             assert health(agent) is None
             docker.write("/web2", Running=True)
             await until(agent, state="running")
+
+    asyncio.run(main())
+
+
+def test_the_state_is_a_metric_while_the_runtime_tells_it(host: FixtureHost) -> None:
+    def states(agent: Agent) -> set[str]:
+        rows = agent.registry
+        (row,) = (row for row in range(rows.rows) if (item := rows.container(row)) and item.id == SCOPE)
+        return {state for state in RUNNING_STATES if rows.table.get(row, state) == 1}
+
+    async def main() -> None:
+        docker = Docker(host)
+        async with following(host) as agent:
+            docker.write(Running=False, StartedAt="0001-01-01T00:00:00Z")
+            make(host, SCOPE)
+            await until(agent, name="web", state="running")
+            assert states(agent) == set(), "it is not told yet"
+            docker.write("/web2", Running=True)
+            await until(agent, name="web2")
+            assert states(agent) == {"running"}
+            docker.write("/web2", Running=True, Paused=True)
+            await until(agent, state="paused")
+            assert states(agent) == {"paused"}
 
     asyncio.run(main())
 
