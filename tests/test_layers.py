@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "sources":       (("_native catalogue.model catalogue.zfs_fields catalogue.cgroup_fields catalogue.program_fields"
                        " catalogue.kstat_fields catalogue.latency"), "inotify_simple jeepney"),
     "exposition":    ("_native catalogue",                  "backports compression isal prometheus_client"),
-    "containers":    ("account_name uuid_name",                                  "h2 httptools msgspec"),
+    "containers":    ("account_name uuid_name",                                  "h2 httptools jeepney msgspec"),
     "plugins":       ("config exposition sources",                               ""),
     "directory":     ("account_name config dns_label whole_file",                "bcrypt cryptography psycopg"),
     "service":       ("config exposition.negotiation peer",                     "bcrypt cryptography httptools uvloop"),

@@ -5,15 +5,24 @@ in the link `unit:UNIT.service` that systemd-machined makes; without one, the na
 
 libvirt registers its virtual machines and its containers there, as `qemu-NUMBER-NAME` and `lxc-NUMBER-NAME`. NUMBER
 changes with each start.
+
+systemd-machined has a file about each machine. Over D-Bus it says the same, whether a machine still starts, and when
+one comes. Whoever registers a machine chooses its class and service; only root may.
 """
 
 from __future__ import annotations
 
 import re
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from pymon.containers.files import UnreadableError, read_bytes
-from pymon.containers.model import Details, Form, Home, Match, Place, Runtime
+from pymon.containers import machined
+from pymon.containers.engine import Event
+from pymon.containers.files import UnreadableError, read_bytes, text
+from pymon.containers.machined import Bus
+from pymon.containers.model import Daemon, Details, Form, Home, Match, Place, Runtime
 
 from .systemd import unescape
 
@@ -26,7 +35,13 @@ _PAYLOAD = ".service/payload"
 _LIBVIRT = re.compile(r"(?:qemu|lxc|xen|ch)-[0-9]+-(.+)", re.DOTALL)
 _SCOPE = re.compile(r".*/(?:machine-(.+)\.scope|systemd-nspawn@(.+)\.service)", re.DOTALL)
 _MACHINE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
-_STARTED = re.compile(rb"^REALTIME=([0-9]{1,19})$", re.MULTILINE)
+_LINE = re.compile(rb"^([A-Z_]+)=(.*)$", re.MULTILINE)
+_USEC_DIGITS = 19
+_LABELS = {"Class": "CLASS", "Service": "SERVICE", "Leader": "LEADER", "RootDirectory": "ROOT"}
+"""Properties of a machine in D-Bus, and their names in its file."""
+_UNITS = ("SCOPE", "UNIT")
+_LABEL = "org.freedesktop.machine1."
+_STATES = {"running": "running", "closing": "stopping"}
 
 
 def match_scope(path: str, escaped: str) -> Match:
@@ -59,17 +74,20 @@ FORMS = (
 
 
 def describe(container: Match, home: Home) -> Details:
-    """Return the name, and the start that systemd-machined has recorded. Its files hold nothing else of use.
+    """Return the name, the start and the labels that systemd-machined has recorded.
 
     Never raises: `reason` says what could not be read.
     """
     for path in files(container, home):
         name = path.name if container.path.endswith(_PAYLOAD) else container.name
         try:
-            started = _STARTED.search(read_bytes(path))
+            data = read_bytes(path)
         except UnreadableError as error:
             return Details(name=name, reason=str(error))
-        return Details(name=name, started_at=int(started[1]) / 1e6 if started else None)
+        lines = {key.decode(): value.decode("utf-8", "replace") for key, value in _LINE.findall(data)}
+        said = {key: lines.get(line, "") for key, line in _LABELS.items()}
+        said["Unit"] = next(filter(None, map(lines.get, _UNITS)), "")
+        return Details(name=name, started_at=_seconds(lines.get("REALTIME", "")), labels=_labels(said))
     return Details(name=container.name)
 
 
@@ -82,8 +100,7 @@ def files(container: Match, home: Home) -> tuple[Path, ...]:
         except OSError:
             return ()
     else:
-        found = _SCOPE.fullmatch(container.path)
-        machine = unescape(found[1] or found[2]) if found else ""
+        machine = _machine(container)
     # systemd-machined names its files after machines, whose names are host names. Anything else, such as an escaped
     # "/", must not become part of a path.
     if not _MACHINE.fullmatch(machine) or home.home is not None:
@@ -91,9 +108,62 @@ def files(container: Match, home: Home) -> tuple[Path, ...]:
     return (machines / machine,)
 
 
+def ask(path: Path, container: Match, bus: Bus) -> Details:
+    """Return what systemd-machined says of a machine. Raises UnreadableError."""
+    name = _machine(container)
+    if not _MACHINE.fullmatch(name):
+        raise UnreadableError(path, "has no machine of such a name", missing=True)
+    said = machined.machine(bus, path, name)
+    if said.get("Unit") != container.path.rpartition("/")[2].removeprefix("_"):
+        raise UnreadableError(path, f"has the machine {name} in another unit", missing=True)
+    state = _STATES.get(text(said.get("State")), "")
+    texts = {key: value if isinstance(value, str) else str(value or "") for key, value in said.items()}
+    return Details(
+        name=container.name,
+        started_at=_seconds(texts.get("Timestamp", "")) if state else None,
+        state=state,
+        labels=_labels({key: texts.get(key, "") for key in (*_LABELS, "Unit")}),
+        reason="it still starts" if said.get("State") == "opening" else "",
+    )
+
+
+def add(details: Details, said: Details) -> Details:
+    """Return what systemd-machined says, with what only the file of a machine says."""
+    return replace(said, name=details.name, started_at=said.started_at or details.started_at, asked=True)
+
+
+def events(connection: socket.socket, path: Path) -> Iterator[Event]:
+    """Yield what `machined.events` does, with the names of domains in place of those of libvirt's machines."""
+    for event in machined.events(connection, path):
+        domain = _LIBVIRT.fullmatch(event) if isinstance(event, str) else None
+        yield domain[1] if domain else event
+
+
+def sockets(home: Home) -> tuple[Path, ...]:
+    """Return the socket of the system's bus. Users have no machines on it."""
+    return () if home.home is not None else (home.root / "run/dbus/system_bus_socket",)
+
+
+def _machine(container: Match) -> str:
+    """Return the name of a machine that has a unit of its own, "" of another. It can be any text."""
+    found = _SCOPE.fullmatch(container.path)
+    return unescape(found[1] or found[2]) if found else ""
+
+
+def _labels(said: Mapping[str, str]) -> dict[str, str]:
+    return {f"{_LABEL}{key.lower()}": value for key, value in said.items() if value}
+
+
+def _seconds(digits: str) -> float | None:
+    """Return seconds since the epoch, of microseconds in decimal; None without a time."""
+    whole = digits.isdecimal() and digits.isascii() and len(digits) <= _USEC_DIGITS
+    return int(digits) / 1e6 if whole and int(digits) else None
+
+
 def _places(home: Home) -> list[Place]:
     machines = home.root / "run/systemd/machines"
-    return [Place(machines, machines, "*", "names (there are no labels)")]
+    return [Place(machines, machines, "*", "names, and class, service and leader for labels")]
 
 
-RUNTIME = Runtime(NSPAWN, FORMS, describe, files, places=_places, names=(LIBVIRT,))
+DAEMON = Daemon(sockets, Bus, ask, add, events, always=True)
+RUNTIME = Runtime(NSPAWN, FORMS, describe, files, DAEMON, _places, names=(LIBVIRT,))
