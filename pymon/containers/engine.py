@@ -20,9 +20,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar, cast
 
-from .files import UnreadableError, mapping, parse_json, text
+from .files import UnreadableError, mapping, text
 from .http_client import HttpClient
 
 ASK_SECONDS = 0.8
@@ -39,6 +39,11 @@ ANSWER_LIMIT = 1024 * 1024
 
 _T = TypeVar("_T")
 _ID = re.compile("[0-9a-f]{64}")
+_Actor = TypedDict("_Actor", dict.fromkeys(("ID",), Any), total=False)  # type: ignore[misc]
+_MEMBERS = {"id": Any, "Action": Any, "Actor": _Actor}
+_Told = TypedDict("_Told", _MEMBERS, total=False)  # type: ignore[misc]
+"""What is looked at of an event, which has all labels of its container."""
+
 _FILTERS = {
     "type": ["container"],
     "event": ["start", "restart", "pause", "unpause", "rename", "update", "health_status"],
@@ -113,29 +118,25 @@ def events(connection: socket.socket, path: Path) -> Iterator[Event]:
 
     Ends with the connection. Raises UnreadableError, also after `SILENCE_SECONDS` without an event.
     """
-    import http.client  # noqa: PLC0415  # only processes that serve load it
-    from urllib.parse import quote  # noqa: PLC0415
+    from urllib.parse import quote  # noqa: PLC0415  # only processes that serve load these
 
-    client = http.client.HTTPConnection("engine")
-    connection.settimeout(SILENCE_SECONDS)
-    client.sock = connection
-    try:
-        client.request("GET", f"/events?filters={quote(json.dumps(_FILTERS))}")
-        with client.getresponse() as response:
-            if response.status != http.HTTPStatus.OK:
-                raise UnreadableError(path, f"answered {response.status}")
-            yield ""
-            while line := response.readline(EVENT_LIMIT + 1):
-                if len(line) > EVENT_LIMIT:
-                    raise UnreadableError(path, f"event of more than {EVENT_LIMIT} bytes")
-                event = mapping(parse_json(line, path))
-                identifier = text(event.get("id")) or text(mapping(event.get("Actor")).get("ID"))
-                if not _ID.fullmatch(identifier):
-                    yield None
-                else:
-                    yield Started(identifier) if event.get("Action") == "start" else identifier
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise UnreadableError(path, "no events, or none that are HTTP") from error
+    import msgspec  # noqa: PLC0415
+
+    decode = msgspec.json.Decoder(_Told).decode
+    client = HttpClient(connection, path)
+    for line in client.lines(f"/events?filters={quote(json.dumps(_FILTERS))}", EVENT_LIMIT, SILENCE_SECONDS):
+        if not line:
+            yield line if line is None else ""
+            continue
+        try:
+            told = mapping(decode(line))
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise UnreadableError(path, "event that is not one of Docker's") from error
+        identifier = text(told.get("id")) or text(mapping(told.get("Actor")).get("ID"))
+        if not _ID.fullmatch(identifier):
+            yield None
+        else:
+            yield Started(identifier) if told.get("Action") == "start" else identifier
 
 
 class Asked(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from .files import UnreadableError
@@ -48,7 +49,7 @@ class HttpClient:
         left, size = seconds, 0
         try:
             self._socket.settimeout(seconds)
-            self._socket.sendall(f"GET {target} HTTP/1.1\r\nHost: engine\r\n\r\n".encode("ascii"))
+            self._ask(target)
             while not answer.complete and left > 0:
                 self._socket.settimeout(left)
                 part = self._socket.recv(_READ_BYTES)
@@ -67,6 +68,43 @@ class HttpClient:
         if answer.status != _OK:
             raise UnreadableError(self._path, f"answered {answer.status}", missing=answer.status == _NOT_FOUND)
         return b"".join(answer.parts)
+
+    def lines(self, target: str, limit: int, seconds: float) -> Iterator[bytes | None]:
+        """Yield b"" when an answer that need not end has begun, then its lines, and None when a part had no whole one.
+
+        limit: the most bytes of a line. seconds: the longest silence. Ends with the answer. Raises UnreadableError.
+        """
+        answer = _Answer()
+        self._kept = begun = False
+        size = 0
+        try:
+            self._socket.settimeout(seconds)
+            self._ask(target)
+            while not answer.complete:
+                part = self._socket.recv(_READ_BYTES)
+                size += len(part)
+                answer.feed(part)
+                if not begun:
+                    begun = answer.status > 0
+                    if begun and answer.status != _OK:
+                        raise UnreadableError(self._path, f"answered {answer.status}")
+                    yield b"" if begun else None
+                if answer.parts and b"\n" in answer.parts[-1]:
+                    *whole, rest = b"".join(answer.parts).split(b"\n")
+                    answer.parts, size = [rest], len(rest)
+                    if max(map(len, whole)) > limit:
+                        size = limit + 1
+                    else:
+                        yield from filter(None, whole)
+                else:
+                    yield None
+                if size > limit:
+                    raise UnreadableError(self._path, f"line of more than {limit} bytes")
+        except (OSError, ValueError) as error:
+            raise UnreadableError(self._path, "no events, or none that are HTTP") from error
+
+    def _ask(self, target: str) -> None:
+        self._socket.sendall(f"GET {target} HTTP/1.1\r\nHost: engine\r\n\r\n".encode("ascii"))
 
 
 class _Answer:
