@@ -21,6 +21,8 @@ _LOOKED_AT = 4
 
 _GROUP = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_PORTS_LIMIT = 64
+_PORT = re.compile(r"[1-9][0-9]{0,4}/(?:tcp|udp|sctp)")
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
 
@@ -28,7 +30,8 @@ class Container(msgspec.Struct, frozen=True, gc=False):
     """A container as its agent tells of it. start: seconds since the epoch. owner: an account's name or UUID.
     addresses: IPv4 and IPv6, as RFC 5952 spells them; an agent of an earlier version tells of none. cns_*: the labels
     ``triton.cns.*``, None without one. uuid_name: the text of which, with its node's UUID, the UUID is made; None for
-    one that cannot be checked, and of an agent of an earlier version. ended: when a container in the state ``stopped``
+    one that cannot be checked, and of an agent of an earlier version. ports: what it offers as its runtime tells, such
+    as ``80/tcp``; None without one. ended: when a container in the state ``stopped``
     ended, in seconds since the epoch, as long as its agent answers scrapes of it; None for others.
     """
 
@@ -53,6 +56,7 @@ class Container(msgspec.Struct, frozen=True, gc=False):
     cns_reverse_ptr: str | None = None
     uuid_name: str | None = None
     ended: float | None = None
+    ports: tuple[str, ...] | None = None
 
 
 _OPTIONAL = frozenset(field.name for field in msgspec.structs.fields(Container) if field.default is None)
@@ -83,6 +87,10 @@ def checked(found: Container) -> Container | None:
         addresses = addresses[:_ADDRESSES_LIMIT]
     if found.ended is not None and not (found.state == "stopped" and 0 <= found.ended < _MAX_START_SECONDS):
         found = msgspec.structs.replace(found, ended=None)
+    if found.ports is not None:
+        ports = tuple(filter(_PORT.fullmatch, found.ports[:_PORTS_LIMIT])) or None
+        if ports != found.ports:
+            found = msgspec.structs.replace(found, ports=ports)
     if uuid == found.uuid and owner == found.owner and groups == found.groups and addresses == found.addresses:
         return found
     return msgspec.structs.replace(found, uuid=uuid, owner=owner, groups=groups, addresses=addresses)

@@ -83,7 +83,7 @@ class _Tracked:
 
     path, inode: of its cgroup. described: whether its runtime's files have been read at least once. description: None
     if its runtime has no files. since: when it came, on the clock of time.monotonic(). end: watches for its end; None
-    while nothing does.
+    while nothing does. seen, told: its addresses, as they are in its network namespace and as its runtime tells them.
     """
 
     path: str
@@ -96,6 +96,8 @@ class _Tracked:
     description: Description | None = None
     since: float = 0.0
     end: Watched | None = None
+    seen: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 class Registry(ContainerRows):
@@ -400,10 +402,12 @@ class Registry(ContainerRows):
         # The inode number serves as age: only the kernel chooses it, and older cgroups have lower ones.
         claim = self.claim(row, claims, tracked.inode)
         container = identify(claim, match, details, self._owners, tracked.created_seconds)
-        if before is not None:
-            container = replace(container, addresses=before.addresses)
-            if tracked.described:  # the start time is part of the container's identity, so later reads do not change it
-                container = replace(container, start_seconds=before.start_seconds)
+        tracked.told = container.addresses
+        if tracked.seen:
+            container = replace(container, addresses=tracked.seen)
+        if before is not None and tracked.described:
+            # The start time is part of the container's identity, so later reads do not change it.
+            container = replace(container, start_seconds=before.start_seconds)
         if details.kubernetes is not None:
             self.on_kubernetes()
             self._call_pod(tracked.path, details.kubernetes)
@@ -442,7 +446,8 @@ class Registry(ContainerRows):
             container = None if tracked is None else self.container(tracked.row)
             if tracked is None or container is None or tracked.followed is not followed:
                 continue  # the container has gone, or another one has this path
-            self.replace(tracked.row, replace(container, addresses=addresses))
+            tracked.seen = addresses
+            self.replace(tracked.row, replace(container, addresses=addresses or tracked.told))
             changes += 1
         if changes:
             self.tell()

@@ -378,7 +378,9 @@ class ContainerRows:
             if container is None:
                 continue
             if left > MAX_DOCUMENT_BYTES:
-                brief = replace(container, name="", image="", groups=(), services="", cns={}, namespace="", pod="")
+                brief = replace(
+                    container, name="", image="", groups=(), services="", cns={}, namespace="", pod="", ports=None
+                )
                 left -= len(text)
                 text = _encode(_document(brief))
                 left += len(text)

@@ -114,7 +114,9 @@ class Container:
     labels: all labels that the runtime has.
     namespace, pod: "" without one.
     health: healthy, unhealthy, starting, or none without a health check; "" if it is not known.
-    addresses: IP addresses in the container's network namespace; empty for the host's. `identify` leaves them empty.
+    addresses: IP addresses in the container's network namespace; empty for the host's. Those that the runtime tells
+        where the namespace is not read, but never of a user's. `identify` has these alone.
+    ports: that the container offers, such as `80/tcp`; None if its runtime tells of none.
     ended: when it ended, in seconds since the epoch; None while it runs.
     problems: lines for the log.
     uuid_name: the name that the UUID is derived from, as in `Claim`.
@@ -141,6 +143,7 @@ class Container:
     pod_id: str = ""
     health: str = ""
     addresses: tuple[str, ...] = ()
+    ports: tuple[str, ...] | None = None
     ended: float | None = None
     problems: tuple[str, ...] = ()
     uuid_name: str = ""
@@ -194,6 +197,8 @@ def identify(
         pod=details.pod,
         pod_id=match.pod_id,
         health=details.health,
+        addresses=details.addresses if match.uid is None else (),
+        ports=details.ports or None,
         problems=tuple(filter(None, (details.reason, decision.problem, *problems))),
         uuid_name=claim.name,
         kubernetes=details.kubernetes,

@@ -70,6 +70,7 @@ class Details:
         runtime does not tell.
     oom_killed: whether a process of its last run was killed for want of memory; False before the end, and if the
         runtime does not tell.
+    addresses, ports: of the container in its networks, the latter as `80/tcp`; empty if the runtime does not tell.
     end_state: exited or dead, once its last run has ended; "" before, and if the runtime does not tell.
     """
 
@@ -89,6 +90,8 @@ class Details:
     exit_code: int | None = None
     finished_at: float | None = None
     oom_killed: bool = False
+    addresses: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
     end_state: str = ""
 
 

@@ -328,6 +328,8 @@ def text_bytes(found: Container) -> int:
         size += (_WIDEST - 1) * sum(len(one) for one in (*own, *others, *cns) if not one.isascii())
     if found.groups or found.addresses:
         size += sum(map(len, found.groups)) + sum(map(len, found.addresses))
+    if found.ports:
+        size += sum(map(len, found.ports))
     services = min(found.services.count(","), MAX_SERVICES) - _SERVICES_AT_ONCE
     return size + _SERVICE_BYTES * max(0, services)
 

@@ -56,9 +56,11 @@ class Docker:
     def __init__(self, host: FixtureHost) -> None:
         self.folder = host.root / "var/lib/docker/containers" / ID
         self.folder.mkdir(parents=True)
+        self.settings: dict[str, object] = {}
 
     def write(self, name: str = "/web", **state: object) -> None:
         document = {"ID": ID, "Name": name, "Config": {"Image": "i", "Labels": {"a": "b"}}, "State": state}
+        document["NetworkSettings"] = self.settings
         new = self.folder / ".tmp-config.v2.json"
         new.write_text(json.dumps(document))
         new.rename(self.folder / "config.v2.json")
@@ -140,6 +142,36 @@ def test_the_state_is_a_metric_while_the_runtime_tells_it(host: FixtureHost) -> 
             docker.write("/web2", Running=True, Paused=True)
             await until(agent, state="paused")
             assert states(agent) == {"paused"}
+
+    asyncio.run(main())
+
+
+def test_addresses_and_ports_that_the_runtime_tells(host: FixtureHost) -> None:
+    """They are in the inventory where the network namespace is not read."""
+
+    def network(agent: Agent) -> tuple[object, object]:
+        (item,) = (item for item in json.loads(agent.registry.document())["containers"] if item["id"] == SCOPE)
+        return item["addresses"], item.get("ports")
+
+    async def main() -> None:
+        docker = Docker(host)
+        async with following(host) as agent:
+            docker.write(Running=True)
+            make(host, SCOPE)
+            await until(agent, name="web")
+            assert network(agent) == ([], None)
+            docker.settings = {"Networks": {"bridge": {"IPAddress": "172.17.0.2"}}, "Ports": {"80/tcp": None}}
+            docker.write("/web2", Running=True)
+            await until(agent, name="web2")
+            assert network(agent) == (["172.17.0.2"], ["80/tcp"])
+            (tracked,) = (one for one in agent.registry._tracked.values() if one.path == SCOPE)
+            agent.registry._set_addresses([(tracked.followed, ("10.0.0.7",))])
+            assert network(agent)[0] == ["10.0.0.7"], "the kernel knows better"
+            docker.write("/web3", Running=True)
+            await until(agent, name="web3")
+            assert network(agent)[0] == ["10.0.0.7"]
+            agent.registry._set_addresses([(tracked.followed, ())])
+            assert network(agent)[0] == ["172.17.0.2"]
 
     asyncio.run(main())
 

@@ -28,14 +28,14 @@ def test_every_field_of_the_inventory_is_written_and_read() -> None:
         agents(
             runtime_id="abc", image="nginx", owner="acme", state="stopped", groups=("a", "b"), services="www:80",
             cns=cns, namespace="shop", pod="web-0", pod_id="p", health="healthy", addresses=("10.0.0.7",),
-            uuid_name="docker::abc", ended=990.5,
+            uuid_name="docker::abc", ended=990.5, ports=("80/tcp",),
         )
     )  # fmt: skip
     assert msgspec.structs.asdict(found) == {
         "uuid": UUID_TEXT, "id": "/c/1", "name": "web", "runtime": "docker", "start": 12.5, "runtime_id": "abc",
         "image": "nginx", "owner": "acme", "state": "stopped", "groups": ("a", "b"), "services": "www:80",
         "namespace": "shop", "pod": "web-0", "pod_id": "p", "health": "healthy", "addresses": ("10.0.0.7",),
-        "uuid_name": "docker::abc", "ended": 990.5, **cns,
+        "uuid_name": "docker::abc", "ended": 990.5, "ports": ("80/tcp",), **cns,
     }  # fmt: skip
     defaults = read(agents())
     told = [name for name in Container.__struct_fields__ if getattr(found, name) == getattr(defaults, name)]
@@ -47,4 +47,4 @@ def test_what_is_not_there_is_left_out_as_ever() -> None:
     members = _document(agents())
     assert members["owner"] is None
     assert members["addresses"] == ()
-    assert not {"cns_status", "cns_disable", "cns_reverse_ptr", "uuid_name"} & members.keys()
+    assert not {"cns_status", "cns_disable", "cns_reverse_ptr", "uuid_name", "ports"} & members.keys()

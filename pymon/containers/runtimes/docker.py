@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
 
-from pymon.containers import engine
+from pymon.containers import engine, network
 from pymon.containers.files import (
     UnreadableError,
     epoch,
@@ -52,7 +52,8 @@ def describe(container: Match, home: Home) -> Details:
 _STATE = ("Running", "Paused", "StartedAt", "FinishedAt", "ExitCode", "OOMKilled", "Dead", "Health")
 _State = TypedDict("_State", dict.fromkeys(_STATE, Any), total=False)  # type: ignore[misc]
 _Config = TypedDict("_Config", dict.fromkeys(("Image", "Labels"), Any), total=False)  # type: ignore[misc]
-_MEMBERS = {"Name": Any, "RestartCount": Any, "State": _State, "Config": _Config}
+_Network = TypedDict("_Network", dict.fromkeys(("Networks", "Ports"), Any), total=False)  # type: ignore[misc]
+_MEMBERS = {"Name": Any, "RestartCount": Any, "State": _State, "Config": _Config, "NetworkSettings": _Network}
 _Document = TypedDict("_Document", _MEMBERS, total=False)  # type: ignore[misc]
 """What is looked at of a container's document, which is a tenth of it."""
 
@@ -94,6 +95,8 @@ def details_of(value: object, container: Match) -> Details:
         pod=pod,
         kubernetes=kubernetes.names(container, labels, labels.get(kubernetes.CONTAINER_NAME, ""), cri=False),
         restarts=whole(restarts),
+        addresses=network.addresses(document.get("NetworkSettings")) if running else (),
+        ports=network.ports(document.get("NetworkSettings")),
         exit_code=code if over else None,
         finished_at=finished if over else None,
         oom_killed=over and state.get("OOMKilled") is True,
