@@ -81,11 +81,13 @@ class Description:
 class _Followed:
     """The descriptions of an origin.
 
+    by_id: the same by the runtime's ids, of which several may have one: an ended container, and one that comes again.
     looks: jobs that compare stamps. cpu_seconds: of jobs since looks were begun. events: those of the runtime's daemon.
     together: reads that wait to begin. begun: when reads were begun last, on the clock of time.monotonic().
     """
 
     descriptions: dict[Description, None] = field(default_factory=dict)
+    by_id: dict[str, dict[Description, None]] = field(default_factory=dict)
     looks: dict[_Look, Job] = field(default_factory=dict)
     cpu_seconds: float = 0.0
     timer: asyncio.TimerHandle | None = None
@@ -141,6 +143,7 @@ class Descriptions:
             self._look_later(origin)
             self._listen(origin)
         self._origins[origin].descriptions[description] = None
+        self._origins[origin].by_id.setdefault(match.runtime_id, {})[description] = None
         self._read(description)
         return description
 
@@ -152,6 +155,10 @@ class Descriptions:
             description.again.cancel()
         followed = self._origins[description.origin]
         del followed.descriptions[description]
+        of_id = followed.by_id[description.match.runtime_id]
+        del of_id[description]
+        if not of_id:
+            del followed.by_id[description.match.runtime_id]
         followed.together.pop(description, None)
         if not followed.descriptions:
             if followed.timer is not None:
@@ -324,15 +331,22 @@ class Descriptions:
         if gap and followed.timer is not None:
             followed.timer.cancel()
             self._look(origin)
-        for description in followed.descriptions:
+        for description in followed.descriptions if gap else ():
             details = description.details
-            unsure = gap and details is not None and (details.asked or details.reason or knows_more(origin.runtime))
-            runs = details is not None and details.state == "running"
-            identifier = description.match.runtime_id
-            if unsure or identifier in ids or (not runs and Started(identifier) in ids):
-                description.attempt, description.stamps = 0, None
-                if self._busy_seconds(origin) > LOOK_SECONDS:
-                    continue  # its share is used up: the next look reads it
-                if description.job is not None:
-                    description.outdated = True
-                self._read(description)
+            if details is not None and (details.asked or details.reason or knows_more(origin.runtime)):
+                self._read_soon(origin, description)
+        for event in ids:
+            started = isinstance(event, Started)
+            for description in followed.by_id.get(event.identifier if isinstance(event, Started) else event, ()):
+                details = description.details
+                if not (started and details is not None and details.state == "running"):
+                    self._read_soon(origin, description)
+
+    def _read_soon(self, origin: Origin, description: Description) -> None:
+        """Read a description again, or have the next look do it if the share of its origin is used up."""
+        description.attempt, description.stamps = 0, None
+        if self._busy_seconds(origin) > LOOK_SECONDS:
+            return
+        if description.job is not None:
+            description.outdated = True
+        self._read(description)
