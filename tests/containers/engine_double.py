@@ -17,14 +17,16 @@ EVENT = {"Type": "container", "Action": "start", "scope": "local"}
 class EngineDouble:
     """Answers `GET /containers/ID/json` and `GET /events`.
 
-    containers: documents by id. raw: bytes to answer instead of a document, endlessly if they are a list. asked: the
-    request lines. dialled: how many connections there were. hang: do not answer at all until `close`.
+    containers: documents by id. targets: other documents by the target of the request. raw: bytes to answer instead of
+    a document, endlessly if they are a list. asked: the request lines. dialled: how many connections there were. hang:
+    do not answer at all until `close`.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.containers: dict[str, Any] = {}
+        self.targets: dict[str, Any] = {}
         self.raw: bytes | list[bytes] | None = None
         self.hang = False
         self.asked: list[str] = []
@@ -83,7 +85,8 @@ class EngineDouble:
             connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             self.streams.append(connection)
         else:
-            document = self.containers.get(line.split("/")[2])
+            target = line.split(" ")[1]
+            document = self.targets.get(target) or self.containers.get(target.split("/")[2])
             status = b"404 Not Found" if document is None else b"200 OK"
             body = json.dumps(document).encode()
             # As Docker does with what has more than 2 KiB.
