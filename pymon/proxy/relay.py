@@ -88,13 +88,21 @@ class Others(Protocol):
         ...
 
 
+class _Failure(NamedTuple):
+    """The arguments of an UpstreamError. An exception refers to the frames that it has passed, and they to it."""
+
+    status: int
+    reason: str
+    text: str
+
+
 class _Flight:
-    """A request in flight. waiters: futures of the other scrapes; their result is None if the request is given up."""
+    """A request in flight. waiters: futures of other scrapes; None when it is given up, or their time is over."""
 
     __slots__ = ("waiters",)
 
     def __init__(self) -> None:
-        self.waiters: list[asyncio.Future[Response | None]] = []
+        self.waiters: list[asyncio.Future[Response | _Failure | None]] = []
 
 
 class Node:
@@ -133,35 +141,34 @@ class Relay:
     async def scrape(self, ask: Ask, deadline: float) -> Response:
         """Return the agent's response. deadline: in the loop's time. Raises UpstreamError."""
         while (flight := self._flights.get(ask)) is not None:
-            response = await self._join(flight, deadline)
-            if response is not None:
+            shared = await self._join(flight, deadline)
+            if isinstance(shared, _Failure):
+                raise UpstreamError(*shared)
+            if shared is not None:
                 self.shared += 1
-                return response
+                return shared
             if deadline - asyncio.get_running_loop().time() < ANEW_SECONDS:
                 raise UpstreamError(504, "timeout", "no answer in time")
         flight = self._flights[ask] = _Flight()
-        response = failure = None
+        outcome: Response | _Failure | None = None
         try:
-            response = await self._request(ask, deadline)
+            outcome = response = await self._request(ask, deadline)
         except UpstreamError as error:
-            failure = None if error.reason in _DEADLINE else error
+            if error.reason not in _DEADLINE:
+                outcome = _Failure(error.status, error.reason, str(error))
             raise
         finally:
             del self._flights[ask]
             for waiter in flight.waiters:
-                if waiter.done():
-                    continue
-                if failure is None:
-                    waiter.set_result(response)
-                else:
-                    waiter.set_exception(UpstreamError(failure.status, failure.reason, str(failure)))
+                if not waiter.done():
+                    waiter.set_result(outcome)
         return response
 
     @staticmethod
-    async def _join(flight: _Flight, deadline: float) -> Response | None:
-        """Wait for the response of a request in flight. Return None when the request was given up."""
+    async def _join(flight: _Flight, deadline: float) -> Response | _Failure | None:
+        """Wait for the outcome of a request in flight. Return None when it was given up, or at the deadline."""
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[Response | None] = loop.create_future()
+        waiter: asyncio.Future[Response | _Failure | None] = loop.create_future()
         flight.waiters.append(waiter)
         timer = loop.call_at(deadline, _expire, waiter)
         try:
@@ -301,6 +308,6 @@ def check(response: Response, *, codings: tuple[Coding, ...], types: tuple[str, 
         raise UpstreamError(502, "content_encoding", "its node answered in a coding that was not asked for")
 
 
-def _expire(waiter: asyncio.Future[Response | None]) -> None:
+def _expire(waiter: asyncio.Future[Response | _Failure | None]) -> None:
     if not waiter.done():
-        waiter.set_exception(UpstreamError(504, "timeout", "no answer in time"))
+        waiter.set_result(None)

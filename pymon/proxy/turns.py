@@ -77,7 +77,10 @@ class Turns:
         # A thread cannot be cancelled. The slot is released when the work ends, even if the caller was cancelled.
         working = asyncio.ensure_future(asyncio.to_thread(work))
         working.add_done_callback(lambda _: self.gate.release(account))
-        return await asyncio.shield(working)
+        try:
+            return await asyncio.shield(working)
+        finally:
+            del working  # an error in it refers to this frame
 
     async def run_steps(
         self,
@@ -112,6 +115,8 @@ class Turns:
             except asyncio.CancelledError:
                 working.add_done_callback(partial(_closed, steps))
                 raise
+            finally:
+                del working  # an error in it refers to this frame
             self._nodes.spend(spent, loop.time())
             if done:
                 return result  # type: ignore[return-value]

@@ -160,6 +160,7 @@ class _Connection(asyncio.Protocol):
                 self._answer.set_exception(UpstreamError(502, "truncated", "the connection ended in its answer"))
             else:
                 self._answer.set_exception(_StaleError())
+        self._answer = None
 
     # end of an exchange
 
@@ -173,6 +174,7 @@ class _Connection(asyncio.Protocol):
     def _fail(self, error: UpstreamError) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
+            self._answer = None
         self.close()
 
     def pause(self) -> None:
@@ -285,6 +287,7 @@ class Upstream:
                 timer.cancel()
                 if not answer.done() or answer.cancelled() or answer.exception() is not None:
                     connection.close()
+                del answer  # an error in it refers to this frame
             connection = None
 
     def use(self, context: ssl.SSLContext) -> None:

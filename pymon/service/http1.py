@@ -388,9 +388,9 @@ class ResponseReader:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.keep_alive = False
             if self._response is None:
-                cause = error.__context__
-                if isinstance(cause, ResponseError):
-                    raise cause from None
+                # No variable refers to the cause: it would refer to this frame, and this frame to it.
+                if isinstance(error.__context__, ResponseError):
+                    raise error.__context__ from None
                 raise ResponseError("malformed", "its answer is no HTTP") from None
             return self._response  # what is wrong comes after it
         # Counted by reads, not by fields: the parser keeps a field to itself until its end.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from uuid import UUID
 
 import pytest
@@ -469,3 +470,29 @@ async def test_what_is_not_relayed_is_observed_by_its_reason():
     async with front(always(OK.replace(b"text/plain", b"text/xxxxx"))) as here:
         assert await failure(here.begin()) == (502, "content_type")
         assert here.outcomes == ["content_type"]
+
+
+@on_each_loop
+@pytest.mark.parametrize("answer", [b"no HTTP\r\n\r\n", OK.replace(b" 200 ", b" 500 "), OK[:-1], None])
+async def test_scrapes_that_fail_leave_nothing_to_the_garbage_collector(answer):
+    """It would block the event loop for as long as it takes to look through what thousands of them left."""
+
+    async def handle(peer: Peer) -> None:
+        await peer.asked()
+        if answer is None:
+            await peer.closed()
+        await peer.say(answer or b"")
+
+    async with front(handle) as here:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                found = await asyncio.gather(*(here.begin(seconds=0.2) for _ in range(4)), return_exceptions=True)
+                assert [type(one) for one in found] == [UpstreamError] * 4
+                del found
+            await until(lambda: not here.node.upstream.connections)
+            await asyncio.sleep(0)
+            assert [one for one in gc.get_objects() if isinstance(one, UpstreamError)] == []
+        finally:
+            gc.enable()
