@@ -149,6 +149,10 @@ class _Connection(asyncio.Protocol):
                 pool.pacing.charge(thread_time() - begin + len(data) * _COPY_SECONDS)
                 if not answer.done():
                     pool.pacing.wait(self)
+            elif reader.received_bytes > AT_ONCE_BYTES and not answer.done():
+                # Otherwise libuv reads on, up to 8 MB, before anything else is done.
+                self.pause()
+                asyncio.get_running_loop().call_soon(self.resume)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.transport = None

@@ -134,6 +134,15 @@ class Wire(asyncio.Transport):
     def abort(self):
         pass
 
+    def is_closing(self):
+        return False
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
 
 socket_of_a_connection = SimpleNamespace(setsockopt=lambda *_: None)
 
@@ -189,3 +198,26 @@ async def test_a_body_may_have_as_many_bytes_as_it_may():
             assert (await get(upstream, max_bytes=300000)).body == b"x" * 300000
             assert [connection._reader._body for connection in upstream._idle] == [b""]
             assert told(await failure(upstream, max_bytes=299999)) == (502, "too_large")
+
+
+@on_each_loop
+async def test_other_tasks_run_between_two_reads_of_a_long_document(monkeypatch):
+    """libuv reads up to 32 times before anything else is done."""
+    reads = most = 0
+    real = _Connection.data_received
+
+    def counted(self, data):
+        nonlocal reads
+        reads += 1
+        real(self, data)
+
+    monkeypatch.setattr(_Connection, "data_received", counted)
+    body = b"x" * (8 << 20)
+    async with Agent(always(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))) as agent:
+        with using(agent.url) as upstream:
+            asking = asyncio.create_task(get(upstream, background=True))
+            while not asking.done():
+                await asyncio.sleep(0)
+                most, reads = max(most, reads), 0
+            assert (await asking).body == body
+            assert 1 <= most <= 2
