@@ -84,7 +84,7 @@ _EXPLANATION = b"""<!DOCTYPE html>
 
 
 class _Asked(NamedTuple):
-    """The parsed headers of a scrape. Stored in `Request.memo`, because clients repeat the same request head."""
+    """The parsed headers of a scrape. Stored in `Headers.memo`, because clients repeat the same header fields."""
 
     format: Format
     codings: tuple[Coding, ...]
@@ -530,12 +530,11 @@ def _is_password(credential: str | bytes) -> bool:
 
 def _asked(request: Request) -> _Asked:
     """Return the parsed headers of a scrape. Raises Refusal 406."""
-    memo = request.memo
-    if isinstance(memo, _Asked):
-        return memo
     headers = request.headers
+    if isinstance(headers.memo, _Asked):
+        return headers.memo
     seconds = scrape_timeout(headers.get("x-prometheus-scrape-timeout-seconds")) or SCRAPE_SECONDS
-    request.memo = asked = _Asked(
+    headers.memo = asked = _Asked(
         negotiate(headers.get("accept")),
         accepted_codings(headers.get("accept-encoding"), *CODINGS),
         min(seconds, MAX_SCRAPE_SECONDS),

@@ -33,18 +33,25 @@ thousands of requests at once has only a few parsed ones in memory.
 """
 
 _REPEAT_MAX_BYTES = 4096
-"""A head up to this size is cached, so that the same bytes are not parsed again."""
+"""A head up to this size is kept: one with the same header fields is not parsed again."""
+
+_REPEATED_LINE = re.compile(rb"GET (/[A-Za-z0-9/._~-]*)(?:\?([A-Za-z0-9/._~%=&\[\]-]*))? HTTP/1\.1\r\n")
+"""Request lines that the parser takes and that need nothing but the parts of their target."""
 
 _ABSOLUTE = re.compile(r"https?://([A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+)((?:[/?].*)?)", re.IGNORECASE | re.DOTALL)
 
 
 class Headers:
-    """The header fields of a message. Names for look-ups must be in lower case."""
+    """The header fields of a message. Names for look-ups must be in lower case.
 
-    __slots__ = ("_fields",)
+    memo: for use by the handler. Requests of a connection with the same fields have the same object.
+    """
+
+    __slots__ = ("_fields", "memo")
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
         self._fields: dict[str, list[str]] = {}
+        self.memo: object = None
         for name, value in fields:
             self._fields.setdefault(name.lower(), []).append(value)
 
@@ -136,6 +143,7 @@ class RequestReader:
         "_head_bytes",
         "_last",
         "_last_bytes",
+        "_last_fields_at",
         "_last_head",
         "_parser",
         "_target",
@@ -153,6 +161,7 @@ class RequestReader:
         self._body_bytes = 0
         self._last = False
         self._last_bytes = b""
+        self._last_fields_at = 0  # where the header fields begin, 0 if no other request line may come before them
         self._last_head: Head | None = None
 
     @property
@@ -188,12 +197,24 @@ class RequestReader:
     def next(self) -> Event | None:
         """Return the next event, None if more input is needed."""
         if not self._events and self._buffer:
-            if self._buffer == self._last_bytes and self._between:
-                # The same bytes as the last request: the parser would return the same head.
-                self._buffer = b""
-                return self._last_head
+            if self._last_head is not None and self._between and (head := self._repeated(self._last_head)) is not None:
+                return head
             self._parse()
         return self._events.popleft() if self._events else None
+
+    def _repeated(self, last: Head) -> Head | None:
+        """Return the head in the buffer if it is as the last one but for its target, as the parser would return it."""
+        data = self._buffer
+        if data != self._last_bytes:
+            begin = self._last_fields_at
+            line = _REPEATED_LINE.match(data) if begin and len(data) <= _REPEAT_MAX_BYTES else None
+            if line is None or data[line.end() :] != self._last_bytes[begin:]:
+                return None
+            path, query = line[1].decode("ascii"), (line[2] or b"").decode("ascii")
+            last = Head("GET", path, query, last.host, last.headers, 0, keep_alive=True, old=False)
+            self._last_bytes, self._last_fields_at, self._last_head = data, line.end(), last
+        self._buffer = b""
+        return last
 
     def _parse(self) -> None:
         whole = self._buffer if self._between and len(self._buffer) <= _REPEAT_MAX_BYTES else b""
@@ -203,6 +224,8 @@ class RequestReader:
         if whole and len(self._events) == 1 and self._between:
             head = self._events[0]
             if isinstance(head, Head) and head.keep_alive and not head.has_body:
+                line = _REPEATED_LINE.match(whole)
+                self._last_fields_at = line.end() if line is not None else 0
                 self._last_bytes, self._last_head = whole, head
 
     def _feed(self, piece: bytes) -> None:

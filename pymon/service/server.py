@@ -88,12 +88,9 @@ class Arrival(Protocol):
 
 
 class Request:
-    """A request as handlers see it: the fields of `http1.Head`, and its connection.
+    """A request as handlers see it: the fields of `http1.Head`, and its connection."""
 
-    memo: for use by the handler. If a client repeats the same head, the handler gets the same object.
-    """
-
-    __slots__ = ("client", "content_length", "headers", "host", "keep_alive", "memo", "method", "old", "path", "query")
+    __slots__ = ("client", "content_length", "headers", "host", "keep_alive", "method", "old", "path", "query")
 
     def __init__(self, head: Head, client: Connection) -> None:
         self.client = client
@@ -105,7 +102,6 @@ class Request:
         self.content_length = head.content_length
         self.keep_alive = head.keep_alive
         self.old = head.old
-        self.memo: object = None
 
 
 class Server:

@@ -163,6 +163,55 @@ def test_a_head_is_not_recognised_inside_another_message() -> None:
     assert told(events(again, GET + b"Content-Length: %d\r\n\r\n" % len(again), again)) == ["/first", "/first", "end"]
 
 
+def parts(event: Event) -> object:
+    return event._replace(headers=sorted(event.headers)) if isinstance(event, Head) else event
+
+
+TARGETS = st.sampled_from(
+    ["/", "/a", "/v1/x/metrics?collect[]=a&x=%20", "/?", "/a?b?c", "/a#b", '/"', "/\xe9", "/\x7f", "/a b", "*", "a",
+     "//h/p", "http://other/p", "/" + "y" * 4000, "/" + "y" * 9000]
+) | st.text(st.characters(max_codepoint=255), max_size=4).map("/".__add__)  # fmt: skip
+LINES = st.builds(
+    "{} {} {}".format,
+    st.sampled_from(["GET", "GET", "GET", "HEAD", "POST", "get"]),
+    TARGETS,
+    st.sampled_from(["HTTP/1.1"] * 3 + ["HTTP/1.0", "HTTP/1.2", "http/1.1"]),
+)
+FIELDS = st.sampled_from(
+    ["Host: x\r\n\r\n", "Host: x\r\nAccept: a\r\n\r\n", "Host: x\r\n\r\n\r\n", "\r\n",
+     "Host: x\r\nConnection: close\r\n\r\n", "Host: x\r\nContent-Length: 1\r\n\r\n.", "Host: x\r\n\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\n"]
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(LINES, FIELDS), max_size=6), FIELDS)
+def test_fields_that_come_again_are_read_as_if_they_had_not(requests: list[tuple[str, str]], usual: str) -> None:
+    reader = RequestReader()
+    for line, own in [(line, fields) for line, some in requests for fields in (usual, some, usual)]:
+        data = f"{line}\r\n{own}".encode("latin-1")
+        alone = events(data)
+        reader.receive(data)
+        found = []
+        while (event := reader.next()) is not None:
+            found.append(event)
+        assert list(map(parts, found)) == list(map(parts, alone))
+        ended = any(isinstance(one, Malformed) or (isinstance(one, Head) and not one.keep_alive) for one in alone)
+        if ended or reader.in_head or reader.in_body:
+            break
+
+
+def test_fields_that_come_again_with_another_target_are_not_read_again() -> None:
+    reader = RequestReader()
+    found = []
+    for target in (b"/first", b"/second?a=b", b"/first", b"/third#"):
+        reader.receive(GET.replace(b"/first", target) + END)
+        found.append(reader.next())
+    assert [type(head) for head in found] == [Head] * 4
+    heads = [head for head in found if isinstance(head, Head)]
+    assert [(head.path, head.query, head.host) for head in heads[:2]] == [("/first", "", "x"), ("/second", "a=b", "x")]
+    assert heads[0].headers is heads[1].headers is heads[2].headers
+    assert heads[3].headers is not heads[0].headers
+
+
 PIECES = st.lists(
     st.sampled_from(
         [GET, END, NEXT, CHUNKED, b"5\r\nhello\r\n", b"0\r\n\r\n", b"\n", b"\r", b"\0", b"Content-Length: 3\r\n"]
