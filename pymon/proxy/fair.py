@@ -46,6 +46,13 @@ class FairGate:
         """Number of slots in use."""
         return sum(self._held.values())
 
+    def enter(self, account: UUID) -> bool:
+        """Take a slot if one is free and no request waits. Return False otherwise. `release` returns it."""
+        if self.waiting or not self._take():
+            return False
+        self._held[account.int] = self._held.get(account.int, 0) + 1
+        return True
+
     async def acquire(self, account: UUID, deadline: float | None = None) -> None:
         """Wait for a slot and take it. The caller must call `release` afterwards.
 
@@ -53,8 +60,7 @@ class FairGate:
         Overloaded when `MAX_WAITING` requests of the account already wait.
         """
         key = account.int
-        if not self.waiting and self._take():
-            self._held[key] = self._held.get(key, 0) + 1
+        if self.enter(account):
             return
         queue = self._queues.get(key)
         if queue is None:

@@ -11,7 +11,9 @@ so a scrape never takes more than one such hop.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlencode
 
@@ -71,6 +73,10 @@ class Ask(NamedTuple):
     types: tuple[str, ...] = EXPOSITIONS
     direct: bool = False
 
+    def __hash__(self) -> int:
+        """Return the hash of the path alone: those of a UUID and of a member of an Enum are made in Python."""
+        return hash(self.path)
+
 
 class Others(Protocol):
     """The other proxies; the interface of `pymon.proxy.peers.Peers`."""
@@ -99,10 +105,47 @@ class _Failure(NamedTuple):
 class _Flight:
     """A request in flight. waiters: futures of other scrapes; None when it is given up, or their time is over."""
 
-    __slots__ = ("waiters",)
+    __slots__ = ("_timer", "_timer_at", "waiters")
 
     def __init__(self) -> None:
-        self.waiters: list[asyncio.Future[Response | _Failure | None]] = []
+        self.waiters: list[tuple[float, asyncio.Future[Response | _Failure | None]]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+
+    async def join(self, deadline: float) -> Response | _Failure | None:
+        """Wait for the outcome. deadline: in the loop's time."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Response | _Failure | None] = loop.create_future()
+        self.waiters.append((deadline, waiter))
+        if deadline < self._timer_at:
+            self._arm(deadline)
+        return await waiter
+
+    def end(self, outcome: Response | _Failure | None) -> None:
+        """Hand the outcome to all that wait."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for _, waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(outcome)
+
+    def _arm(self, at: float) -> None:
+        """Set the one timer of all waiters, to the first of their deadlines."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = asyncio.get_running_loop().call_at(at, self._expire)
+
+    def _expire(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._timer, self._timer_at = None, math.inf
+        left = [(deadline, waiter) for deadline, waiter in self.waiters if not waiter.done()]
+        self.waiters = [one for one in left if one[0] > now]
+        for deadline, waiter in left:
+            if deadline <= now:
+                waiter.set_result(None)
+        if self.waiters:
+            self._arm(min(deadline for deadline, _ in self.waiters))
 
 
 class Node:
@@ -141,7 +184,7 @@ class Relay:
     async def scrape(self, ask: Ask, deadline: float) -> Response:
         """Return the agent's response. deadline: in the loop's time. Raises UpstreamError."""
         while (flight := self._flights.get(ask)) is not None:
-            shared = await self._join(flight, deadline)
+            shared = await flight.join(deadline)
             if isinstance(shared, _Failure):
                 raise UpstreamError(*shared)
             if shared is not None:
@@ -159,22 +202,8 @@ class Relay:
             raise
         finally:
             del self._flights[ask]
-            for waiter in flight.waiters:
-                if not waiter.done():
-                    waiter.set_result(outcome)
+            flight.end(outcome)
         return response
-
-    @staticmethod
-    async def _join(flight: _Flight, deadline: float) -> Response | _Failure | None:
-        """Wait for the outcome of a request in flight. Return None when it was given up, or at the deadline."""
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[Response | _Failure | None] = loop.create_future()
-        flight.waiters.append(waiter)
-        timer = loop.call_at(deadline, _expire, waiter)
-        try:
-            return await waiter
-        finally:
-            timer.cancel()
 
     async def _request(self, ask: Ask, deadline: float) -> Response:
         loop = asyncio.get_running_loop()
@@ -186,7 +215,8 @@ class Relay:
         outcome = "cancelled"
         try:
             try:
-                await node.gate.acquire(ask.account, deadline)
+                if not node.gate.enter(ask.account):
+                    await node.gate.acquire(ask.account, deadline)
             except Overloaded:
                 raise UpstreamError(503, "overloaded", "too many scrapes wait for its node") from None
             except TimeoutError:
@@ -244,18 +274,18 @@ class Relay:
 def headers_of(ask: Ask, left_seconds: float) -> tuple[tuple[str, str], ...]:
     """Return the headers of a scrape with this much time left."""
     return (
-        ("Accept", ask.format.content_type),
-        ("Accept-Encoding", _accept_encoding(ask.codings)),
+        *_accepted(ask.format, ask.codings),
         ("X-Prometheus-Scrape-Timeout-Seconds", f"{left_seconds:.3f}"),
     )
 
 
-def _accept_encoding(codings: tuple[Coding, ...]) -> str:
-    """Return the header that asks for these codings in this order, and for identity last or not at all."""
+@lru_cache(64)
+def _accepted(form: Format, codings: tuple[Coding, ...]) -> tuple[tuple[str, str], ...]:
+    """Return the headers that ask for a format, and for codings in this order with identity last or not at all."""
     asked = [coding for coding in codings if coding != "identity"]
     ranked = [coding if not at else f"{coding};q={1 - at / 10:.1f}" for at, coding in enumerate(asked)]
     refused = [] if "identity" in codings else ["identity;q=0"]
-    return ", ".join(ranked + refused) or "identity"
+    return ("Accept", form.content_type), ("Accept-Encoding", ", ".join(ranked + refused) or "identity")
 
 
 def narrowed(query: str) -> str:
@@ -306,8 +336,3 @@ def check(response: Response, *, codings: tuple[Coding, ...], types: tuple[str, 
         raise UpstreamError(502, "content_type", f"its node answered with no {expected}")
     if response.headers.get("content-encoding", "identity") not in codings:
         raise UpstreamError(502, "content_encoding", "its node answered in a coding that was not asked for")
-
-
-def _expire(waiter: asyncio.Future[Response | _Failure | None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

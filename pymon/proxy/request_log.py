@@ -6,13 +6,14 @@ The reason of a refusal is for the operator: it is in the log with the id of the
 from __future__ import annotations
 
 import logging
-import os
+import random
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pymon.peer import source_of
 from pymon.proxy.access_log import Line
+from pymon.service.answer import Reply
 from pymon.token_bucket import BucketsByKey, TokenBucket
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from pymon.proxy.access_log import AccessLog
     from pymon.proxy.self_metrics import SelfMetrics
-    from pymon.service.answer import Reply
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,6 @@ UNKNOWN_PER_SECOND, UNKNOWN_BURST = 100.0, 1000
 MAX_WHY_CHARACTERS = 400
 
 _KEYS = 4096
-_ID_BYTES = 8
 
 
 class Exchange:
@@ -107,9 +106,10 @@ class RequestLog:
         self._metrics.answered(exchange.account, exchange.route, reply.status, time.perf_counter() - exchange.begun)
         if reply.status < REFUSED:
             return reply
-        exchange.request_id = os.urandom(_ID_BYTES).hex()
+        exchange.request_id = _new_id()
         self._say(exchange, reply)
-        return reply._replace(headers=b"%bX-Request-Id: %b\r\n" % (reply.headers, exchange.request_id.encode()))
+        headers = b"%bX-Request-Id: %b\r\n" % (reply.headers, exchange.request_id.encode())
+        return Reply(reply.status, headers, *reply[2:])
 
     def _say(self, exchange: Exchange, reply: Reply) -> None:
         if not _log.isEnabledFor(logging.INFO):
@@ -145,7 +145,7 @@ class RequestLog:
     def _write(self, exchange: Exchange, status: int, size: int) -> None:
         if self._access is None:
             return
-        request_id = exchange.request_id or os.urandom(_ID_BYTES).hex()
+        request_id = exchange.request_id or _new_id()
         seconds = time.perf_counter() - exchange.begun
         self._access.put(
             Line(
@@ -160,6 +160,11 @@ class RequestLog:
                 source=exchange.remote,
             )
         )
+
+
+def _new_id() -> str:
+    """Return an id that finds a request in the logs. It is no secret."""
+    return f"{random.getrandbits(64):016x}"
 
 
 class _Count:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import re
 import socket
@@ -75,7 +76,8 @@ class _Connection(asyncio.Protocol):
     """One connection to an agent. Between exchanges it is in the idle list of its `Upstream`."""
 
     __slots__ = (
-        "_answer", "_arrived", "_bounded", "_paused", "_pool", "_reader", "context", "idle_since", "transport",
+        "_answer", "_arrived", "_bounded", "_deadline", "_loop", "_paused", "_pool", "_reader", "_timer", "_timer_at",
+        "context", "idle_since", "transport",
     )  # fmt: skip
 
     def __init__(self, pool: Upstream, context: ssl.SSLContext | None) -> None:
@@ -89,6 +91,10 @@ class _Connection(asyncio.Protocol):
         self._bounded = True
         self._paused = False
         self._answer: asyncio.Future[Response] | None = None
+        self._loop = asyncio.get_running_loop()  # kept, as asking for it costs a system call
+        self._deadline = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -99,20 +105,46 @@ class _Connection(asyncio.Protocol):
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_SECONDS)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2)
 
-    def exchange(self, request: bytes, max_bytes: int, *, bounded: bool = False) -> asyncio.Future[Response]:
+    def exchange(
+        self, request: bytes, max_bytes: int, *, deadline: float = math.inf, bounded: bool = False
+    ) -> asyncio.Future[Response]:
         """Send a request and return a future of the response.
 
-        bounded: whether the limits of arriving bytes and of reading time apply.
+        deadline: in the loop's time. bounded: whether the limits of arriving bytes and of reading time apply.
         """
-        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Response] = self._loop.create_future()
         if self.transport is None:
             answer.set_exception(_StaleError())
             return answer
         self._answer = answer
         self._reader.begin(max_bytes)
         self._bounded = bounded
+        self._deadline = deadline
+        if deadline < self._timer_at:
+            self._arm()
         self.transport.write(request)
         return answer
+
+    def _arm(self) -> None:
+        """Set the timer. One that fires before the deadline is kept, as most requests are answered long before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._deadline
+        self._timer = self._loop.call_at(self._timer_at, self._tick)
+
+    def _tick(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        if self._answer is None or self._answer.done():
+            return
+        if self._loop.time() >= self._deadline:
+            self._answer.set_exception(UpstreamError(504, "timeout", "no answer in time"))
+        else:
+            self._arm()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._timer_at = None, math.inf
 
     # called by asyncio
 
@@ -122,8 +154,9 @@ class _Connection(asyncio.Protocol):
             # Unexpected data could be mistaken for the next response.
             self.close()
             return
-        begin = thread_time()
         reader, pool = self._reader, self._pool
+        paced = self._bounded and reader.received_bytes + len(data) > AT_ONCE_BYTES
+        begin = thread_time() if paced else 0.0
         try:
             response = reader.receive(data)
             if self._bounded:
@@ -145,17 +178,18 @@ class _Connection(asyncio.Protocol):
                 self.close()
             answer.set_result(response)
         finally:
-            if self._bounded and reader.received_bytes > AT_ONCE_BYTES:
+            if paced:
                 pool.pacing.charge(thread_time() - begin + len(data) * _COPY_SECONDS)
                 if not answer.done():
                     pool.pacing.wait(self)
             elif reader.received_bytes > AT_ONCE_BYTES and not answer.done():
                 # Otherwise libuv reads on, up to 8 MB, before anything else is done.
                 self.pause()
-                asyncio.get_running_loop().call_soon(self.resume)
+                self._loop.call_soon(self.resume)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.transport = None
+        self._disarm()
         self._uncount()
         self._reader.end()
         self._pool.lost(self)
@@ -195,6 +229,7 @@ class _Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Abort the connection. It is not used again."""
+        self._disarm()
         self._uncount()
         self._reader.end()
         transport, self.transport = self.transport, None
@@ -239,8 +274,8 @@ class Upstream:
         self._failed: UpstreamError | None = None
         self._try_at = 0.0
         self._closed = self._retired = False
-        loop = asyncio.get_running_loop()
-        self.pacing = Pacing(loop.time, loop.call_at)
+        self._loop = asyncio.get_running_loop()
+        self.pacing = Pacing(self._loop.time, self._loop.call_at)
         """Which connection may read next."""
         self.arriving_bytes = 0
         """Bytes of incomplete bodies."""
@@ -271,16 +306,14 @@ class Upstream:
             raise UpstreamError(504, "timeout", "no time left")
         fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
         request = f"GET {self._prefix}{path} HTTP/1.1\r\n{self._fixed}{fields}\r\n".encode("latin-1")
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
         deadline = now + timeout_seconds
         connection = self._kept(now)
         while True:
             kept = connection is not None
             if connection is None:
                 connection = await self._connect(deadline, background=background)
-            answer = connection.exchange(request, max_bytes, bounded=not background)
-            timer = loop.call_at(deadline, _expire, answer)
+            answer = connection.exchange(request, max_bytes, deadline=deadline, bounded=not background)
             try:
                 return await answer
             except _StaleError:
@@ -288,7 +321,6 @@ class Upstream:
                 if not kept:
                     raise UpstreamError(502, "closed", "the connection ended before an answer") from None
             finally:
-                timer.cancel()
                 if not answer.done() or answer.cancelled() or answer.exception() is not None:
                     connection.close()
                 del answer  # an error in it refers to this frame
@@ -329,8 +361,7 @@ class Upstream:
         return None
 
     async def _connect(self, deadline: float, *, background: bool) -> _Connection:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
         if self._failed is not None and not background:
             if now < self._try_at:
                 raise UpstreamError(self._failed.status, self._failed.reason, str(self._failed))
@@ -406,7 +437,7 @@ class Upstream:
     def _remember(self, status: int, reason: str, text: str) -> NoReturn:
         # The stored error is a separate object, so that it keeps no traceback.
         self._failed = UpstreamError(status, reason, text)
-        self._try_at = asyncio.get_running_loop().time() + RETRY_SECONDS
+        self._try_at = self._loop.time() + RETRY_SECONDS
         raise UpstreamError(status, reason, text) from None
 
     # called by connections
@@ -416,7 +447,7 @@ class Upstream:
         if self._retired or connection.context is not self.context:
             connection.close()
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = self._loop.time()
         self._idle.append(connection)
         if len(self._idle) > 1 and self._closing_spare is None and not self._closed:
             self._close_spare()
@@ -424,12 +455,11 @@ class Upstream:
     def _close_spare(self) -> None:
         """Close idle connections that were not used for a while, but for the last used one. Repeat while some stay."""
         self._closing_spare = None
-        loop = asyncio.get_running_loop()
-        before = loop.time() - self._spare_seconds
+        before = self._loop.time() - self._spare_seconds
         while len(self._idle) > 1 and self._idle[0].idle_since <= before:
             self._idle.pop(0).close()
         if len(self._idle) > 1:
-            self._closing_spare = loop.call_at(self._idle[0].idle_since + self._spare_seconds, self._close_spare)
+            self._closing_spare = self._loop.call_at(self._idle[0].idle_since + self._spare_seconds, self._close_spare)
 
     def lost(self, connection: _Connection) -> None:
         """Remove a closed connection."""
@@ -443,8 +473,3 @@ def _why(failure: OSError | ValueError) -> str:
     if isinstance(failure, OSError) and failure.errno and not isinstance(failure, socket.gaierror):
         return os.strerror(failure.errno)
     return getattr(failure, "strerror", None) or str(failure) or type(failure).__name__
-
-
-def _expire(answer: asyncio.Future[Response]) -> None:
-    if not answer.done():
-        answer.set_exception(UpstreamError(504, "timeout", "no answer in time"))
