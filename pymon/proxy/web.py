@@ -26,6 +26,7 @@ from pymon.proxy.upstream import UpstreamError
 from pymon.service.answer import HTML, Refusal, Reply, text_reply
 from pymon.service.coding import accepted_codings, takes_gzip
 from pymon.service.headers import scrape_timeout
+from pymon.service.per_iteration import PerIteration
 from pymon.web.page import SECURITY, Page
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ MAX_SCRAPE_SECONDS = 120.0
 
 LEAVING_BYTES, LEAVING_ACCOUNT_BYTES = 64 << 20, 16 << 20
 """Memory limits of large replies that clients have not received yet: in total, and for one account."""
+
+THROTTLED_AT_ONCE = 8
+"""Requests above a limit that are answered in one iteration of the event loop, so that others do not wait for them."""
 
 REPEAT_SECONDS = 60.0
 """Minimum time between two log lines about the same problem of the same node."""
@@ -143,6 +147,7 @@ class ProxyWeb:
         self._passes = passes
         self._leaving = Room(LEAVING_BYTES // parts, min(LEAVING_ACCOUNT_BYTES, LEAVING_BYTES // parts))
         self._refusals = Refusals()
+        self._throttled = PerIteration(THROTTLED_AT_ONCE)
         self._judging: set[bytes] = set()
         """Digests of passwords that are being checked."""
         self._strangers = Strangers(MAX_KEPT // parts)
@@ -244,6 +249,8 @@ class ProxyWeb:
             return await self._scrape(request, principal, ask_path, exchange.node)
         except Refusal as refusal:
             exchange.why = refusal.why or str(refusal)
+            if refusal.reply.status == 429:  # noqa: PLR2004
+                await self._throttled.turn()
             # A client without valid credentials does not keep its connection.
             return _unauthorized(request, kind) if refusal.reply.status == 401 else refusal.reply  # noqa: PLR2004
         except UpstreamError as error:

@@ -91,6 +91,7 @@ class _Arrival:
         context = None
         tls = self._server.tls
         if self._tls and tls is not None:
+            await self._server.handshakes.turn()
             await tls.refresh()
             context = tls.context
         try:

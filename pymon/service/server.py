@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from pymon.service.answer import NOT_MODIFIED, HangUp, Reply, make_head, text_reply
 from pymon.service.gate import Gate
 from pymon.service.http1 import BODY_MAX_BYTES, Head, Malformed, RequestReader
+from pymon.service.per_iteration import PerIteration
 
 if TYPE_CHECKING:
     import ssl
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 COPY_MAX_BYTES = 65536
 """Up to this size, one copy and one write are faster than two buffers."""
+
+HANDSHAKES_AT_ONCE = 2
+"""TLS handshakes that begin in one iteration of the event loop. One takes more than a millisecond."""
 
 _HOLD_MAX_BYTES = 65536
 """Limit of the input that is kept while a request is handled."""
@@ -129,6 +133,8 @@ class Server:
         self.cancel_handlers = cancel_handlers
         self.times = times or Times()
         self.connections: set[Connection] = set()
+        self.handshakes = PerIteration(HANDSHAKES_AT_ONCE)
+        """When a TLS handshake may begin."""
         self.closing: Callable[[], bool] = lambda: False
         """Returns whether to close each connection after its next reply."""
         self.stopping = False

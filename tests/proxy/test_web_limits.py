@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import contextlib
 import ssl
 
 from pymon.config import Address
+from pymon.proxy.web import THROTTLED_AT_ONCE
 from tests.proxy.agents import until
 from tests.proxy.running import (
     A,
@@ -142,3 +144,21 @@ async def test_passwords_that_cannot_be_checked_now_are_no_failure_of_who_sends_
             assert (got.status, got["retry-after"]) == (503, "1")
         monkeypatch.undo()
         assert (await proxy.ask("/v1/discover", None, header)).status == 200
+
+
+@on_uvloop
+async def test_nobody_waits_for_the_refusals_of_an_account_above_its_rate(tmp_path):
+    async with world(tmp_path) as (proxy, _, alice, bob, _), contextlib.AsyncExitStack() as stack:
+        proxy.site.directory.set_quota("alice", requests_per_second=0.001, burst=1)
+        await until(lambda: proxy.proxy.live.snapshot.accounts_by_name["alice"].quota.burst == 1)
+        many = [await stack.enter_async_context(proxy.client(alice)) for _ in range(12 * THROTTLED_AT_ONCE)]
+        other = await stack.enter_async_context(proxy.client(bob))
+        assert (await other.ask("/v1/discover")).status == (await many[0].ask("/v1/discover")).status == 200
+        order = []
+
+        async def ask(client, status):
+            assert (await client.ask("/v1/discover")).status == status
+            order.append(status)
+
+        await asyncio.gather(*(ask(client, 429) for client in many), ask(other, 200))
+        assert order.index(200) < len(many) / 2

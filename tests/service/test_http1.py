@@ -178,9 +178,16 @@ LINES = st.builds(
     st.sampled_from(["HTTP/1.1"] * 3 + ["HTTP/1.0", "HTTP/1.2", "http/1.1"]),
 )
 FIELDS = st.sampled_from(
-    ["Host: x\r\n\r\n", "Host: x\r\nAccept: a\r\n\r\n", "Host: x\r\n\r\n\r\n", "\r\n",
-     "Host: x\r\nConnection: close\r\n\r\n", "Host: x\r\nContent-Length: 1\r\n\r\n.", "Host: x\r\n\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\n"]
-)  # fmt: skip
+    [
+        "Host: x\r\n\r\n",
+        "Host: x\r\nAccept: a\r\n\r\n",
+        "Host: x\r\n\r\n\r\n",
+        "\r\n",
+        "Host: x\r\nConnection: close\r\n\r\n",
+        "Host: x\r\nContent-Length: 1\r\n\r\n.",
+        "Host: x\r\n\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\n",
+    ]
+)
 
 
 @given(st.lists(st.tuples(LINES, FIELDS), max_size=6), FIELDS)
