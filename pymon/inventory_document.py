@@ -11,6 +11,8 @@ from ipaddress import ip_address
 
 import msgspec
 
+from pymon.app_labels import MAX_PORTS, is_path, is_port
+
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 _MAX_START_SECONDS = 1e11
@@ -31,8 +33,10 @@ class Container(msgspec.Struct, frozen=True, gc=False):
     addresses: IPv4 and IPv6, as RFC 5952 spells them; an agent of an earlier version tells of none. cns_*: the labels
     ``triton.cns.*``, None without one. uuid_name: the text of which, with its node's UUID, the UUID is made; None for
     one that cannot be checked, and of an agent of an earlier version. ports: what it offers as its runtime tells, such
-    as ``80/tcp``; None without one. ended: when a container in the state ``stopped``
-    ended, in seconds since the epoch, as long as its agent answers scrapes of it; None for others.
+    as ``80/tcp``; None without one. ended: when a container in the state ``stopped`` ended, in seconds since the epoch,
+    as long as its agent answers scrapes of it; None for others. app_ports, app_path: where its application answers
+    scrapes, as its labels say; None without such labels. app_fetched: true if its agent fetches that for others; None
+    if not.
     """
 
     uuid: str
@@ -57,6 +61,9 @@ class Container(msgspec.Struct, frozen=True, gc=False):
     uuid_name: str | None = None
     ended: float | None = None
     ports: tuple[str, ...] | None = None
+    app_ports: tuple[int, ...] | None = None
+    app_path: str | None = None
+    app_fetched: bool | None = None
 
 
 _OPTIONAL = frozenset(field.name for field in msgspec.structs.fields(Container) if field.default is None)
@@ -91,9 +98,16 @@ def checked(found: Container) -> Container | None:
         ports = tuple(filter(_PORT.fullmatch, found.ports[:_PORTS_LIMIT])) or None
         if ports != found.ports:
             found = msgspec.structs.replace(found, ports=ports)
+    declares = found.app_ports is not None or found.app_path is not None
+    if declares and not _is_app(found.app_ports or (), found.app_path or ""):
+        found = msgspec.structs.replace(found, app_ports=None, app_path=None, app_fetched=None)
     if uuid == found.uuid and owner == found.owner and groups == found.groups and addresses == found.addresses:
         return found
     return msgspec.structs.replace(found, uuid=uuid, owner=owner, groups=groups, addresses=addresses)
+
+
+def _is_app(ports: tuple[int, ...], path: str) -> bool:
+    return 0 < len(ports) <= MAX_PORTS and all(map(is_port, ports)) and is_path(path)
 
 
 def _address(text: str) -> str:

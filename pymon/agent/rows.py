@@ -381,6 +381,7 @@ class ContainerRows:
                 brief = replace(
                     container, name="", image="", groups=(), services="", cns={}, namespace="", pod="", ports=None
                 )
+                brief = replace(brief, app_ports=None, app_path=None, app_fetched=None)
                 left -= len(text)
                 text = _encode(_document(brief))
                 left += len(text)

@@ -17,6 +17,7 @@ from enum import IntEnum
 from typing import NamedTuple
 from uuid import UUID
 
+from pymon.app_labels import declared
 from pymon.uuid_name import container_uuid, uuid_name
 
 from .files import shown
@@ -28,6 +29,9 @@ UUID_LABEL = "pymon.uuid"
 GROUPS_LABEL = "triton.cmon.groups"
 SERVICES_LABEL = "triton.cns.services"
 _CNS_LABELS = {f"triton.cns.{name}": f"cns_{name}" for name in ("status", "disable", "reverse_ptr")}
+
+_HOLDS_A_POD = ("", "POD")
+"""Names, as in `PodNames.container`, of the container that holds a pod's namespaces."""
 
 GROUPS_LIMIT = 100
 """The most groups that a container can be in."""
@@ -118,6 +122,8 @@ class Container:
         where the namespace is not read, but never of a user's. `identify` has these alone.
     ports: that the container offers, such as `80/tcp`; None if its runtime tells of none.
     ended: when it ended, in seconds since the epoch; None while it runs.
+    app_ports, app_path: where its application answers scrapes, as `pymon.app_labels` has it; None if nowhere.
+    app_fetched: true if the agent fetches that for others, else None. `identify` leaves it None.
     problems: lines for the log.
     uuid_name: the name that the UUID is derived from, as in `Claim`.
     kubernetes: what Kubernetes calls it, None if the kubelet has not started it.
@@ -145,6 +151,9 @@ class Container:
     addresses: tuple[str, ...] = ()
     ports: tuple[str, ...] | None = None
     ended: float | None = None
+    app_ports: tuple[int, ...] | None = None
+    app_path: str | None = None
+    app_fetched: bool | None = None
     problems: tuple[str, ...] = ()
     uuid_name: str = ""
     kubernetes: PodNames | None = None
@@ -178,6 +187,9 @@ def identify(
     subject = Subject(match, details.labels, details.namespace, zone_owner, details.unread)
     decision = owners.decide(subject)
     groups, problems = parse_groups(details.labels.get(GROUPS_LABEL, ""))
+    # What holds the namespaces of a pod has the annotations of the pod, but no application.
+    holds_a_pod = details.kubernetes is not None and details.kubernetes.container in _HOLDS_A_POD
+    app = declared({} if holds_a_pod else details.labels)
     return Container(
         uuid=claim.uuid,
         id=match.path,
@@ -199,7 +211,9 @@ def identify(
         health=details.health,
         addresses=details.addresses if match.uid is None else (),
         ports=details.ports or None,
-        problems=tuple(filter(None, (details.reason, decision.problem, *problems))),
+        app_ports=app.ports or None,
+        app_path=app.path or None,
+        problems=tuple(filter(None, (details.reason, decision.problem, *problems, *app.problems))),
         uuid_name=claim.name,
         kubernetes=details.kubernetes,
         subject=subject,

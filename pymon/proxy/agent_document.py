@@ -323,7 +323,7 @@ def text_bytes(found: Container) -> int:
     own = found.id, found.name, found.runtime, found.runtime_id, found.image, found.owner or "", found.state
     others = found.health, found.services, found.namespace, found.pod, found.pod_id, found.uuid_name or ""
     text = "".join((*own, *others, *cns))
-    size = len(text)
+    size = len(text) + len(found.app_path or "")
     if not text.isascii():
         size += (_WIDEST - 1) * sum(len(one) for one in (*own, *others, *cns) if not one.isascii())
     if found.groups or found.addresses:
@@ -372,6 +372,9 @@ def share(container: Container) -> None:
     force_setattr(container, "services", _same(container.services))
     force_setattr(container, "namespace", _same(container.namespace))
     force_setattr(container, "pod", _same(container.pod))
+    if container.app_ports is not None:
+        force_setattr(container, "app_ports", _same(container.app_ports))
+        force_setattr(container, "app_path", _same(container.app_path))
 
 
 @lru_cache(16384)

@@ -7,7 +7,7 @@ proxy, and an ETag stays valid.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import parse_qsl
@@ -23,6 +23,7 @@ from pymon.service_labels import parse
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from pymon.inventory_document import Container
     from pymon.proxy.places import Place
 
 Role = Literal["container", "node", "app"]
@@ -84,8 +85,6 @@ def parse_query(query: str, allowed: Collection[str] = PARAMETERS) -> Query:
         if _choice("role", values.get("role", role), get_args(Role)) == known:
             role = known
     via = _choice("via", values.get("via", "name"), ("name", "path"))
-    if role == "app" and via == "path":
-        raise QueryError("via", "expected name with role=app, whose targets are the containers themselves")
     return Query(
         groups=_groups(values["groups"]) if "groups" in values else frozenset(),
         shard=_number("shard", values.get("shard", "0"), 0, shards - 1),
@@ -188,6 +187,7 @@ class _Labels(
     omit_defaults=True,
     rename={
         "metrics_path": "__metrics_path__",
+        "param_port": "__param_port",
         "instance": "instance",
         **{
             name: f"__meta_triton_{name}"
@@ -207,6 +207,7 @@ class _Labels(
     owner_id: str = ""
     service: str = ""
     metrics_path: str = ""
+    param_port: str = ""
     instance: str = ""
 
 
@@ -246,11 +247,13 @@ def http_sd(
     return msgspec.json.encode(targets)
 
 
-def http_sd_apps(places: Iterable[Place], query: Query) -> bytes:
-    """Return the JSON of ``/v1/sd?role=app``: the services in the containers, for clients in the containers' network.
+def http_sd_apps(places: Iterable[Place], query: Query, *, proxy: str = "") -> bytes:
+    """Return the JSON of ``/v1/sd?role=app``: the applications in the containers.
 
-    There is one target for each service with a port in `triton.cns.services`. Its address is the first host address of
-    the container. Its labels are those of the container and the service's name.
+    By name, they are for clients in the containers' network: there is one target for each port that a container's
+    labels declare, and for each service with another port in `triton.cns.services`. Its address is the first host
+    address of the container. By path, there is one target for each declared port of a container whose agent fetches
+    for others, at `proxy`. The labels are those of the container, and the name of the first service at the port.
     """
     owners = _Owners()
     targets = []
@@ -262,18 +265,50 @@ def http_sd_apps(places: Iterable[Place], query: Query) -> bytes:
             continue
         if query.shards > 1 and shard_of(container.uuid, query.shards) != query.shard:
             continue
-        # Other machines connect to this address, so loopback and the like cannot be used.
-        address = next(filter(is_host_address, container.addresses), None)
-        if address is None:
-            continue
-        host = f"[{address}]" if ":" in address else address
-        for service in parse(container.services).services:
-            if service.port is not None:
-                labels = _place_labels(place, owners)
-                labels.service = service.label
-                targets.append(_Target((f"{host}:{service.port}",), labels))
-    targets.sort(key=lambda target: (target.labels.machine_id, target.targets))
+        if query.via == "path":
+            targets += [_Target((proxy,), labels) for labels in _relayed_apps(place, owners)]
+        else:
+            targets += [_Target((address,), labels) for address, labels in _apps(place, owners)]
+    targets.sort(key=lambda target: (target.labels.machine_id, target.targets, target.labels.param_port))
     return msgspec.json.encode(targets)
+
+
+def _apps(place: Place, owners: _Owners) -> Iterator[tuple[str, _Labels]]:
+    """Yield address and labels of the targets in a container, nothing if it has no address."""
+    container = place.container
+    # Other machines connect to this address, so loopback and the like cannot be used.
+    address = next(filter(is_host_address, container.addresses), None)
+    if address is None:
+        return
+    host = f"[{address}]" if ":" in address else address
+    declared = container.app_ports or ()
+    for port in declared:
+        labels = _place_labels(place, owners)
+        labels.service = _service_at(container, port)
+        labels.metrics_path = container.app_path or ""
+        yield f"{host}:{port}", labels
+    for service in parse(container.services).services:
+        if service.port is not None and service.port not in declared:
+            labels = _place_labels(place, owners)
+            labels.service = service.label
+            yield f"{host}:{service.port}", labels
+
+
+def _relayed_apps(place: Place, owners: _Owners) -> Iterator[_Labels]:
+    """Yield the labels of the targets in a container that its agent fetches for others."""
+    container = place.container
+    for port in (container.app_ports or ()) if container.app_fetched else ():
+        labels = _place_labels(place, owners)
+        labels.service = _service_at(container, port)
+        labels.metrics_path = f"/v1/{container.uuid}/app/metrics"
+        labels.param_port = str(port)
+        labels.instance = f"{container.uuid}:{port}"
+        yield labels
+
+
+def _service_at(container: Container, port: int) -> str:
+    """Return the first service of a container at a port, "" without one."""
+    return next((service.label for service in parse(container.services).services if service.port == port), "")
 
 
 def is_address(text: str) -> bool:

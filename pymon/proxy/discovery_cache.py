@@ -109,7 +109,7 @@ class DiscoveryCache:
 
         def make(things: list[Any]) -> bytes:
             if asked.role == "app":
-                return discovery.http_sd_apps(things, asked)
+                return discovery.http_sd_apps(things, asked, proxy=proxy)
             return discovery.http_sd(things, asked, zone=self._zone, port=self._port(), proxy=proxy)
 
         key = ("sd", principal.account, principal.operator, asked, proxy)

@@ -28,14 +28,16 @@ def test_every_field_of_the_inventory_is_written_and_read() -> None:
         agents(
             runtime_id="abc", image="nginx", owner="acme", state="stopped", groups=("a", "b"), services="www:80",
             cns=cns, namespace="shop", pod="web-0", pod_id="p", health="healthy", addresses=("10.0.0.7",),
-            uuid_name="docker::abc", ended=990.5, ports=("80/tcp",),
+            uuid_name="docker::abc", ended=990.5, ports=("80/tcp",), app_ports=(9100, 80), app_path="/metrics",
+            app_fetched=True,
         )
     )  # fmt: skip
     assert msgspec.structs.asdict(found) == {
         "uuid": UUID_TEXT, "id": "/c/1", "name": "web", "runtime": "docker", "start": 12.5, "runtime_id": "abc",
         "image": "nginx", "owner": "acme", "state": "stopped", "groups": ("a", "b"), "services": "www:80",
         "namespace": "shop", "pod": "web-0", "pod_id": "p", "health": "healthy", "addresses": ("10.0.0.7",),
-        "uuid_name": "docker::abc", "ended": 990.5, "ports": ("80/tcp",), **cns,
+        "uuid_name": "docker::abc", "ended": 990.5, "ports": ("80/tcp",), "app_ports": (9100, 80),
+        "app_path": "/metrics", "app_fetched": True, **cns,
     }  # fmt: skip
     defaults = read(agents())
     told = [name for name in Container.__struct_fields__ if getattr(found, name) == getattr(defaults, name)]
@@ -48,3 +50,15 @@ def test_what_is_not_there_is_left_out_as_ever() -> None:
     assert members["owner"] is None
     assert members["addresses"] == ()
     assert not {"cns_status", "cns_disable", "cns_reverse_ptr", "uuid_name", "ports"} & members.keys()
+
+
+def test_an_application_that_cannot_be_one_is_left_out() -> None:
+    good = read(agents(app_ports=(9100,), app_path="/metrics", app_fetched=True))
+    assert checked(good) is good
+    for fields in (
+        {"app_ports": (0,)}, {"app_ports": (65536,)}, {"app_ports": ()}, {"app_ports": tuple(range(1, 18))},
+        {"app_ports": None}, {"app_path": None}, {"app_path": "http://other.example/"}, {"app_path": "/a\r\nb"},
+    ):  # fmt: skip
+        found = checked(msgspec.structs.replace(good, **fields))
+        assert found is not None
+        assert (found.app_ports, found.app_path, found.app_fetched) == (None, None, None)

@@ -15,7 +15,7 @@ from pymon.containers.identity import (
     parse_groups,
     zone_claims,
 )
-from pymon.containers.model import Details, Match
+from pymon.containers.model import Details, Match, PodNames
 from pymon.containers.node_identity import named_identity
 from pymon.containers.owner import OwnerRules
 from pymon.containers.recognise import recognise
@@ -181,6 +181,21 @@ class TestContainer:
         assert container.cns == {"cns_status": "down", "cns_disable": ""}
         assert (container.namespace, container.pod, container.image) == ("shop", "web-0", "nginx:1")
         assert container.problems == ()
+
+    @pytest.mark.parametrize(
+        ("names", "found"),
+        [
+            (None, ((9100,), "/m")),
+            (PodNames("shop", "web-0", "web"), ((9100,), "/m")),
+            (PodNames("shop", "web-0", "POD"), (None, None)),
+            (PodNames("shop", "web-0", ""), (None, None)),
+        ],
+    )
+    def test_where_its_application_answers_is_its_own_and_not_of_what_holds_the_pod(self, names, found):
+        labels = {"pymon.metrics.port": "9100", "pymon.metrics.path": "/m"}
+        details = replace(self.details, labels=labels, kubernetes=names)
+        container = identify(self.claim, self.match, details, OwnerRules([]), 5.0)
+        assert (container.app_ports, container.app_path) == found
 
     def test_and_of_the_path_where_nothing_is(self):
         container = identify(self.claim, self.match, Details(reason="gone"), OwnerRules([{"label": "owner"}]), 5.0)

@@ -223,3 +223,13 @@ class TestTenantsAnnotations:
         assert details.kubernetes is not None
         assert details.kubernetes[:2] == ("blog", "api-7d9f")
         assert (details.namespace, details.pod, details.labels["app"]) == ("blog", "api-7d9f", "api")
+
+    def test_of_an_application_are_labels_and_never_replace_one(self, tree: Path) -> None:
+        path = tree / f"run/containers/storage/overlay-containers/{CRIO}/userdata/config.json"
+        annotate(path, {"prometheus.io/scrape": "true", "prometheus.io/port": "9100", "other": "x"})
+        details = describe(tree, f"{CRIO_POD}/crio-{CRIO}.scope")
+        found = {key: value for key, value in details.labels.items() if key.startswith("prometheus.io/")}
+        assert found == {"prometheus.io/scrape": "true", "prometheus.io/port": "9100"}
+        assert "other" not in details.labels
+        annotate(path, {"io.kubernetes.cri-o.Labels": json.dumps({"prometheus.io/port": "80"})})
+        assert describe(tree, f"{CRIO_POD}/crio-{CRIO}.scope").labels["prometheus.io/port"] == "80"

@@ -187,6 +187,46 @@ def test_http_sd_of_what_runs_in_containers() -> None:
     assert sorted(map(str, shards[0] + shards[1])) == sorted(map(str, found))
 
 
+def apps(places: list[Any], query: str = "") -> list[Any]:
+    found: list[Any] = json.loads(http_sd_apps(places, parse_query(f"role=app{query}"), proxy="proxy.example:9163"))
+    return found
+
+
+def test_http_sd_of_applications_that_labels_declare() -> None:
+    at = {"addresses": ("192.0.2.7",), "app_path": "/stats"}
+    places = [
+        place(1, services="web:8080,db:5432", app_ports=(9100, 8080), **at),
+        place(2, app_ports=(80,), state="paused", **at),
+        place(3, app_ports=(80,), app_path="/stats"),
+    ]
+    found = [
+        (target["targets"][0], labels.get("__metrics_path__"), labels.get("__meta_triton_service"))
+        for target in apps(places)
+        for labels in [target["labels"]]
+    ]
+    assert found == [
+        ("192.0.2.7:5432", None, "db"),
+        ("192.0.2.7:8080", "/stats", "web"),
+        ("192.0.2.7:9100", "/stats", None),
+    ]
+
+
+def test_applications_by_path_are_those_that_agents_fetch() -> None:
+    fetched = {"app_path": "/stats", "app_fetched": True}
+    places = [
+        place(1, services="web:8080,db:5432", app_ports=(9100, 8080), **fetched),
+        place(2, app_ports=(80,), app_path="/stats", addresses=("192.0.2.7",)),
+        place(3, app_ports=(80,), state="stopped", **fetched),
+    ]
+    found = apps(places, "&via=path")
+    assert [target["targets"] for target in found] == [["proxy.example:9163"]] * 2
+    labels = [target["labels"] for target in found]
+    assert [item["__param_port"] for item in labels] == ["8080", "9100"]
+    assert [item["instance"] for item in labels] == [f"{uuid_of(1)}:8080", f"{uuid_of(1)}:9100"]
+    assert {item["__metrics_path__"] for item in labels} == {f"/v1/{uuid_of(1)}/app/metrics"}
+    assert [item.get("__meta_triton_service") for item in labels] == ["web", None]
+
+
 def test_targets_are_at_addresses_of_hosts() -> None:
     for addresses, host in (
         (("127.0.0.1", "169.254.169.254", "::1", "192.0.2.7"), "192.0.2.7"),
@@ -268,7 +308,6 @@ def test_a_whole_query() -> None:
         ("shard=0&shards=0", 'invalid "shards": expected a number from 1 to 1000'),
         ("shard=0&shards=1001", 'invalid "shards": expected'), ("shard=0&shards=1e2", 'invalid "shards": expected'),
         ("shard=0&shards=%D9%A1", 'invalid "shards": expected'), ("shard=0&shards=" + "9" * 5000, 'invalid "shards"'),
-        ("role=app&via=path", 'invalid "via": expected name with role=app'),
         ("role=cn", 'invalid "role": expected container or node or app, got \'cn\''),
         ("role=", 'invalid "role": expected'),
         ("stopped", 'invalid "stopped": expected true or false'), ("stopped=1", 'invalid "stopped": expected'),
@@ -277,7 +316,7 @@ def test_a_whole_query() -> None:
         ("a%0D%0Ab=1", 'invalid "a\\r\\nb": unknown'), ("x" * 5000, 'invalid "x'),
         ("&".join(["groups=a"] * 50), 'invalid "query": expected at most 32'),
     ],
-    ids=range(32),
+    ids=range(31),
 )  # fmt: skip
 def test_a_wrong_query_says_what_was_expected(query: str, text: str) -> None:
     with pytest.raises(QueryError) as caught:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pymon.app_labels import ANNOTATIONS
 from pymon.containers.files import UnreadableError, epoch, first_json, mapping, parse_json, texts
 from pymon.containers.model import HEX_ID, Details, Form, Home, Match, Place, Runtime
 
@@ -47,6 +48,9 @@ def describe(container: Match, home: Home) -> Details:
         if value := annotations.get(key):
             # CRI-O copies the annotations of a pod, which tenants write, over its own, and then the kubelet's labels.
             labels[key] = value
+    for key in ANNOTATIONS:
+        if key in annotations:
+            labels.setdefault(key, annotations[key])
     restarts = annotations.get(_RESTARTS, "0")
     if restarts != "0":
         # cAdvisor adds this label, and dashboards use it.
