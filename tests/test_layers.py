@@ -34,6 +34,7 @@ MAY_IMPORT = {
                        " catalogue.kstat_fields catalogue.latency"), "inotify_simple jeepney"),
     "exposition":    ("_native catalogue",                  "backports compression isal prometheus_client"),
     "containers":    ("account_name app_labels uuid_name",                       "h2 httptools jeepney msgspec"),
+    "apps":          ("app_labels service.http1 sources.addresses",              "msgspec"),
     "plugins":       ("config exposition sources",                               ""),
     "directory":     ("account_name config dns_label whole_file",                "bcrypt cryptography psycopg"),
     "service":       ("config exposition.negotiation peer",                     "bcrypt cryptography httptools uvloop"),

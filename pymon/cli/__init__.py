@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("pymon.cli.up", "everything on one machine: agent, proxy, directory, DNS"),
     "agent": ("pymon.cli.agent", "answer scrapes of this node and its containers"),
+    "app-fetcher": ("pymon.cli.app_fetcher", "fetch the metrics of applications for an agent"),
     "proxy": ("pymon.cli.proxy", "answer tenants' scrapes and discovery from the agents of many nodes"),
     "account": ("pymon.cli.account", "accounts: tenants and operators"),
     "token": ("pymon.cli.token", "bearer tokens of accounts"),

@@ -343,7 +343,7 @@ def _target(method: str, raw: bytes, headers: Headers, *, old: bool) -> tuple[st
 _RESPONSE_FIELDS = (
     "content-type", "content-encoding", "etag", "inventory-version", "retry-after", "x-content-type-options",
 )  # fmt: skip
-_TAKEN = {name.encode(): name for name in (*_RESPONSE_FIELDS, "transfer-encoding")}
+_TAKEN = {name.encode(): name for name in (*_RESPONSE_FIELDS, "content-length", "transfer-encoding")}
 
 _FRAMING_MAX_BYTES = 65536
 _BODY_BYTES_PER_FRAMING_BYTE = 32
@@ -384,8 +384,8 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_body", "_fields", "_headers", "_long_body", "_max_body_bytes", "_parser", "_pieces", "_response", "_status",
-        "body_bytes", "keep_alive", "received_bytes",
+        "_body", "_fields", "_framed", "_headers", "_long_body", "_max_body_bytes", "_parser", "_pieces", "_response",
+        "_status", "body_bytes", "keep_alive", "received_bytes",
     )  # fmt: skip
 
     def begin(self, max_body_bytes: int) -> None:
@@ -393,6 +393,7 @@ class ResponseReader:
         # A parser made anew carries nothing over from the response before; it costs less than a microsecond.
         self._parser = httptools.HttpResponseParser(self)
         self._status = 0
+        self._framed = True
         self._headers: dict[str, str] = {}
         self._body = b""
         self._long_body: BytesIO | None = None
@@ -428,6 +429,15 @@ class ResponseReader:
             self._check_pieces()
         return self._response
 
+    def closed(self) -> Response | None:
+        """The response whose body only the end of the connection ends (RFC 9112 section 6.3), which has come.
+
+        None where no such response has begun.
+        """
+        if self._response is None and self._status and not self._framed:
+            self.on_message_complete()
+        return self._response
+
     def end(self) -> None:
         """Free the memory of the body when nobody needs the response any more."""
         self._body = b""
@@ -461,7 +471,9 @@ class ResponseReader:
     def on_headers_complete(self) -> None:
         """Take the status, and refuse a transfer coding other than chunked. The head is complete."""
         self._status = self._parser.get_status_code()
-        if self._headers.pop("transfer-encoding", "chunked").lower() != "chunked":
+        coding = self._headers.pop("transfer-encoding", None)
+        self._framed = self._headers.pop("content-length", None) is not None or coding is not None
+        if coding is not None and coding.lower() != "chunked":
             raise ResponseError("malformed", "its answer has a transfer coding that was not asked for")
 
     def on_body(self, data: bytes) -> None:

@@ -312,3 +312,22 @@ def test_a_reader_carries_nothing_over_to_the_next_exchange():
     reader.begin(1)
     assert reader.receive(b"HTTP/1.1 204 No Content\r\n\r\n") == Response(204, {}, b"")
     assert (reader.received_bytes, reader.body_bytes) == (27, 0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "body"),
+    [
+        (b"HTTP/1.0 200 OK\r\n\r\na 1\n", b"a 1\n"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", b"a"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", None),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n", None),
+        (b"HTTP/1.1 200 OK\r\nX: y\r\n", None),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", None),
+        (b"", None),
+    ],
+)
+def test_the_end_of_a_connection_ends_a_body_that_has_no_other_end(sent, body):
+    _, reader = responses(sent)
+    found = reader.closed()
+    assert (None if found is None else found.body) == body

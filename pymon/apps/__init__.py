@@ -1,0 +1,1 @@
+"""Fetching the metrics of applications from inside the network namespaces of their containers."""
