@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "summary_document": ("",                                                    ""),
     "web":           ("exposition service",                                      ""),
     "top":           ("",                                                "aiohttp cryptography msgspec rich textual"),
-    "agent":         (("_native catalogue config containers data_dir exposition inventory_document plugins service"
+    "agent":         (("_native apps catalogue config containers data_dir exposition inventory_document plugins service"
                        " sources summary_document token_bucket web whole_file"),
                       "cryptography msgspec"),
     "proxy":         (("_native config data_dir directory exposition host_address inventory_document log peer"

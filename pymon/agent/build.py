@@ -24,8 +24,10 @@ from pymon.plugins.plugins import Plugins
 from pymon.plugins.textfile import Textfile
 
 if TYPE_CHECKING:
+    from pymon.agent.apps import Apps
     from pymon.agent.containers import Containers
     from pymon.agent.options import AgentOptions
+    from pymon.agent.platform_parts import PlatformParts
     from pymon.agent.rows import ContainerRows
 
 
@@ -42,6 +44,7 @@ class Agent:
     containers: Containers
     collection: AgentCollection
     self_metrics: SelfMetrics
+    apps: Apps | None = None
 
 
 def build_agent(options: AgentOptions, *, serving: bool = False) -> Agent:
@@ -56,6 +59,8 @@ def build_agent(options: AgentOptions, *, serving: bool = False) -> Agent:
         raise ConfigError(f"kstat.library: expected source kstat with it, got {options.source}")
     if options.container_uuid_label and source == "kstat":
         raise ConfigError("container.uuid-label: expected none with source kstat, zones have UUIDs of their own")
+    if options.container_app_metrics is not None and source == "kstat":
+        raise ConfigError("container.app-metrics: expected none with source kstat, which has no network namespaces")
     metrics = enabled_metrics(options)
     # Import only the module that is needed, because importing takes a noticeable time.
     if source == "kstat":
@@ -123,4 +128,14 @@ def build_agent(options: AgentOptions, *, serving: bool = False) -> Agent:
         samplers=parts.samplers,
         operators_only=() if options.container_show_neighbours else OF_NEIGHBOURS,
     )
-    return Agent(parts.rows, parts.containers, collection, self_metrics)
+    return Agent(parts.rows, parts.containers, collection, self_metrics, _apps(options, parts, self_metrics))
+
+
+def _apps(options: AgentOptions, parts: PlatformParts, own: SelfMetrics) -> Apps | None:
+    if options.container_app_metrics is None:
+        return None
+    from pymon.agent.apps import Apps  # noqa: PLC0415  # only processes that serve load asyncio
+
+    if parts.net_processes is None:
+        raise ConfigError("container.app-metrics: expected none where no cgroup hierarchy has processes")
+    return Apps(parts.rows, parts.net_processes, options.container_app_metrics, own)

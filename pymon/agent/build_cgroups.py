@@ -13,6 +13,7 @@ from pymon.agent.peaks import PeakSampler
 from pymon.agent.platform_parts import PlatformParts
 from pymon.catalogue import disk, latency, load, peaks
 from pymon.sources.cgroup import columns_of, procs_root
+from pymon.sources.net_process import NetProcesses
 from pymon.sources.node import CMON_COLLECTORS, NODE_COLLECTORS, NodeContext
 from pymon.sources.node.exclusions import Exclusions
 from pymon.sources.node.unit_choice import DEFAULT_UNITS, UnitChoice
@@ -125,6 +126,7 @@ def build_cgroups(options: AgentOptions, metrics: Sequence[Metric], *, serving: 
         ),
         samplers=samplers,
         descriptors=lambda: source.own_descriptors,
+        net_processes=NetProcesses(options.procfs, root) if (root := procs_root(source.hierarchies)) else None,
     )
 
 

@@ -106,6 +106,7 @@ def open_registry(options: AgentOptions, columns: Iterable[Column], *, serving: 
             identity,
             procfs=options.procfs,
             uuid_label=options.container_uuid_label,
+            fetches_apps=options.container_app_metrics is not None,
             # The dialect cmon has no names for what is kept.
             keep_stopped_seconds=options.container_keep_stopped if serving and options.dialect != "cmon" else 0.0,
         )

@@ -203,6 +203,9 @@ class AgentOptions:
         "UUID: whoever can write it chooses the UUID. None by default.")  # fmt: skip
     container_keep_stopped: float = option("container.keep-stopped", SECONDS, 300.0, "How long a container that has "
         "ended is told of, with its last numbers and its exit code; 0 for not at all.", check=_a_day)  # fmt: skip
+    container_app_metrics: Path | None = option("container.app-metrics", PATH, None, "Socket of `pymon app-fetcher`, "
+        "which fetches the metrics of applications from inside their containers' network. Without it, none are "
+        "fetched.")  # fmt: skip
     container_show_neighbours: bool = option("container.show-neighbours", BOOL, False, "Export in scrapes of "
         "one container, which tenants get, how much containers of other accounts took of its CPUs.")  # fmt: skip
     owners: tuple[Mapping[str, Any], ...] = option("owners", MAPPING, (), "Rules that say which account owns a "

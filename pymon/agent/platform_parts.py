@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pymon.catalogue.model import Metric
     from pymon.exposition.own_metrics import Values
     from pymon.plugins.config import Plugin
+    from pymon.sources.net_process import NetProcesses
     from pymon.sources.node import NodeSource
     from pymon.sources.programs import Program
 
@@ -27,7 +28,7 @@ class PlatformParts(NamedTuple):
     programs: background programs. gauges, counters: name, help, for counters the labels, and values of each about the
     agent itself. datacenter: the node's, "" if unknown. descriptors: returns the number of open descriptors of threads
     that have a table of their own. plugins: for containers, besides those of the operator. samplers: take
-    samples beside scrapes.
+    samples beside scrapes. net_processes: finds processes by which network namespaces can be entered, None for none.
     """
 
     rows: ContainerRows
@@ -40,6 +41,7 @@ class PlatformParts(NamedTuple):
     descriptors: Callable[[], int] = int
     plugins: Sequence[Plugin] = ()
     samplers: Sequence[Sampler] = ()
+    net_processes: NetProcesses | None = None
 
 
 def enabled_metrics(options: AgentOptions) -> list[Metric]:

@@ -58,6 +58,14 @@ class Inventory(Protocol):
         """Return when the version differs from this one, or after the timeout."""
 
 
+class Apps(Protocol):
+    """The applications in the containers of this node; see `pymon.agent.apps.Apps`."""
+
+    async def answer(self, uuid: str, query: str, seconds: float | None) -> bytes:
+        """Return the exposition of the application in a container. Raises Refusal."""
+        ...
+
+
 class Summaries(Protocol):
     """The summary of the containers for people."""
 

@@ -114,18 +114,21 @@ class Registry(ContainerRows):
         *,
         procfs: Path,
         uuid_label: str = "",
+        fetches_apps: bool = False,
         keep_stopped_seconds: float = 0.0,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """List the containers and wait for their descriptions, for at most `START_SECONDS`.
 
-        uuid_label: key of the label that is honoured as a UUID, "" for none. keep_stopped_seconds: how long containers
+        uuid_label: key of the label that is honoured as a UUID, "" for none. fetches_apps: whether the agent fetches
+        the metrics of applications for others. keep_stopped_seconds: how long containers
         that have ended are kept, 0 for not at all. clock_ns: nanoseconds since the epoch.
         Raises SourceError when a hierarchy cannot be listed.
         """
         populated = Populated(source.hierarchies)
         super().__init__(node, populated=lambda row: populated(self._by_row[row].path), clock_ns=clock_ns)
         self._uuid_label = uuid_label
+        self._fetches_apps = fetches_apps
         self._tracked: dict[str, _Tracked] = {}
         self._by_row: dict[int, _Tracked] = {}
         self._descriptions = Descriptions(runtimes)
@@ -405,6 +408,8 @@ class Registry(ContainerRows):
         tracked.told = container.addresses
         if tracked.seen:
             container = replace(container, addresses=tracked.seen)
+        if self._fetches_apps and container.app_ports:
+            container = replace(container, app_fetched=True)
         if before is not None and tracked.described:
             # The start time is part of the container's identity, so later reads do not change it.
             container = replace(container, start_seconds=before.start_seconds)

@@ -16,7 +16,7 @@ from pymon.agent.access import ends_at
 from pymon.agent.http_counts import HttpCounts
 from pymon.agent.scrape import Scrape
 from pymon.config import nearest, shown
-from pymon.exposition.compression import CODINGS, gzip
+from pymon.exposition.compression import CODINGS, encode, gzip
 from pymon.exposition.negotiation import Format, negotiate
 from pymon.exposition.reload_metrics import tell_of_reloads
 from pymon.service.answer import TEXT, HangUp, Refusal, Reply, text_reply
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from pymon.agent.access import LiveWebConfig
     from pymon.agent.options import AgentOptions
-    from pymon.agent.ports import Body, Collection, Inventory, Summaries
+    from pymon.agent.ports import Apps, Body, Collection, Inventory, Summaries
     from pymon.agent.scrape import Scope
     from pymon.exposition.own_metrics import OwnMetrics
     from pymon.service.reload import Reload
@@ -48,12 +48,15 @@ MAX_WAITING = 256
 
 GONE_CHECK_SECONDS = 10.0
 
+MAX_APP_BYTES = 64 << 20
+"""Most bytes of answers of applications that clients have not received yet."""
+
 _VARY = b"Vary: Accept, Accept-Encoding\r\n"
 _JSON = b"Content-Type: application/json\r\nVary: Accept-Encoding\r\n"
 _GZIP = b"Content-Encoding: gzip\r\n"
 _BASIC = b"WWW-Authenticate: Basic\r\n"
 
-_CONTAINER = re.compile(r"/v1/([^/]+)/metrics")
+_CONTAINER = re.compile(r"/v1/([^/]+)(?:/app)?/metrics")
 
 _SCRAPE_HEADERS = {
     (form, coding): f"Content-Type: {form.content_type}\r\n".encode() + _VARY + line
@@ -79,14 +82,15 @@ class AgentWeb:
         own: OwnMetrics,
         counts: HttpCounts | None = None,
         *,
+        apps: Apps | None = None,
         reloads: Sequence[Reload] = (),
         max_waiting: int = MAX_WAITING,
         gone_check_seconds: float = GONE_CHECK_SECONDS,
     ) -> None:
         """Answer requests with these parts of an agent.
 
-        reloads: of files besides those of `web_config`. max_waiting: requests that wait for a change.
-        gone_check_seconds: how often their clients are looked at.
+        apps: answers for applications in containers, None for none. reloads: of files besides those of `web_config`.
+        max_waiting: requests that wait for a change. gone_check_seconds: how often their clients are looked at.
         """
         self._collection = collection
         self._inventory = inventory
@@ -108,7 +112,9 @@ class AgentWeb:
         links = (options.telemetry_path, "/v1/gz/metrics", "/v1/containers", "/v1/summary", "/-/healthy", "/-/ready")
         self._files = Page("agent", {path: path for path in links})
         paths |= dict.fromkeys(self._files.paths, ("page", self._page))
-        self._routes = Routes(paths, ("container", self._container))
+        self._routes = Routes(paths, ("container", self._container), ("app", self._app))
+        self._apps = apps
+        self._app_bytes = 0
         limit = web_config.config.rate_limit if web_config else None
         self._bucket = TokenBucket(1 / limit.interval_seconds, limit.burst) if limit else None
         self._passwords = Passwords()
@@ -152,7 +158,8 @@ class AgentWeb:
                 path = unquote(path, errors="surrogateescape")
             route, uuid = self._routes.find(path)
             if route is None:
-                raise Refusal(404, f"{path[4:-8]}: no container UUID" if _CONTAINER.fullmatch(path) else "not found")  # noqa: TRY301
+                named = _CONTAINER.fullmatch(path)
+                raise Refusal(404, f"{named[1]}: no container UUID" if named else "not found")  # noqa: TRY301
             handler, answer = route
             if handler != "refresh":
                 only_reads(request)
@@ -262,6 +269,28 @@ class AgentWeb:
         """Release a scrape's body after it was sent, or after its client disconnected."""
         self._scrapes -= 1
         body.release()
+
+    # --- applications ---
+
+    async def _app(self, request: Request, uuid: str) -> Reply:
+        if self._apps is None:
+            raise Refusal(403, "metrics of applications are off on this node: see --container.app-metrics")
+        encoding = accepted_codings(request.headers.get("accept-encoding"), *CODINGS)[0]
+        timeout = scrape_timeout(request.headers.get("x-prometheus-scrape-timeout-seconds"))
+        data = await self._apps.answer(uuid, request.query, timeout)
+        size = len(data)
+        if self._app_bytes + size > MAX_APP_BYTES:
+            raise Refusal(503, "too many large answers are under way", b"Retry-After: 1\r\n")
+        self._app_bytes += size
+        try:
+            body = cast("bytes", await asyncio.to_thread(encode, data, encoding))
+        except BaseException:
+            self._app_sent(size)
+            raise
+        return Reply(200, _SCRAPE_HEADERS[Format.TEXT_0_0_4, encoding], body, release=partial(self._app_sent, size))
+
+    def _app_sent(self, size: int) -> None:
+        self._app_bytes -= size
 
     # --- inventory ---
 

@@ -13,18 +13,16 @@ if TYPE_CHECKING:
 
     from pymon.apps.protocol import Ask
 
-EXTRA_SECONDS = 1.0
-"""How much longer than the ask says the fetcher may take, which tells of a timeout itself."""
 
-
-async def ask_fetcher(path: Path, ask: Ask) -> bytes:
+async def ask_fetcher(path: Path, ask: Ask, seconds: float) -> bytes:
     """Return the body that the fetcher at a Unix socket gets. Raises AppError.
 
-    The fetch ends when this is cancelled, because the fetcher notices that the connection has ended.
+    seconds: how long it may take; with more than the ask says, the fetcher tells what was too slow. The fetch ends when
+    this is cancelled, because the fetcher notices that the connection has ended.
     """
     writer = None
     try:
-        async with asyncio.timeout(ask.seconds + EXTRA_SECONDS):
+        async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_unix_connection(os.fspath(path), limit=MAX_LINE_BYTES)
             writer.write(line_of(ask))
             return await reader.readexactly(read_answer(await reader.readuntil(b"\n"), ask.max_bytes))

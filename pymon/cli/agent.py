@@ -99,7 +99,17 @@ async def serve_agent(
     agent.collection.warm_up()
     own = agent.self_metrics
     summaries = LiveSummary(agent.collection, agent.registry, agent.containers, own.health)
-    web = AgentWeb(agent.collection, agent.registry, summaries, options, live, own, own.http, reloads=(reload,))
+    web = AgentWeb(
+        agent.collection,
+        agent.registry,
+        summaries,
+        options,
+        live,
+        own,
+        own.http,
+        apps=agent.apps,
+        reloads=(reload,),
+    )
     if source_of(options) == "cgroupfs":
         # A daemon thread: reading these files can block, which must delay neither answers nor the end of the process.
         threading.Thread(

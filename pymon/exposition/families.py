@@ -92,11 +92,7 @@ def parse_text(data: bytes, repeated: list[tuple[str, Sample]] | None = None) ->
     """
     text = Exposition(data, allow_repeated=True)
     text.run()
-    if text.problem:
-        reason, line, _, _, what, name = text.problem
-        if reason == "utf8":
-            raise ExpositionError(f"line {line}: expected UTF-8, got byte 0x{what[0]:02x}")
-        raise ExpositionError(f"line {line}: {_problem(reason, what, name)}")
+    raise_problem(text)
     heads: list[tuple[str, str, str | None]] = []
     samples: list[list[Sample]] = []
     for start in range(0, text.family_count, _AT_ONCE):
@@ -111,6 +107,15 @@ def parse_text(data: bytes, repeated: list[tuple[str, Sample]] | None = None) ->
             else:
                 samples[family].append(sample)
     return [_finished(*head, found) for head, found in zip(heads, samples, strict=True) if found]
+
+
+def raise_problem(text: Exposition) -> None:
+    """Raise ExpositionError, which names the line, if a text that was parsed has a problem."""
+    if text.problem:
+        reason, line, _, _, what, name = text.problem
+        if reason == "utf8":
+            raise ExpositionError(f"line {line}: expected UTF-8, got byte 0x{what[0]:02x}")
+        raise ExpositionError(f"line {line}: {_problem(reason, what, name)}")
 
 
 def valid_name(name: str) -> bool:

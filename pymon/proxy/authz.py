@@ -78,6 +78,7 @@ _ROUTES = Routes(
         "/-/ready": Kind.HEALTH,
     },
     Kind.CONTAINER,
+    Kind.UNKNOWN,
 )
 _PING = re.compile(r"/(?:v[^/]*/)?_ping")
 

@@ -20,7 +20,7 @@ ADDRESSES_LIMIT = 64
 _TABLE_MAX_BYTES = 4 << 20
 """Limit of a file. Processes in the container decide how many routes and addresses it has."""
 
-_PROCESS_TRIES = 16
+PROCESS_TRIES = 16
 _DESCENDANTS_DEPTH = 16
 # Flags of an IPv6 address, linux/if_addr.h.
 _TEMPORARY, _OPTIMISTIC, _DAD_FAILED, _TENTATIVE = 0x01, 0x04, 0x08, 0x40
@@ -97,7 +97,7 @@ class AddressReader:
         """
         if self._root is None:
             return Look(None)
-        for pid in islice(_processes(self._root + path), _PROCESS_TRIES):
+        for pid in islice(processes(self._root + path), PROCESS_TRIES):
             found = self._of_process(pid, known)
             if found is not None:
                 return found
@@ -158,7 +158,7 @@ def _read(directory: int, name: str, absent: bytes | None = None) -> bytes:
         os.close(descriptor)
 
 
-def _processes(directory: str, depth: int = _DESCENDANTS_DEPTH) -> Iterator[int]:
+def processes(directory: str, depth: int = _DESCENDANTS_DEPTH) -> Iterator[int]:
     """Yield the processes of a cgroup or, when it has none itself, those of the cgroups below it."""
     try:
         descriptor = os.open(f"{directory}/cgroup.procs", os.O_RDONLY | os.O_CLOEXEC)
@@ -178,4 +178,4 @@ def _processes(directory: str, depth: int = _DESCENDANTS_DEPTH) -> Iterator[int]
     except OSError:
         return
     for child in below:
-        yield from _processes(child, depth - 1)
+        yield from processes(child, depth - 1)
