@@ -23,6 +23,8 @@ class Kind(Enum):
 
     CONTAINER = "container"
     """The metrics of one container."""
+    APP = "app"
+    """The metrics of the application in one container."""
     NODE = "node"
     """The metrics of one node, without those of its containers."""
     ACCOUNT_METRICS = "account_metrics"
@@ -78,7 +80,7 @@ _ROUTES = Routes(
         "/-/ready": Kind.HEALTH,
     },
     Kind.CONTAINER,
-    Kind.UNKNOWN,
+    Kind.APP,
 )
 _PING = re.compile(r"/(?:v[^/]*/)?_ping")
 
@@ -86,8 +88,8 @@ _PING = re.compile(r"/(?:v[^/]*/)?_ping")
 def kind_of(path: str) -> tuple[Kind, str]:
     """Return the kind of a path, and the UUID in it in lower case or "".
 
-    CONTAINER stands for a container or a node: only the inventory tells which of them has the UUID. SD_CONTAINER
-    becomes SD_NODE when the query says ``role=node``.
+    CONTAINER stands for a container or a node: only the inventory tells which of them has the UUID. APP is of a
+    container alone. SD_CONTAINER becomes SD_NODE when the query says ``role=node``.
     """
     kind, uuid = _ROUTES.find(path)
     if kind is None:
@@ -104,6 +106,7 @@ def owners_visible_to(principal: Principal) -> tuple[UUID | None, ...]:
 
 _WITHOUT_CREDENTIALS = frozenset((Kind.HEALTH, Kind.PAGE, Kind.LOGOUT))
 _OF_EVERYBODY = frozenset((Kind.ACCOUNT_METRICS, Kind.DISCOVER, Kind.SD_CONTAINER, Kind.SUMMARY, Kind.LOGIN))
+_OF_ITS_OWNER = frozenset((Kind.CONTAINER, Kind.APP))
 _OF_OPERATORS = frozenset((Kind.NODE, Kind.DISCOVER_NODES, Kind.SD_NODE))
 _READS = frozenset(("GET", "HEAD"))
 _POST = frozenset(("POST",))
@@ -127,7 +130,7 @@ def decide(principal: Principal | None, resource: Resource, method: str) -> Deci
         return Decision.METHOD_NOT_ALLOWED
     if principal is None:
         return Decision.ALLOW
-    if kind is Kind.CONTAINER:
+    if kind in _OF_ITS_OWNER:
         return Decision.ALLOW if exists and owner in owners_visible_to(principal) else Decision.NOT_FOUND
     if kind in _OF_EVERYBODY or kind in _WITHOUT_CREDENTIALS:
         return Decision.ALLOW

@@ -50,7 +50,8 @@ _CONTAINERS_AT_ONCE = 200
 
 _MAX_FIELDS = 4
 _TEXT_JSON = b"Content-Type: application/json\r\n"
-_AGENT_PATH = re.compile(r"(/v1/(?:gz|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/metrics)(?:\?([!-~]*))?")
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_AGENT_PATH = re.compile(rf"(/v1/(?:gz|{_UUID}|{_UUID}(/app))/metrics)(?:\?([!-~]*))?")
 
 
 class PeerWeb:
@@ -115,12 +116,13 @@ class PeerWeb:
     async def _scrape(self, request: Request, peer: UUID) -> Reply:
         node, path = _fields(request, "node", "path")
         match = _AGENT_PATH.fullmatch(path)
-        if match is None or path != match[1] + narrowed(match[2] or ""):
+        app = match is not None and match[2] is not None
+        if match is None or path != match[1] + narrowed(match[3] or "", app=app):
             raise Refusal(400, "path: expected that of a scrape")
         headers = request.headers
         seconds = scrape_timeout(headers.get("x-prometheus-scrape-timeout-seconds")) or SCRAPE_SECONDS
         codings = accepted_codings(headers.get("accept-encoding"), *CODINGS)
-        ask = Ask(peer, node, path, negotiate(headers.get("accept")), codings, direct=True)
+        ask = Ask(peer, node, path, negotiate(headers.get("accept")), codings, direct=True, app=app)
         deadline = asyncio.get_running_loop().time() + min(seconds, MAX_SCRAPE_SECONDS)
         return relayed(await self._relay.scrape(ask, deadline), peer, self._leaving)
 

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlencode
 
+from pymon.proxy.app_gates import AppGates
 from pymon.proxy.fair import Overloaded
 from pymon.proxy.reach import LOST
 from pymon.proxy.upstream import SMALL_BYTES, UpstreamError
@@ -52,6 +53,7 @@ DIRECT, PEER = "direct", "peer"
 """The routes of a scrape: to the agent, or through another proxy."""
 
 _NARROW = frozenset(("collect[]", "exclude[]", "name[]"))
+_NARROW_APP = frozenset(("port", "labels"))
 _NARROW_MAX_CHARACTERS = 4096
 
 _VARY = b"Vary: Accept, Accept-Encoding\r\n"
@@ -62,7 +64,7 @@ class Ask(NamedTuple):
     """A scrape. Equal values are identical scrapes.
 
     path: on the agent, with the query. codings: accepted ones, the best first. types: of the answer. direct: never
-    through another proxy.
+    through another proxy. app: it is for the application in a container, which may be slow or fail by itself.
     """
 
     account: UUID
@@ -72,6 +74,7 @@ class Ask(NamedTuple):
     codings: tuple[Coding, ...] = _PLAIN
     types: tuple[str, ...] = EXPOSITIONS
     direct: bool = False
+    app: bool = False
 
     def __hash__(self) -> int:
         """Return the hash of the path alone: those of a UUID and of a member of an Enum are made in Python."""
@@ -149,11 +152,15 @@ class _Flight:
 
 
 class Node:
-    """An agent and its gate, which limits the requests at a time and shares them fairly between accounts."""
+    """An agent and its gates, which limit the requests at a time and share them fairly between accounts.
+
+    apps: for requests of applications' metrics.
+    """
 
     def __init__(self, upstream: Upstream, gate: FairGate) -> None:
         self.upstream = upstream
         self.gate = gate
+        self.apps = AppGates()
 
 
 class Relay:
@@ -213,10 +220,11 @@ class Relay:
         except KeyError:
             raise UpstreamError(502, "unknown_node", "its node is not known any more") from None
         outcome = "cancelled"
+        gate = node.apps if ask.app else node.gate
         try:
             try:
-                if not node.gate.enter(ask.account):
-                    await node.gate.acquire(ask.account, deadline)
+                if not gate.enter(ask.account):
+                    await gate.acquire(ask.account, deadline)
             except Overloaded:
                 raise UpstreamError(503, "overloaded", "too many scrapes wait for its node") from None
             except TimeoutError:
@@ -224,13 +232,14 @@ class Relay:
             try:
                 response = await self._routed(node, ask, deadline)
             finally:
-                node.gate.release(ask.account)
+                gate.release(ask.account)
             outcome = "ok"
         except UpstreamError as error:
             outcome = error.reason
             raise
         finally:
-            self._observe(loop.time() - begin, outcome)
+            if not ask.app:
+                self._observe(loop.time() - begin, outcome)
         return response
 
     async def _routed(self, node: Node, ask: Ask, deadline: float) -> Response:
@@ -249,7 +258,7 @@ class Relay:
                     raise
         self.routes[PEER] += 1
         response = await others.scrape(ask, deadline)
-        check(response, codings=ask.codings, types=ask.types)
+        check(response, codings=ask.codings, types=ask.types, app=ask.app)
         return response
 
     async def _direct(self, node: Node, ask: Ask, deadline: float) -> Response:
@@ -260,13 +269,14 @@ class Relay:
         outcome = ""
         try:
             response = await node.upstream.get(ask.path, headers=headers_of(ask, left), timeout_seconds=left)
-            check(response, codings=ask.codings, types=ask.types)
+            check(response, codings=ask.codings, types=ask.types, app=ask.app)
             outcome = "ok"
         except UpstreamError as error:
             outcome = error.reason
             raise
         finally:
-            if self._reach is not None:
+            # An application that is slow says nothing about its node.
+            if self._reach is not None and not (ask.app and outcome == "timeout"):
                 self._reach.tell(ask.node, outcome)
         return response
 
@@ -288,24 +298,26 @@ def _accepted(form: Format, codings: tuple[Coding, ...]) -> tuple[tuple[str, str
     return ("Accept", form.content_type), ("Accept-Encoding", ", ".join(ranked + refused) or "identity")
 
 
-def narrowed(query: str) -> str:
+def narrowed(query: str, *, app: bool = False) -> str:
     """Return the part of a scrape's query that is sent to the agent, with its question mark, or "".
 
-    Raises Refusal 414 for a query that is too long.
+    app: of a request for an application's metrics. Raises Refusal 414 for a query that is too long.
     """
     if len(query) > _NARROW_MAX_CHARACTERS:
         raise Refusal(414, f"query too long: expected at most {_NARROW_MAX_CHARACTERS} characters")
-    pairs = [(key, value) for key, value in parse_qsl(query, keep_blank_values=True) if key in _NARROW]
+    known = _NARROW_APP if app else _NARROW
+    pairs = [(key, value) for key, value in parse_qsl(query, keep_blank_values=True) if key in known]
     return "?" + urlencode(sorted(pairs)) if pairs else ""
 
 
 def relayed(response: Response, account: UUID, leaving: Room) -> Reply:
     """Return the reply that relays a response. leaving: holds its bytes until the client has them. Raises Refusal."""
     if response.status != 200:  # noqa: PLR2004
-        # 400, 406: relay the agent's text about the query and the codings. 404: the container ended since the last
-        # inventory.
+        # Relay the agent's text about the query, the codings, or the application. 404: the container ended since the
+        # last inventory.
         text = "not found" if response.status == 404 else response.body[:500].decode("utf-8", "replace")  # noqa: PLR2004
-        raise Refusal(response.status, text, why=f"its node answered {response.status}: {text}")
+        retry = b"Retry-After: 1\r\n" if response.status == 503 else b""  # noqa: PLR2004
+        raise Refusal(response.status, text, retry, why=f"its node answered {response.status}: {text}")
     done = None
     if len(response.body) > SMALL_BYTES:
         hold = leaving.take_now(account, len(response.body))
@@ -317,14 +329,22 @@ def relayed(response: Response, account: UUID, leaving: Room) -> Reply:
     return Reply(200, b"Content-Type: " + kind + b"\r\n" + _VARY + coding, response.body, release=done)
 
 
-def check(response: Response, *, codings: tuple[Coding, ...], types: tuple[str, ...] = EXPOSITIONS) -> None:
+_RELAYED = frozenset((400, 404))
+_RELAYED_OF_APPS = frozenset((400, 403, 404, 502, 503, 504))
+"""Statuses that are relayed besides 200. An agent says with those of the second why an application has no answer."""
+
+
+def check(
+    response: Response, *, codings: tuple[Coding, ...], types: tuple[str, ...] = EXPOSITIONS, app: bool = False
+) -> None:
     """Raise UpstreamError unless a response may be relayed.
 
-    It may be relayed with status 400 or 404, with 406 where identity was not accepted, as an agent may have fewer
-    codings than `CODINGS`, or with 200 and one of these types in an accepted content coding.
+    It may be relayed with one of the statuses above, with 406 where identity was not accepted, as an agent may have
+    fewer codings than `CODINGS`, or with 200 and one of these types in an accepted content coding. app: as in `Ask`.
     """
     status = response.status
-    if status in {400, 404} or (status == 406 and "identity" not in codings):  # noqa: PLR2004
+    relayed_statuses = _RELAYED_OF_APPS if app else _RELAYED
+    if status in relayed_statuses or (status == 406 and "identity" not in codings):  # noqa: PLR2004
         return
     if status == 503:  # noqa: PLR2004
         raise UpstreamError(503, "busy", "its node is busy")

@@ -239,6 +239,10 @@ class ProxyWeb:
             exchange.account = principal.name
             self._admit(principal)
             admitted = principal.account
+            if kind is Kind.APP:
+                exchange.route, resource, ask_path, exchange.node = self._find_app(uuid)
+                self._decide(principal, resource, request.method, uuid)
+                return await self._scrape(request, principal, ask_path, exchange.node, app=True)
             if kind is not Kind.CONTAINER:
                 exchange.route = kind.value
                 self._decide(principal, Resource(kind), request.method)
@@ -398,7 +402,7 @@ class ProxyWeb:
         kind, exists, owner = resource
         if kind is Kind.UNKNOWN:
             return "no such path"
-        if kind is not Kind.CONTAINER:
+        if kind not in (Kind.CONTAINER, Kind.APP):
             return "of operators only, and the account is none"
         if not uuid:
             return "neither the path nor the Host names a container"
@@ -426,10 +430,19 @@ class ProxyWeb:
             return "container", Resource(Kind.CONTAINER, True, place.owner), f"/v1/{uuid}/metrics", place.node.name
         return "container", Resource(Kind.CONTAINER, False), "", ""
 
-    async def _scrape(self, request: Request, principal: Principal, path: str, node: str) -> Reply:
+    def _find_app(self, uuid: str) -> tuple[str, Resource, str, str]:
+        """Return the same of the application in the container with a UUID."""
+        place = self._fleet.find(uuid)
+        if place is None:
+            return "app", Resource(Kind.APP, False), "", ""
+        return "app", Resource(Kind.APP, True, place.owner), f"/v1/{uuid}/app/metrics", place.node.name
+
+    async def _scrape(
+        self, request: Request, principal: Principal, path: str, node: str, *, app: bool = False
+    ) -> Reply:
         asked = _asked(request)
-        narrow = narrowed(request.query) if request.query else ""
-        ask = Ask(principal.account, node, path + narrow, asked.format, asked.codings)
+        narrow = narrowed(request.query, app=app) if request.query else ""
+        ask = Ask(principal.account, node, path + narrow, asked.format, asked.codings, app=app)
         deadline = asyncio.get_running_loop().time() + asked.seconds
         try:
             response = await self._relay.scrape(ask, deadline)

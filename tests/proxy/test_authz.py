@@ -32,9 +32,13 @@ RESOURCES = {
     "container of root": Resource(Kind.CONTAINER, True, ROOT),
     "container of nobody": Resource(Kind.CONTAINER, True, None),
     "container that is not there": Resource(Kind.CONTAINER, False, None),
+    "application of alice": Resource(Kind.APP, True, ALICE),
+    "application of bob": Resource(Kind.APP, True, BOB),
+    "application of nobody": Resource(Kind.APP, True, None),
+    "application that is not there": Resource(Kind.APP, False),
     "node": Resource(Kind.NODE),
     "node that is not there": Resource(Kind.NODE, False),
-    **{kind.value: Resource(kind) for kind in Kind if kind not in {Kind.CONTAINER, Kind.NODE}},
+    **{kind.value: Resource(kind) for kind in Kind if kind not in {Kind.CONTAINER, Kind.APP, Kind.NODE}},
 }
 
 UUIDS = ("c0ffee00-0000-4000-8000-00000000000A", "c0ffee00000040008000000000000000")
@@ -42,6 +46,9 @@ UUIDS = ("c0ffee00-0000-4000-8000-00000000000A", "c0ffee000000400080000000000000
 PATHS = (
     "/metrics",
     *(f"/v1/{uuid}/metrics" for uuid in UUIDS),
+    *(f"/v1/{uuid}/app/metrics" for uuid in UUIDS),
+    f"/v1/{UUIDS[0]}/app/app/metrics",
+    f"/v1/{UUIDS[0]}/App/metrics",
     "/v1/account/metrics",
     "/v1/discover",
     "/v1/gz/discover",
@@ -97,7 +104,7 @@ def test_golden(request):
 @pytest.mark.parametrize("who", PRINCIPALS)
 def test_what_is_not_yours_is_answered_as_what_is_not_there(who, method):
     asks = PRINCIPALS[who]
-    absent = {kind: decide(asks, Resource(kind, False), method) for kind in (Kind.CONTAINER, Kind.NODE)}
+    absent = {kind: decide(asks, Resource(kind, False), method) for kind in (Kind.CONTAINER, Kind.APP, Kind.NODE)}
     for resource in RESOURCES.values():
         if resource.kind in absent:
             decision = decide(asks, resource, method)
@@ -114,6 +121,7 @@ def test_without_a_principal_nothing_that_has_data_is_allowed_and_all_refusals_a
 def test_an_operator_sees_no_other_tenants_containers():
     for who in ("root, an operator", "bob, a tenant"):
         assert decide(PRINCIPALS[who], RESOURCES["container of alice"], "GET") is Decision.NOT_FOUND
+        assert decide(PRINCIPALS[who], RESOURCES["application of alice"], "GET") is Decision.NOT_FOUND
 
 
 def test_the_owner_of_a_container_that_is_gone_gets_what_everybody_gets():
