@@ -91,9 +91,12 @@ def start_ticks(stat: bytes) -> int:
 
 
 def in_cgroup(cgroups: bytes, path: bytes) -> bool:
-    """Return whether a process is in a cgroup or below it. cgroups: the content of its /proc/PID/cgroup."""
+    """Return whether a process is in a cgroup or below it. cgroups: the content of its /proc/PID/cgroup.
+
+    The path may begin further down, as the agent's cgroups may do.
+    """
     found = (line.split(b":", 2)[-1] for line in cgroups.splitlines())
-    return any(one == path or one.startswith(path + b"/") for one in found)
+    return any(path + b"/" in one + b"/" for one in found)
 
 
 def _read(pid: int, name: str, max_bytes: int) -> bytes:

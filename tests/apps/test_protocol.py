@@ -75,6 +75,8 @@ def test_a_process_is_in_a_cgroup_or_below_it():
     lines = b"2:memory:/docker/abc\n1:name=systemd:/\n0::/x/docker/abc:d/sub\n"
     assert in_cgroup(lines, b"/docker/abc")
     assert in_cgroup(lines, b"/x/docker/abc:d")
+    assert in_cgroup(lines, b"/docker/abc:d"), "of an agent whose cgroups begin at /x"
+    assert not in_cgroup(lines, b"/docker/abc:d/su")
     assert not in_cgroup(lines, b"/docker/ab")
     assert not in_cgroup(lines, b"/docker/abcd")
     assert not in_cgroup(b"", b"/docker/abc")
