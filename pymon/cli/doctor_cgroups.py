@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pymon.agent.platform_parts import enabled_metrics
 from pymon.catalogue import disk, latency, load, peaks
 from pymon.catalogue.cgroup_fields import NUMBERED, PROCESS_TABLES, TABLES
-from pymon.cli import doctor_access, doctor_bpf, doctor_zones
+from pymon.cli import doctor_access, doctor_apps, doctor_bpf, doctor_zones
 from pymon.config import ConfigError
 from pymon.sources.cgroup import Hierarchies, find_hierarchies, published
 from pymon.sources.errors import SourceError
@@ -50,6 +50,7 @@ def machine(options: AgentOptions) -> Iterator[tuple[str, str]]:
     yield from doctor_access.daemons(options)
     yield from doctor_access.namespaces(options)
     yield from doctor_access.owners(options)
+    yield from doctor_apps.fetcher(options)
     yield "kstat", doctor_zones.library_found(options.kstat_library)
     yield "OpenZFS", _readable(options.procfs / "spl/kstat/zfs/arcstats", "there", "not there")
     yield from doctor_bpf.report(options, hierarchies)

@@ -113,6 +113,26 @@ def test_daemons(host: FixtureHost, capsys: pytest.CaptureFixture[str]) -> None:
         assert doctor(host, capsys)["daemon crio"].startswith("exit codes, restarts and labels cannot be asked for: ")
 
 
+def test_applications(host: FixtureHost, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert doctor(host, capsys)["applications"] == "their metrics are not fetched: --container.app-metrics is off"
+    path = tmp_path / "app-fetcher.sock"
+    flag = f"--container.app-metrics={path}"
+    said = doctor(host, capsys, flag)["applications"]
+    assert said.startswith(f"{path}: the fetcher cannot be asked: No such file or directory\nfix: systemctl enable")
+    with subprocess.Popen(
+        [sys.executable, "-m", "pymon", "app-fetcher", f"--socket={path}"], cwd=REPOSITORY, stderr=subprocess.PIPE
+    ) as fetcher:
+        assert fetcher.stderr
+        if os.geteuid():
+            assert b"expected to run as root" in fetcher.stderr.read()
+            return
+        try:
+            assert any(b"msg=listening" in line for line in fetcher.stderr)
+            assert doctor(host, capsys, flag)["applications"] == f"their metrics are fetched through {path}"
+        finally:
+            fetcher.terminate()
+
+
 def test_without_cgroups_it_is_one_line(host: FixtureHost, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(host.cgroups)
     assert main(["doctor", *host.flags()]) == 2
