@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,11 +38,14 @@ class Namespace(NamedTuple):
 def host_namespace() -> tuple[Namespace, bool]:
     """Return the host's network namespace, and whether it is that of the first process.
 
-    Where that process may not be looked at, this process' own counts as the host's. Raises OSError.
+    Where that process may not be looked at, this process' own counts as the host's, if it is not a private one that
+    leads nowhere. Raises OSError.
     """
     try:
         return _identity(_FIRST), True
     except PermissionError:
+        if len(socket.if_nameindex()) <= 1:
+            raise
         return _identity(_OWN), False
 
 

@@ -87,11 +87,12 @@ def ask_about(pid: int, group: Group, **fields: object) -> Ask:
 class Fetcher:
     """`with Fetcher(folder) as fetcher:`; the end asserts that it stopped well and complained of nothing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefix: tuple[str, ...] = ()) -> None:
+        """prefix: a program that runs it, such as setpriv."""
         self.socket = folder / "app-fetcher.sock"
         self.log: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pymon", "app-fetcher", f"--socket={self.socket}"],
+            [*prefix, sys.executable, "-m", "pymon", "app-fetcher", f"--socket={self.socket}"],
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from pymon.apps import fetcher as module
 from pymon.apps.protocol import AppError, line_of
+from tests.live.agent import REPOSITORY
 from tests.live.app_fetcher import SERVER, Fetcher, ask_about, inside, namespace_of, served, talking
 from tests.live.test_network import alone, joined, linked
 from tests.live.world import World, run, until
@@ -193,6 +195,32 @@ except ConnectionError:
         for path, mode in modes.items():
             path.chmod(mode)
     until("the refusal", lambda: fetcher.fetch(ask_about(process.pid, group)) == b"a 1\n")
+
+
+def test_the_capabilities_of_its_unit_are_enough(world: World, tmp_path: Path) -> None:
+    unit = (REPOSITORY / "deploy/pymon-app-fetcher.service").read_text()
+    (named,) = re.findall("^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
+    kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in named.split())
+    setpriv = ("setpriv", "--no-new-privs", f"--bounding-set=-all,{kept}", "--inh-caps=-all")
+    group, silent = world.group(), world.group()
+    with Fetcher(tmp_path, setpriv) as limited:
+        assert limited.fetch(ask_about(served(group).pid, group)) == b"a 1\n"
+        process = talking(silent, "", keep=True)
+        with limited.connect(ask_about(process.pid, silent, seconds=15.0)):
+            limited.child()
+        until("it kills what has become nobody's", lambda: not limited.children())
+
+
+def test_a_private_network_is_never_taken_for_the_hosts() -> None:
+    program = "from pymon.apps.namespace import host_namespace; print(host_namespace())"
+    words = ["unshare", "--net", sys.executable, "-c", program]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=REPOSITORY)
+    try:
+        first = Path("/proc/1/ns/net").stat()
+    except PermissionError:
+        assert "PermissionError" in done.stderr
+    else:
+        assert done.stdout == f"(Namespace(device={first.st_dev}, inode={first.st_ino}), True)\n"
 
 
 def test_no_more_processes_than_the_limit_whoever_asks(world: World, fetcher: Fetcher) -> None:

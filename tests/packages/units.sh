@@ -47,6 +47,18 @@ until journalctl --no-pager --output cat --unit pymon-agent | grep 'columns of c
 	[ "$SECONDS" -lt 120 ] || fail "without BPF"
 done
 
+echo "the fetcher of applications' metrics, enabled as docs/apps.md says"
+[ "$(systemctl is-enabled pymon-app-fetcher)" = disabled ] || fail "the fetcher was enabled"
+[ "$(systemctl is-active pymon-app-fetcher)" = inactive ] || fail "the fetcher was started"
+systemctl enable --now --quiet pymon-app-fetcher
+SECONDS=0
+until pymon doctor --container.app-metrics=/run/pymon/app-fetcher.sock | grep 'their metrics are fetched through'; do
+	[ "$SECONDS" -lt 120 ] || fail "the fetcher does not answer"
+done
+[ "$(stat -c '%U %G %a' /run/pymon/app-fetcher.sock)" = "root pymon-agent 660" ] || fail "the socket is somebody's"
+runuser -u nobody -- test -e /run/pymon/app-fetcher.sock && fail "anybody sees the socket"
+ended pymon-app-fetcher
+
 echo "the proxy, enabled as docs/install.md says"
 [ "$(systemctl is-enabled pymon-proxy)" = disabled ] || fail "the proxy was enabled"
 [ "$(systemctl is-active pymon-proxy)" = inactive ] || fail "the proxy was started"
