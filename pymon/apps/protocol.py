@@ -1,6 +1,7 @@
 r"""What an agent and the fetcher say to each other, on one connection for each fetch. Does no I/O.
 
-The agent sends an `Ask` as one line of JSON. The fetcher sends an `Answer` as one line of JSON, and then the body.
+The agent sends an `Ask` as one line of JSON. The fetcher sends an `Answer` as one line of JSON, and then the body. The
+fetch ends when the agent closes the connection, or its own direction of it.
 """
 
 from __future__ import annotations
