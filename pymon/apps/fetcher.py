@@ -66,6 +66,8 @@ def listening(path: Path) -> Iterator[socket.socket]:
         before = os.umask(0o117)
         try:
             listener.bind(os.fspath(path))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from None
         finally:
             os.umask(before)
         listener.listen(_BACKLOG)
