@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import re
 import shutil
@@ -209,6 +210,17 @@ class BpfSystem(CgroupSystem):
         _, swap, anon = self.numbers[name]
         self.write_files(name, "x", str(swap), str(anon))
         self.spoilt.add(name)
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_collection() -> Iterator[None]:
+    """The walker's Python runs on reader threads. These have a table of descriptors of their own, in which a finalizer
+    that is run there would close another descriptor than its own, or none.
+    """
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture
