@@ -2,23 +2,21 @@
 
 #include <stdlib.h>
 
-#include "exposition_labels.h"
-#include "exposition_text.h"
+#include "exposition_groups.h"
 #include "proto_metric.h"
 
 typedef struct {
 	const pm_exposition *reader;
-	pm_buffer head;	  /* of a family */
-	pm_buffer labels; /* of a sample, as fields of a Metric */
-	pm_buffer number; /* a text that ends with a NUL */
-	uint32_t *order;  /* the samples by family */
+	uint64_t start_ms; /* 0: not known */
+	pm_buffer head;	   /* of a family */
+	pm_buffer labels;  /* of a sample, as fields of a Metric */
+	pm_buffer number;  /* a text that ends with a NUL */
 	/* Of the histogram or summary that is being made. */
 	uint64_t group; /* the hash of its labels; 0: there is none */
 	pm_buffer group_labels;
 	pm_buffer value;
-	int is_lost;	  /* it cannot be written */
-	uint64_t *groups; /* those of the family so far, by their hash */
-	size_t mask;
+	int is_lost; /* it cannot be written */
+	pm_exposition_groups groups;
 } context;
 
 static const pm_proto_type types[] = {
@@ -26,46 +24,25 @@ static const pm_proto_type types[] = {
 	[PM_HISTOGRAM] = PM_PROTO_HISTOGRAM, [PM_SUMMARY] = PM_PROTO_SUMMARY, [PM_NO_KIND] = PM_PROTO_UNTYPED,
 };
 
-/* Get a number of the text. Returns 0, or -1 if out of memory. */
-static int real_of(context *at, const char *data, size_t len, double *value)
-{
-	at->number.len = 0;
-	if (pm_buffer_append(&at->number, data, len) < 0 || pm_buffer_append(&at->number, "", 1) < 0)
-		return -1;
-	*value = strtod(at->number.data, NULL);
-	return 0;
-}
-
-static int is_bound(pm_proto_type type, const pm_exposition_sample *sample, const pm_exposition_label *label)
-{
-	return type == PM_PROTO_HISTOGRAM
-		       ? sample->suffix == PM_BUCKET && pm_is_same(label->name, label->name_len, "le", 2)
-		       : type == PM_PROTO_SUMMARY && sample->suffix == PM_BARE &&
-				 pm_is_same(label->name, label->name_len, "quantile", 8);
-}
-
 /* Take the labels of a sample into `labels`, and get its bound where it has one. The hash is that of those that are not
  * empty, and does not depend on their order. Returns 0, or -1 if out of memory. */
-static int take_labels(context *at, pm_proto_type type, const pm_exposition_sample *sample, uint64_t *hash,
-		       double *bound)
+static int take_labels(context *at, const pm_exposition_sample *sample, uint64_t *hash, double *bound)
 {
 	const char *p = at->reader->data + sample->labels.at, *end = p + sample->labels.len;
+	pm_family_type kind = at->reader->families[sample->family].kind;
 	pm_exposition_label label;
 
 	at->labels.len = 0;
 	*hash = 1;
 	while (pm_exposition_next_label(&p, end, &label)) {
-		size_t before = at->labels.len;
-
-		if (is_bound(type, sample, &label)) {
-			if (real_of(at, label.value, label.value_len, bound) < 0)
+		if (pm_exposition_is_bound(kind, sample->suffix, &label)) {
+			if (pm_exposition_real(&at->number, label.value, label.value_len, bound) < 0)
 				return -1;
 			continue;
 		}
 		if (pm_proto_label(&at->labels, label.name, label.name_len, label.value, label.value_len) < 0)
 			return -1;
-		if (label.value_len)
-			*hash += pm_hash(at->reader->key, at->labels.data + before, at->labels.len - before);
+		*hash += pm_exposition_label_hash(at->reader, &label);
 	}
 	*hash += *hash == 0;
 	return 0;
@@ -86,15 +63,29 @@ static int put_metric(pm_buffer *out, const pm_buffer *labels, int field, const 
 	return 0;
 }
 
-static int is_integer(double count)
+/* The number of bytes that put_created writes. */
+enum { CREATED_MAX = 3 * (1 + PM_VARINT_MAX) };
+
+/* Write when a value of this type was created, if it is known and the type has that. Returns the end. */
+static char *put_created(char *p, pm_proto_type type, uint64_t start_ms)
 {
-	return count >= 0 && count < 0x1p64 && count == (double)(uint64_t)count;
+	int field = type == PM_PROTO_COUNTER   ? PM_COUNTER_CREATED
+		    : type == PM_PROTO_SUMMARY ? PM_SUMMARY_CREATED
+					       : PM_HISTOGRAM_CREATED;
+	char moment[CREATED_MAX], *end = moment;
+
+	if (start_ms == 0 || type == PM_PROTO_GAUGE || type == PM_PROTO_UNTYPED)
+		return p;
+	end = pm_put_varint_field(end, PM_TIMESTAMP_SECONDS, start_ms / 1000);
+	end = pm_put_varint_field(end, PM_TIMESTAMP_NANOS, start_ms % 1000 * 1000000);
+	p = pm_put_head(p, field, (size_t)(end - moment));
+	return pm_put_bytes(p, moment, (size_t)(end - moment));
 }
 
 /* Append a count, which may be no integer in text. Returns the end. */
 static char *put_count(char *p, int integer, int real, double count)
 {
-	if (is_integer(count))
+	if (pm_exposition_is_integer(count))
 		return pm_put_varint_field(p, integer, (uint64_t)count);
 	return pm_put_double_field(p, real, count);
 }
@@ -111,7 +102,7 @@ static int add_part(context *at, pm_proto_type type, const pm_exposition_sample 
 		to = pm_put_double_field(to, PM_SAMPLE_SUM, value);
 	} else if (sample->suffix == PM_COUNT) {
 		/* A summary has no field for a count that is no integer. */
-		at->is_lost |= type == PM_PROTO_SUMMARY && !is_integer(value);
+		at->is_lost |= type == PM_PROTO_SUMMARY && !pm_exposition_is_integer(value);
 		to = put_count(to, PM_SAMPLE_COUNT, PM_HISTOGRAM_COUNT_FLOAT, value);
 	} else if (type == PM_PROTO_HISTOGRAM) {
 		p = put_count(p, PM_BUCKET_COUNT, PM_BUCKET_COUNT_FLOAT, value);
@@ -127,12 +118,19 @@ static int add_part(context *at, pm_proto_type type, const pm_exposition_sample 
 }
 
 /* End the histogram or summary that is being made. Returns 0, or -1 if out of memory. */
-static int end_group(context *at, int field, pm_buffer *out)
+static int end_group(context *at, pm_proto_type type, pm_buffer *out)
 {
 	int result = 0;
 
-	if (at->group && !at->is_lost)
-		result = put_metric(out, &at->group_labels, field, at->value.data, at->value.len);
+	if (at->group && !at->is_lost) {
+		char *p;
+
+		if (pm_buffer_reserve(&at->value, CREATED_MAX) < 0)
+			return -1;
+		p = put_created(at->value.data + at->value.len, type, at->start_ms);
+		at->value.len = (size_t)(p - at->value.data);
+		result = put_metric(out, &at->group_labels, pm_proto_value_field(type), at->value.data, at->value.len);
+	}
 	at->group = 0;
 	at->is_lost = 0;
 	at->value.len = 0;
@@ -143,45 +141,29 @@ static int end_group(context *at, int field, pm_buffer *out)
 static void begin_group(context *at, uint64_t hash)
 {
 	pm_buffer labels = at->group_labels;
-	size_t slot;
 
-	for (slot = hash & at->mask; at->groups[slot]; slot = (slot + 1) & at->mask)
-		if (at->groups[slot] == hash)
-			return;
-	at->groups[slot] = at->group = hash;
+	if (!pm_exposition_groups_add(&at->groups, hash))
+		return;
+	at->group = hash;
 	at->group_labels = at->labels;
 	at->labels = labels;
 }
 
-/* Make room for the histograms or summaries of a family with this number of samples. */
-static int clear_groups(context *at, uint32_t samples)
-{
-	size_t slots = 16;
-
-	while (slots < 2 * (size_t)samples)
-		slots *= 2;
-	free(at->groups);
-	at->groups = calloc(slots, sizeof(*at->groups));
-	at->mask = slots - 1;
-	return at->groups ? 0 : -1;
-}
-
 static int write_sample(context *at, pm_proto_type type, const pm_exposition_sample *sample, pm_buffer *out)
 {
-	int field = pm_proto_value_field(type);
+	char number[9 + CREATED_MAX], *p;
 	double bound = 0, value;
-	char number[9];
 	uint64_t hash;
 
-	if (take_labels(at, type, sample, &hash, &bound) < 0 ||
-	    real_of(at, at->reader->data + sample->value.at, sample->value.len, &value) < 0)
+	if (take_labels(at, sample, &hash, &bound) < 0 ||
+	    pm_exposition_real(&at->number, at->reader->data + sample->value.at, sample->value.len, &value) < 0)
 		return -1;
 	if (type != PM_PROTO_HISTOGRAM && type != PM_PROTO_SUMMARY) {
-		pm_put_double_field(number, PM_NUMBER_VALUE, value);
-		return put_metric(out, &at->labels, field, number, sizeof(number));
+		p = put_created(pm_put_double_field(number, PM_NUMBER_VALUE, value), type, at->start_ms);
+		return put_metric(out, &at->labels, pm_proto_value_field(type), number, (size_t)(p - number));
 	}
 	if (hash != at->group) {
-		if (end_group(at, field, out) < 0)
+		if (end_group(at, type, out) < 0)
 			return -1;
 		begin_group(at, hash);
 		if (at->group == 0)
@@ -221,7 +203,8 @@ static int write_family(context *at, const pm_exposition_family *family, const u
 	int reserved;
 
 	if (make_head(at, family) < 0 ||
-	    clear_groups(at, type == PM_PROTO_HISTOGRAM || type == PM_PROTO_SUMMARY ? family->samples : 0) < 0)
+	    pm_exposition_groups_clear(
+		    &at->groups, type == PM_PROTO_HISTOGRAM || type == PM_PROTO_SUMMARY ? family->samples : 0) < 0)
 		return -1;
 	reserved = pm_proto_begin(out, 0, at->head.data, at->head.len);
 	if (reserved < 0)
@@ -232,7 +215,7 @@ static int write_family(context *at, const pm_exposition_family *family, const u
 		if (!sample->repeated && write_sample(at, type, sample, out) < 0)
 			return -1;
 	}
-	if (end_group(at, pm_proto_value_field(type), out) < 0)
+	if (end_group(at, type, out) < 0)
 		return -1;
 	if (out->len == start + (size_t)reserved + at->head.len) {
 		out->len = start;
@@ -244,32 +227,23 @@ static int write_family(context *at, const pm_exposition_family *family, const u
 static int write_families(context *at, pm_buffer *out)
 {
 	const pm_exposition *reader = at->reader;
-	uint32_t *ends = calloc((size_t)reader->family_count + 1, sizeof(*ends));
-	uint32_t before = 0;
-	int result = ends ? 0 : -1;
+	uint32_t *order = pm_exposition_by_family(reader), begin = 0;
+	int result = order ? 0 : -1;
 
-	at->order = malloc(((size_t)reader->sample_count + 1) * sizeof(*at->order));
-	if (at->order == NULL)
-		result = -1;
-	for (uint32_t i = 0; result == 0 && i < reader->family_count; i++) {
-		ends[i] = before;
-		before += reader->families[i].samples;
-	}
-	for (uint32_t i = 0; result == 0 && i < reader->sample_count; i++)
-		at->order[ends[reader->samples[i].family]++] = i;
 	for (uint32_t i = 0; result == 0 && i < reader->family_count; i++) {
 		const pm_exposition_family *family = &reader->families[i];
 
 		if (family->samples)
-			result = write_family(at, family, at->order + ends[i] - family->samples, out);
+			result = write_family(at, family, order + begin, out);
+		begin += family->samples;
 	}
-	free(ends);
+	free(order);
 	return result;
 }
 
-int pm_exposition_protobuf(const pm_exposition *reader, pm_buffer *out)
+int pm_exposition_protobuf(const pm_exposition *reader, uint64_t start_ms, pm_buffer *out)
 {
-	context at = {.reader = reader};
+	context at = {.reader = reader, .start_ms = start_ms};
 	size_t start = out->len;
 	int result = write_families(&at, out);
 
@@ -280,7 +254,6 @@ int pm_exposition_protobuf(const pm_exposition *reader, pm_buffer *out)
 	pm_buffer_free(&at.number);
 	pm_buffer_free(&at.group_labels);
 	pm_buffer_free(&at.value);
-	free(at.order);
-	free(at.groups);
+	free(at.groups.slots);
 	return result;
 }

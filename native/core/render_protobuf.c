@@ -79,21 +79,6 @@ static inline char *begin_metric(pm_buffer *out, const pm_proto_sample *proto, p
 	return pm_put_head(p, field, value_len);
 }
 
-/* When the parent of a row was created, in seconds since the epoch; 0: not known. */
-static uint64_t created_at(const context *at, const pm_row_labels *labels)
-{
-	const pm_proto_catalogue *catalogue = at->catalogue;
-	const pm_table *table;
-
-	if (catalogue->created_table == PM_NO_COLUMN || labels->parent == PM_NO_PARENT)
-		return 0;
-	table = at->tables[catalogue->created_table];
-	if (table == NULL || labels->parent >= table->rows ||
-	    !pm_table_has(table, labels->parent, catalogue->created_column))
-		return 0;
-	return pm_table_get(table, labels->parent, catalogue->created_column);
-}
-
 static int render_values(pm_buffer *out, const context *at, const pm_sample *sample, const pm_proto_sample *proto,
 			 int field, uint64_t *lines)
 {
@@ -108,7 +93,7 @@ static int render_values(pm_buffer *out, const context *at, const pm_sample *sam
 		if (!pm_row_cell(sample, table, row, &cell) || !pm_row_parent(labels, at->parents, at->parent_count))
 			continue;
 		if (proto->created)
-			created = created_at(at, labels);
+			created = pm_created_at(at->catalogue, at->tables, labels);
 		if (created) {
 			created_len = 1 + pm_varint_length(created);
 			value_len += 2 + created_len;
@@ -180,14 +165,6 @@ static int add_native(pm_buffer *fields, const pm_proto_family *family, double t
 	return 0;
 }
 
-static int is_ascending(const uint64_t *counts, uint32_t buckets)
-{
-	for (uint32_t i = 1; i < buckets; i++)
-		if (counts[i] < counts[i - 1])
-			return 0;
-	return 1;
-}
-
 /* A histogram without its sum or its count is left out: a reader would take that for 0. */
 static int render_histograms(pm_buffer *out, context *at, uint32_t index, uint64_t *lines)
 {
@@ -221,7 +198,7 @@ static int render_histograms(pm_buffer *out, context *at, uint32_t index, uint64
 			has_sum |= there && protos[i].part == PM_PROTO_SUM;
 			if (protos[i].part != PM_PROTO_COUNT)
 				continue;
-			if (there && has_sum && buckets && !missing && is_ascending(counts, buckets) &&
+			if (there && has_sum && buckets && !missing && pm_is_ascending(counts, buckets) &&
 			    counts[buckets - 1] == cell &&
 			    add_native(fields, proto_family, protos->bound, counts, buckets) < 0)
 				return -1;

@@ -144,7 +144,7 @@ cdef extern from "render.h" nogil:
         const pm_table *const *tables, const pm_block *parents, uint32_t parent_count,
         const unsigned char *selected, uint64_t *lines)
 
-cdef extern from "render_protobuf.h" nogil:
+cdef extern from "render_catalogue.h" nogil:
     const uint32_t PM_NATIVE_BUCKETS
 
     ctypedef struct pm_proto_sample:
@@ -153,6 +153,8 @@ cdef extern from "render_protobuf.h" nogil:
         uint8_t part
         uint8_t created
         double bound
+        const char *composite
+        uint32_t composite_len
 
     ctypedef struct pm_proto_family:
         const char *head
@@ -172,6 +174,12 @@ cdef extern from "render_protobuf.h" nogil:
         uint32_t created_table
         uint32_t created_column
 
+cdef extern from "render_openmetrics2.h" nogil:
+    int pm_render_openmetrics2(
+        pm_buffer *out, const pm_proto_catalogue *catalogue, const pm_table *const *tables, const pm_block *parents,
+        uint32_t parent_count, const unsigned char *selected, uint64_t *lines)
+
+cdef extern from "render_protobuf.h" nogil:
     int pm_render_protobuf(
         pm_buffer *out, const pm_proto_catalogue *catalogue, const pm_table *const *tables, const pm_block *parents,
         uint32_t parent_count, const unsigned char *selected, uint64_t *lines)
@@ -273,8 +281,16 @@ cdef extern from "exposition_labels.h" nogil:
         const pm_exposition *reader, uint32_t family, const char *front, size_t front_len,
         const pm_exposition_taken *taken, size_t taken_count, pm_buffer *out)
 
+cdef extern from "exposition_openmetrics2.h" nogil:
+    ctypedef struct pm_exposition_head:
+        const char *data
+        size_t len
+
+    int pm_exposition_openmetrics2(
+        const pm_exposition *reader, const pm_exposition_head *heads, uint64_t start_ms, pm_buffer *out)
+
 cdef extern from "exposition_protobuf.h" nogil:
-    int pm_exposition_protobuf(const pm_exposition *reader, pm_buffer *out)
+    int pm_exposition_protobuf(const pm_exposition *reader, uint64_t start_ms, pm_buffer *out)
 
 cdef extern from "exposition.h" nogil:
     void pm_exposition_init(

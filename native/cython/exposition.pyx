@@ -3,6 +3,7 @@
 import os
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport UINT32_MAX, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -18,11 +19,13 @@ from pymon._native.core cimport (
     pm_exposition,
     pm_exposition_family,
     pm_exposition_free,
+    pm_exposition_head,
     pm_exposition_init,
     pm_exposition_label,
     pm_exposition_labelled,
     pm_exposition_labels,
     pm_exposition_next_label,
+    pm_exposition_openmetrics2,
     pm_exposition_protobuf,
     pm_exposition_run,
     pm_exposition_sample,
@@ -171,7 +174,35 @@ cdef class Exposition:
         finally:
             pm_buffer_free(&out)
 
-    def protobuf(self):
+    def openmetrics2(self, list heads not None, uint64_t start_ms=0):
+        """Return the exposition in OpenMetrics 2.0. It must have been read to its end."""
+        cdef pm_exposition_head *lines
+        cdef pm_buffer out
+        cdef bytes head
+        cdef int result
+
+        if not self.whole or len(heads) != <Py_ssize_t>self.reader.family_count:
+            raise ValueError("a text that was read to its end, and the metadata of each of its families")
+        out.data = NULL
+        out.len = out.cap = 0
+        lines = <pm_exposition_head *>PyMem_Calloc(self.reader.family_count + 1, sizeof(pm_exposition_head))
+        try:
+            if lines == NULL:
+                raise MemoryError
+            for i in range(self.reader.family_count):
+                head = heads[i]
+                lines[i].data = PyBytes_AS_STRING(head)
+                lines[i].len = PyBytes_GET_SIZE(head)
+            with nogil:
+                result = pm_exposition_openmetrics2(&self.reader, lines, start_ms, &out)
+            if result < 0:
+                raise MemoryError
+            return _bytes_of(&out)
+        finally:
+            PyMem_Free(lines)
+            pm_buffer_free(&out)
+
+    def protobuf(self, uint64_t start_ms=0):
         """Return the exposition in protocol buffers, without duplicate series. It must have been read to its end."""
         cdef pm_buffer out
         cdef int result
@@ -182,7 +213,7 @@ cdef class Exposition:
         out.len = out.cap = 0
         try:
             with nogil:
-                result = pm_exposition_protobuf(&self.reader, &out)
+                result = pm_exposition_protobuf(&self.reader, start_ms, &out)
             if result < 0:
                 raise MemoryError
             return _bytes_of(&out)

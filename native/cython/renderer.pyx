@@ -23,6 +23,7 @@ from pymon._native.core cimport (
     pm_proto_family,
     pm_proto_sample,
     pm_render,
+    pm_render_openmetrics2,
     pm_render_protobuf,
     pm_sample,
     pm_scale,
@@ -129,6 +130,7 @@ class SampleLine:
     part: str = "value"
     bound: float = 0.0
     created: bool = False
+    composite: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ class FamilyLines:
     protobuf: bytes = b""
     type: int = 3
     native: object = None
+    openmetrics2: bytes = b""
 
 
 cdef class Renderer:
@@ -149,10 +152,12 @@ cdef class Renderer:
 
     cdef pm_family *text
     cdef pm_family *openmetrics
+    cdef pm_family *openmetrics2
     cdef pm_sample *samples
     cdef pm_proto_family *proto_families
     cdef pm_proto_sample *proto_samples
     cdef pm_proto_catalogue catalogue
+    cdef pm_proto_catalogue catalogue2
     cdef uint32_t family_count
     cdef readonly Py_ssize_t table_count
     cdef list widths
@@ -169,24 +174,26 @@ cdef class Renderer:
         total = sum(len(family.samples) for family in families)
         self.text = <pm_family *>PyMem_Calloc(self.family_count + 1, sizeof(pm_family))
         self.openmetrics = <pm_family *>PyMem_Calloc(self.family_count + 1, sizeof(pm_family))
+        self.openmetrics2 = <pm_family *>PyMem_Calloc(self.family_count + 1, sizeof(pm_family))
         self.samples = <pm_sample *>PyMem_Calloc(total + 1, sizeof(pm_sample))
         self.proto_families = <pm_proto_family *>PyMem_Calloc(self.family_count + 1, sizeof(pm_proto_family))
         self.proto_samples = <pm_proto_sample *>PyMem_Calloc(total + 1, sizeof(pm_proto_sample))
         if self.text == NULL or self.openmetrics == NULL or self.samples == NULL:
             raise MemoryError
-        if self.proto_families == NULL or self.proto_samples == NULL:
+        if self.openmetrics2 == NULL or self.proto_families == NULL or self.proto_samples == NULL:
             raise MemoryError
         for i, family in enumerate(families):
             self._family(&self.text[i], family.text, at, family)
             self._family(&self.openmetrics[i], family.openmetrics, at, family)
+            self._family(&self.openmetrics2[i], family.openmetrics2, at, family)
             fields = family.protobuf
             self.kept.append(fields)
             self.proto_families[i].head = PyBytes_AS_STRING(fields)
             self.proto_families[i].head_len = PyBytes_GET_SIZE(fields)
             self.proto_families[i].type = family.type
+            if sum(line.part == "bucket" for line in family.samples) > PM_NATIVE_BUCKETS and family.by_row:
+                raise ValueError(f"more than {PM_NATIVE_BUCKETS} buckets")
             if family.native is not None:
-                if sum(line.part == "bucket" for line in family.samples) > PM_NATIVE_BUCKETS:
-                    raise ValueError(f"more than {PM_NATIVE_BUCKETS} buckets")
                 self.proto_families[i].is_native = True
                 self.proto_families[i].schema, self.proto_families[i].first = family.native
             for line in family.samples:
@@ -222,19 +229,26 @@ cdef class Renderer:
                 raise IndexError(f"no table {table}")
             self.widths[table] = max(self.widths[table], 1 + column)
             self.catalogue.created_table, self.catalogue.created_column = table, column
+        self.catalogue2 = self.catalogue
+        self.catalogue2.families = self.openmetrics2
 
     cdef int _sample(self, pm_proto_sample *target, line) except -1:
         cdef bytes fields = line.fields
+        cdef bytes composite = line.composite
 
-        self.kept.append(fields)
+        self.kept += (fields, composite)
         target.labels = PyBytes_AS_STRING(fields)
         target.labels_len = PyBytes_GET_SIZE(fields)
         target.part = PARTS.index(line.part)
         target.created = line.created
         target.bound = line.bound
+        target.composite = PyBytes_AS_STRING(composite)
+        target.composite_len = PyBytes_GET_SIZE(composite)
         # Counts are written as they are.
         if line.part in ("bucket", "count") and (line.unit.multiply, line.unit.divide, line.unit.decimals) != (1, 1, 0):
             raise ValueError("the counts of a histogram have no unit")
+        if line.part in ("bucket", "count") and not composite:
+            raise ValueError("a bucket has its bound, and a count the name of its histogram")
         return 0
 
     cdef int _family(self, pm_family *target, bytes header, uint32_t first, family) except -1:
@@ -251,13 +265,14 @@ cdef class Renderer:
     def __dealloc__(self):
         PyMem_Free(self.text)
         PyMem_Free(self.openmetrics)
+        PyMem_Free(self.openmetrics2)
         PyMem_Free(self.samples)
         PyMem_Free(self.proto_families)
         PyMem_Free(self.proto_samples)
 
     def render(
         self, Body body not None, tables, Labels labels=None, *, openmetrics=False, bint protobuf=False,
-        const unsigned char[::1] selected=None,
+        bint openmetrics2=False, const unsigned char[::1] selected=None,
     ):
         """Append the exposition of the tables to the body; the number of sample lines.
 
@@ -300,6 +315,9 @@ cdef class Renderer:
                 if protobuf:
                     result = pm_render_protobuf(
                         &body.buffer, &self.catalogue, pointers, blocks, block_count, wanted, &lines)
+                elif openmetrics2:
+                    result = pm_render_openmetrics2(
+                        &body.buffer, &self.catalogue2, pointers, blocks, block_count, wanted, &lines)
                 else:
                     result = pm_render(
                         &body.buffer, families, self.family_count, self.samples, pointers, blocks, block_count, wanted,

@@ -1,9 +1,10 @@
 /* A text of others in both dialects: any bytes are read in time in proportion to their length, in one piece as in many,
  * and what was read strictly is read again when labels are put in front. What was read can be written in protocol
- * buffers. */
+ * buffers and in OpenMetrics 2.0. */
 #include "exposition.h"
 #include "exposition_labels.h"
 #include "exposition_names.h"
+#include "exposition_openmetrics2.h"
 #include "exposition_protobuf.h"
 #include "fuzz.h"
 #include "messages.h"
@@ -63,10 +64,33 @@ static void check_protobuf(const pm_exposition *reader)
 
 		alone += !reader->samples[i].repeated && kind != PM_HISTOGRAM && kind != PM_SUMMARY;
 	}
-	FUZZ_CHECK(pm_exposition_protobuf(reader, &out) == 0);
+	FUZZ_CHECK(pm_exposition_protobuf(reader, reader->len % 5, &out) == 0);
 	FUZZ_CHECK(check_messages(out.data, out.len) >= alone);
 	FUZZ_CHECK(out.len <= 8 * reader->len + 64);
 	pm_buffer_free(&out);
+}
+
+/* It is as many lines in OpenMetrics 2.0, but for what that does not allow and what it writes in one. */
+static void check_openmetrics2(const pm_exposition *reader)
+{
+	pm_exposition_head *heads = calloc(reader->family_count + 1, sizeof(*heads));
+	uint32_t alone = 0, lines = 0;
+	pm_buffer out = {0};
+
+	for (uint32_t i = 0; i < reader->sample_count; i++) {
+		uint8_t kind = reader->families[reader->samples[i].family].kind;
+
+		alone += !reader->samples[i].repeated && kind != PM_HISTOGRAM && kind != PM_SUMMARY &&
+			 kind != PM_COUNTER;
+	}
+	FUZZ_CHECK(heads && pm_exposition_openmetrics2(reader, heads, reader->len % 3, &out) == 0);
+	for (size_t i = 0; i < out.len; i++)
+		lines += out.data[i] == '\n';
+	FUZZ_CHECK(lines >= alone && lines <= reader->sample_count);
+	FUZZ_CHECK(out.len == 0 || out.data[out.len - 1] == '\n');
+	FUZZ_CHECK(out.len <= 8 * reader->len + 64);
+	pm_buffer_free(&out);
+	free(heads);
 }
 
 static void check(const char *data, size_t size, int strict, int allow_repeated)
@@ -88,8 +112,10 @@ static void check(const char *data, size_t size, int strict, int allow_repeated)
 	FUZZ_CHECK(result == sliced_result && whole.sample_count == sliced.sample_count);
 	FUZZ_CHECK(whole.steps == sliced.steps && whole.problem.reason == sliced.problem.reason);
 	check_places(&whole);
-	if (result == 1)
+	if (result == 1) {
 		check_protobuf(&whole);
+		check_openmetrics2(&whole);
+	}
 	for (uint32_t i = 0; strict && result == 1 && i < whole.family_count; i++)
 		check_labelled(&whole, i);
 	pm_exposition_free(&whole);

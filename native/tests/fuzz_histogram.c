@@ -3,6 +3,7 @@
  * counts. */
 #include "fuzz.h"
 #include "messages.h"
+#include "render_openmetrics2.h"
 #include "render_protobuf.h"
 
 enum { COLUMNS = PM_NATIVE_BUCKETS + 2 };
@@ -191,6 +192,38 @@ static uint64_t fill_row(pm_table *table, const row *from, uint32_t buckets)
 	return from->set[buckets] && from->set[buckets + 1] ? samples : 0;
 }
 
+/* In OpenMetrics 2.0 there is a line for each row that has everything, with its counts at the end. */
+static void check_openmetrics2(const pm_proto_catalogue *catalogue, const pm_table *const *tables, const row *rows,
+			       uint32_t row_count, uint32_t buckets)
+{
+	static pm_buffer out;
+	uint64_t lines, samples = 0;
+	const char *p;
+
+	out.len = 0;
+	FUZZ_CHECK(pm_render_openmetrics2(&out, catalogue, tables, NULL, 0, NULL, &lines) == 0);
+	p = out.data;
+	for (uint32_t i = 0; i < row_count; i++) {
+		const row *from = &rows[i];
+		char last[64];
+		const char *end;
+		int is_whole = from->cells[buckets + 1] == from->cells[buckets - 1];
+
+		for (uint32_t k = 0; k < buckets + 2; k++)
+			is_whole &= from->set[k];
+		if (!is_whole)
+			continue;
+		samples += buckets + 2;
+		FUZZ_CHECK(p < out.data + out.len && memcmp(p, "n{l=\"v\"} {count:", 16) == 0);
+		end = memchr(p, '\n', (size_t)(out.data + out.len - p));
+		FUZZ_CHECK(end != NULL);
+		snprintf(last, sizeof(last), "1:%llu]}", (unsigned long long)from->cells[buckets + 1]);
+		FUZZ_CHECK((size_t)(end - p) > strlen(last) && memcmp(end - strlen(last), last, strlen(last)) == 0);
+		p = end + 1;
+	}
+	FUZZ_CHECK(lines == samples && (samples == 0 ? out.len == 0 : p == out.data + out.len));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	enum { ROWS_MAX = 16 };
@@ -229,13 +262,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		proto_samples[i] = (pm_proto_sample){.part = i < buckets    ? PM_PROTO_BUCKET
 							     : i == buckets ? PM_PROTO_SUM
 									    : PM_PROTO_COUNT,
-						     .bound = i + 1};
+						     .bound = i + 1,
+						     .composite = i < buckets ? "1:" : "n{",
+						     .composite_len = 2};
 	}
 	pm_table_clear(&table);
 	while (input.p < input.end && row_count < ROWS_MAX) {
 		take_row(&input, &rows[row_count], buckets);
 		wanted += fill_row(&table, &rows[row_count++], buckets);
 	}
+	check_openmetrics2(&catalogue, tables, rows, row_count, buckets);
 	out.len = 0;
 	FUZZ_CHECK(pm_render_protobuf(&out, &catalogue, tables, NULL, 0, NULL, &lines) == 0);
 	FUZZ_CHECK(lines == wanted && (out.len > 0) == (wanted > 0));

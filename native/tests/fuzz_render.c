@@ -1,7 +1,8 @@
 /* Label values by lines, a cell in every eight bytes of them: what is rendered has to be as many lines as are said, in
- * UTF-8, with every quote in its place, and as many messages. */
+ * UTF-8, with every quote in its place, the same lines in OpenMetrics 2.0, and as many messages. */
 #include "fuzz.h"
 #include "messages.h"
+#include "render_openmetrics2.h"
 #include "render_protobuf.h"
 
 static int is_utf8(const unsigned char *p, const unsigned char *end)
@@ -46,7 +47,7 @@ static void check_line(const char *p, const char *end)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static pm_table table;
-	static pm_buffer out;
+	static pm_buffer out, again;
 	static const pm_family family = {.header = "# h\n", .header_len = 4, .first = 0, .count = 1};
 	pm_sample sample = {.column = 1,
 			    .minus = PM_NO_COLUMN,
@@ -114,6 +115,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		at = (size_t)(newline - out.data) + 1;
 	}
 	FUZZ_CHECK(lines == 0);
+	again.len = 0;
+	FUZZ_CHECK(pm_render_openmetrics2(&again, &catalogue, tables, NULL, 0, NULL, &lines) == 0);
+	FUZZ_CHECK(lines == rows && again.len == out.len && memcmp(again.data, out.data, rows ? out.len : 0) == 0);
 	out.len = 0;
 	FUZZ_CHECK(pm_render_protobuf(&out, &catalogue, tables, NULL, 0, NULL, &lines) == 0);
 	FUZZ_CHECK(lines == rows && check_messages(out.data, out.len) == rows);

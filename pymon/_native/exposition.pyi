@@ -53,10 +53,18 @@ class Exposition:
         """
     def rows(self, start: int = 0, stop: int = ...) -> list[tuple[bytes, bytes, bytes]]:
         """Return a range of the samples as written: (suffix, text between the braces, value)."""
-    def protobuf(self) -> bytes:
+    def openmetrics2(self, heads: list[bytes], start_ms: int = 0) -> bytes:
+        """Return the exposition in OpenMetrics 2.0, without its last line.
+
+        heads: the metadata lines of each family. start_ms: since when all counters, histograms and summaries count, in
+        milliseconds since the epoch; 0: not known. Duplicate series are left out, and what the format does not allow
+        (native/core/exposition_openmetrics2.h). ValueError: the text has not been parsed to its end, or has a problem.
+        """
+    def protobuf(self, start_ms: int = 0) -> bytes:
         """Return the exposition in protocol buffers: MetricFamily messages, each after its length.
 
-        Duplicate series are left out. ValueError: the text has not been parsed to its end, or has a problem.
+        start_ms: when all counters, histograms and summaries were created, in milliseconds since the epoch; 0: not
+        known. Duplicate series are left out. ValueError: the text has not been parsed to its end, or has a problem.
         """
 
     def labelled(self, family: int, front: bytes, taken: tuple[bytes, ...]) -> bytes:

@@ -30,9 +30,10 @@ class SampleLine:
 
     table: index of the table. column: of the value. prefix: name, brace and constant labels, each followed by a comma,
     of rows that have labels. bare: the whole of name and labels, of those that have none. minus: a column to subtract,
-    with a floor of 0. plus: one to add. when: one that must be present. For protocol buffers: fields: the constant
-    labels, encoded. part: what it is in a histogram, one of `PARTS`. bound: of a bucket. created: whether it counts
-    from the creation of its parent.
+    with a floor of 0. plus: one to add. when: one that must be present. part: what it is in a histogram, one of
+    `PARTS`. bound: of a bucket. created: whether it counts from the creation of its parent. For protocol buffers:
+    fields: the constant labels, encoded. For OpenMetrics 2.0: composite: of a bucket its bound and a colon, of a count
+    the prefix of the whole histogram.
     """
 
     table: int
@@ -47,14 +48,16 @@ class SampleLine:
     part: str = "value"
     bound: float = 0.0
     created: bool = False
+    composite: bytes = b""
 
 @dataclass(frozen=True)
 class FamilyLines:
-    """A family. text, openmetrics: its metadata lines in each format. protobuf: the encoded fields before its metrics.
+    """A family. text, openmetrics, openmetrics2: its metadata lines in each format.
 
-    type: the number of its type in MetricType of io.prometheus.client. native: of a histogram that is also written as a
-    native one, its schema and the index of the bucket up to the first bound.
-    by_row: whether the samples of a row are written together, as those of a histogram must be. They are of one table.
+    protobuf: the encoded fields before its metrics. type: the number of its type in MetricType of io.prometheus.client.
+    native: of a histogram that is also written as a native one, its schema and the index of the bucket up to the first
+    bound. by_row: whether the samples of a row are written together, as those of a histogram must be. They are of one
+    table.
     """
 
     text: bytes
@@ -64,6 +67,7 @@ class FamilyLines:
     protobuf: bytes = b""
     type: int = 3
     native: tuple[int, int] | None = None
+    openmetrics2: bytes = b""
 
 class Body:
     """The bytes of a response in native memory, with the buffer protocol.
@@ -105,11 +109,12 @@ class Renderer:
         *,
         openmetrics: bool = False,
         protobuf: bool = False,
+        openmetrics2: bool = False,
         selected: bytes | None = None,
     ) -> int:
         """Append the exposition of the tables to the body. Returns the number of samples.
 
-        The format is text 0.0.4, unless another one is named.
+        The format is text 0.0.4, unless another one is named; openmetrics: 1.0.0 or 0.0.1, openmetrics2: 2.0.0.
         tables: one for each table index, None to leave out its samples. They must not change during the call. labels:
         label blocks of the parents. selected: one byte for each family, 0 to leave it out; None for all families. The
         GIL is released.

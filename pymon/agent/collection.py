@@ -23,7 +23,7 @@ from pymon.exposition.compile import compile_catalogue
 from pymon.exposition.compression import encode
 from pymon.exposition.families import write
 from pymon.exposition.negotiation import Format
-from pymon.exposition.protobuf import from_text
+from pymon.exposition.own_text import in_format
 from pymon.sources.programs import ProgramSource
 
 if TYPE_CHECKING:
@@ -55,7 +55,6 @@ HURRY_SECONDS = 0.5
 
 _Used = TypeVar("_Used")
 
-_EOF = b"# EOF\n"
 _SPARE_BODIES = 4
 
 
@@ -394,11 +393,12 @@ class AgentCollection:
             result.labels,
             openmetrics=form.openmetrics,
             protobuf=form is Format.PROTOBUF,
+            openmetrics2=form is Format.OPENMETRICS_2_0_0,
             selected=None if names is None else self._all.select(names),
         )
         if families:
-            _append(body, form, write(families, openmetrics=form.openmetrics, names=names))
-        _append(body, form, self._self_metrics.render(openmetrics=form.openmetrics, names=names).removesuffix(_EOF))
+            body.append(in_format(write(families, openmetrics=form.openmetrics, names=names), form))
+        body.append(self._self_metrics.render(form, names))
         return self._lend(body, representation, users)
 
     def _empty_body(self) -> Body:
@@ -411,8 +411,7 @@ class AgentCollection:
 
     def _lend(self, body: Body, representation: Representation, users: int) -> LentBody:
         """Finish and compress a body. Return the bytes to send, shared by `users` responses."""
-        if representation.format.openmetrics:
-            body.append(_EOF)
+        body.append(representation.format.end)
         if representation.encoding == "identity":
             return LentBody(memoryview(body), body, self._bodies, users)
         packed = encode(body, representation.encoding)
@@ -435,6 +434,7 @@ class AgentCollection:
                 Labels((found.block if self._container_labels else b"",)),
                 openmetrics=form.openmetrics,
                 protobuf=form is Format.PROTOBUF,
+                openmetrics2=form is Format.OPENMETRICS_2_0_0,
                 selected=None if names is None else self._one.select(names),
             )
         finally:
@@ -442,13 +442,8 @@ class AgentCollection:
         if self._extensions is not None:
             families = self._extensions.of_container(scrape.uuid, scrape.collectors, labelled=self._container_labels)
             if families:
-                _append(body, form, write(families, openmetrics=form.openmetrics, names=names))
+                body.append(in_format(write(families, openmetrics=form.openmetrics, names=names), form))
         return self._lend(body, scrape.representation, 1)
-
-
-def _append(body: Body, form: Format, text: bytes) -> None:
-    """Append an exposition that is written as text, of OpenMetrics or else of format 0.0.4, in this format."""
-    body.append(from_text(text) if form is Format.PROTOBUF else text)
 
 
 def _nothing() -> None:

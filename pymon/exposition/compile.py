@@ -2,19 +2,20 @@
 
 Sample lines are the same bytes in the text format 0.0.4 and in OpenMetrics 1.0.0. Only the metadata differs. A family
 whose name breaks a rule of OpenMetrics keeps its name and has type unknown there, so that a series has the same name in
-every format. Protocol buffers have the names and types of the text format.
+every format. Protocol buffers have the names and types of the text format, OpenMetrics 2.0.0 its own metadata and
+other lines of histograms.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from pymon._native.renderer import FamilyLines, Renderer, SampleLine, escape
 from pymon.catalogue.model import Column, Creation, Kind, Metric, Sample
-from pymon.exposition.header import openmetrics_header, text_header
+from pymon.exposition.header import openmetrics2_header, openmetrics_header, text_header
 from pymon.exposition.protobuf import TYPES, family_fields, label_fields, native_buckets
 
 
@@ -67,6 +68,7 @@ def compile_catalogue(
                     part=part,
                     bound=bound,
                     created=counts,
+                    composite=_composite(metric.name, sample, part),
                 )
             )
         if samples:
@@ -78,6 +80,7 @@ def compile_catalogue(
                     samples,
                     by_row=metric.kind is Kind.HISTOGRAM,
                     protobuf=family_fields(*described),
+                    openmetrics2=openmetrics2_header(*described),
                     type=TYPES[metric.kind],
                     native=native_buckets([line.bound for line in samples if math.isfinite(line.bound)])
                     if metric.kind is Kind.HISTOGRAM
@@ -132,6 +135,13 @@ def _part(metric: Metric, sample: Sample) -> tuple[str, float, tuple[tuple[str, 
     labels = dict(sample.labels)
     bound = float(labels.pop("le", "inf"))
     return sample.suffix.removeprefix("_"), bound, tuple(labels.items())
+
+
+def _composite(name: str, sample: Sample, part: str) -> bytes:
+    """Return what OpenMetrics 2.0 writes of a part of a histogram besides numbers."""
+    if part == "bucket":
+        return dict(sample.labels)["le"].encode() + b":"
+    return _line_start(name, replace(sample, suffix=""))[0] if part == "count" else b""
 
 
 def _choose(

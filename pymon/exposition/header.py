@@ -5,6 +5,9 @@ from __future__ import annotations
 RESERVED_SUFFIXES = ("_total", "_created", "_bucket", "_count", "_sum", "_gcount", "_gsum", "_info")
 """Suffixes that OpenMetrics 1.0.0 keeps for the samples of some types ("Suffixes", sections of each type)."""
 
+_UNITS = b"amperes bytes celsius grams hertz joules meters ratio seconds volts watts".split()
+"""Units that end the name of a family, before the suffix of its type."""
+
 _TEXT_KINDS = {"unknown": "untyped", "info": "gauge"}
 _SUFFIX_OF_KIND = {b"counter": b"_total", b"info": b"_info"}
 
@@ -39,6 +42,22 @@ def openmetrics_lines(name: bytes, kind: bytes, help: bytes | None) -> bytes:
 def openmetrics_name(name: bytes, kind: bytes) -> bytes:
     """Return the name of a family in OpenMetrics, where counters and infos have no suffix."""
     return name.removesuffix(_SUFFIX_OF_KIND.get(kind, b""))
+
+
+def openmetrics2_header(name: str, kind: str, help: str | None) -> bytes:
+    """The lines of OpenMetrics 2.0.0-rc0, where a family has the name of its samples. kind: a type of either format."""
+    escaped = None if help is None else _escaped(help).encode()
+    return openmetrics2_lines(name.encode(), kind.encode(), escaped) + b"\n"
+
+
+def openmetrics2_lines(name: bytes, kind: bytes, help: bytes | None) -> bytes:
+    """The same without the last line end. help: as it is written in the text format, None for no HELP line."""
+    if kind == b"untyped" or (kind == b"info" and not name.endswith(b"_info")):
+        kind = b"unknown"
+    stem, _, unit = name.removesuffix(_SUFFIX_OF_KIND.get(kind, b"")).rpartition(b"_")
+    measured = b"\n# UNIT %b %b" % (name, unit) if stem and unit in _UNITS and kind != b"info" else b""
+    described = b"" if help is None else b"\n# HELP %b %b" % (name, help.replace(b'"', b'\\"'))
+    return b"# TYPE %b %b%b%b" % (name, kind, measured, described)
 
 
 def _is_reserved(name: bytes) -> bool:

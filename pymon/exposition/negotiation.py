@@ -3,9 +3,9 @@
 A format gets the quality of the most specific media range that matches it: type and version, type, ``type/*``, ``*/*``.
 The highest quality wins, then the order in the header, then the order of `Format`. Versions are chosen as client_golang
 does: OpenMetrics 0.0.1 if the client prefers it, and never a version that was not asked for. An OpenMetrics range
-without a version means 1.0.0. Protocol buffers are for clients that name the message and its encoding. The parameter
-``escaping`` is ignored: all names here are legacy names, so all escaping schemes give the same bytes, and Prometheus 3
-accepts an answer without the parameter.
+without a version means 1.0.0, and 2.0.0 is for clients that name it. Protocol buffers are for clients that name the
+message and its encoding. The parameter ``escaping`` is ignored: all names here are legacy names, so all escaping
+schemes give the same bytes, and Prometheus 3 accepts an answer without the parameter.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Format(Enum):
     TEXT_0_0_4 = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS_1_0_0 = "application/openmetrics-text; version=1.0.0; charset=utf-8"
     OPENMETRICS_0_0_1 = "application/openmetrics-text; version=0.0.1; charset=utf-8"
+    OPENMETRICS_2_0_0 = "application/openmetrics-text; version=2.0.0; charset=utf-8"
     PROTOBUF = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
 
     @property
@@ -37,11 +38,16 @@ class Format(Enum):
 
     @property
     def openmetrics(self) -> bool:
-        """Whether the format is OpenMetrics. Bodies of its two versions are the same bytes."""
+        """Whether the format is OpenMetrics before 2.0.0. Bodies of these two versions are the same bytes."""
         return self in {Format.OPENMETRICS_1_0_0, Format.OPENMETRICS_0_0_1}
 
+    @property
+    def end(self) -> bytes:
+        """The last line of a body in this format, if it has one that is always the same."""
+        return b"# EOF\n" if self.openmetrics or self is Format.OPENMETRICS_2_0_0 else b""
 
-TEXTS = (Format.TEXT_0_0_4, Format.OPENMETRICS_1_0_0, Format.OPENMETRICS_0_0_1)
+
+TEXTS = (Format.TEXT_0_0_4, Format.OPENMETRICS_1_0_0, Format.OPENMETRICS_0_0_1, Format.OPENMETRICS_2_0_0)
 """The formats that are text."""
 
 FORMATS = (*TEXTS, Format.PROTOBUF)
@@ -50,6 +56,7 @@ _RANGES = {
     Format.TEXT_0_0_4: ("text", "plain", "0.0.4"),
     Format.OPENMETRICS_1_0_0: ("application", "openmetrics-text", "1.0.0"),
     Format.OPENMETRICS_0_0_1: ("application", "openmetrics-text", "0.0.1"),
+    Format.OPENMETRICS_2_0_0: ("application", "openmetrics-text", "2.0.0"),
 }
 _PROTOBUF_TYPE = "application/vnd.google.protobuf"
 _PROTOBUF = {"proto": "io.prometheus.client.metricfamily", "encoding": "delimited"}
@@ -91,11 +98,13 @@ def _specificity(item: _Item, form: Format) -> int | None:
     if form is Format.PROTOBUF:
         return 3 if item.value == _PROTOBUF_TYPE and _PROTOBUF.items() <= item.parameters.items() else None
     kind, subtype, version = _RANGES[form]
-    if item.value == f"{kind}/{subtype}":
-        asked = item.parameters.get("version")
-        if asked is None:
-            return 2
+    asked = item.parameters.get("version")
+    if item.value == f"{kind}/{subtype}" and asked is not None:
         return 3 if asked == version else None
+    if form is Format.OPENMETRICS_2_0_0:
+        return None
+    if item.value == f"{kind}/{subtype}":
+        return 2
     if item.value == f"{kind}/*":
         return 1
     return 0 if item.value == "*/*" else None

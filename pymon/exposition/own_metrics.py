@@ -1,11 +1,14 @@
 """What a program says of itself, through prometheus_client.
 
+All counters and histograms begin with the process, so formats that tell it say since when they count.
+
 Values are read when they are written, so that counting is a dictionary's work: prometheus_client's own counter costs
 4 µs each time.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
@@ -14,12 +17,15 @@ from prometheus_client.exposition import generate_latest as text_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_latest
 from prometheus_client.registry import Collector
 
+from pymon.exposition.own_text import in_format
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from prometheus_client import Metric
 
     from pymon.exposition.histogram import Histogram
+    from pymon.exposition.negotiation import Format
 
 Values: TypeAlias = "Mapping[tuple[Any, ...], float]"
 """Values by what the labels say, in the order of the labels."""
@@ -52,6 +58,12 @@ class _Process(Collector):
                     one._replace(value=one.value + self._own.more_descriptors()) for one in family.samples
                 ]
             yield family
+
+
+def _process_start_seconds() -> float:
+    """Return when the process began, in seconds since the epoch; now where the system does not say it."""
+    samples = (sample for family in ProcessCollector(registry=None).collect() for sample in family.samples)
+    return next((one.value for one in samples if one.name == "process_start_time_seconds"), time.time())
 
 
 Samples: TypeAlias = "dict[str, list[tuple[str, dict[str, str], float]]]"
@@ -99,6 +111,7 @@ class OwnMetrics:
         self.others: Callable[[], Iterable[Samples]] = tuple
         self.more_descriptors: Callable[[], int] = int
         self.registry.register(_Process(self))
+        self._start_ms = round(1000 * _process_start_seconds())
 
     def build_info(self, **labels: str) -> None:
         """Add pymon_build_info with these labels."""
@@ -152,13 +165,13 @@ class OwnMetrics:
 
         self.registry.register(_Family(read))
 
-    def render(self, *, openmetrics: bool, names: frozenset[str] | None = None) -> bytes:
-        """The exposition of all, or of the samples with these names, with the end mark in OpenMetrics."""
+    def render(self, form: Format, names: frozenset[str] | None = None) -> bytes:
+        """Return the exposition of all, or of the samples with these names, without the last line of the format."""
         registry = self.registry if names is None else self.registry.restricted_registry(names)
-        latest = openmetrics_latest if openmetrics else text_latest
+        latest = openmetrics_latest if form.openmetrics else text_latest
         others = list(self.others())
         body: bytes = latest(_Summed(registry, others) if others else registry)  # type: ignore[arg-type]  # has collect
-        return body
+        return in_format(body.removesuffix(form.end), form, self._start_ms)
 
     def samples(self) -> Samples:
         """Return all samples, for the `others` of another process."""

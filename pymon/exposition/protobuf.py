@@ -10,26 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from pymon._native.exposition import Exposition
-
 TYPES = {"counter": 0, "gauge": 1, "summary": 2, "untyped": 3, "histogram": 4, "unknown": 3, "info": 1}
 """The numbers of MetricType, by type of a family in any format."""
 
 _SCHEMAS = {2**power: -power for power in range(5)}
 """The schemas of native histograms whose bounds are whole powers of two, by the step of the exponent."""
-
-
-def from_text(text: bytes) -> bytes:
-    """Return an exposition in the text format 0.0.4 as protocol buffers. ValueError: it is malformed.
-
-    A NUL, which a tenant may have put into a label and the parser refuses, becomes U+FFFD.
-    """
-    parsed = Exposition(text.replace(b"\0", "\ufffd".encode()), allow_repeated=True)
-    parsed.run()
-    if parsed.problem:
-        reason, line, *_ = parsed.problem
-        raise ValueError(f"line {line} of an exposition: {reason}")
-    return parsed.protobuf()
 
 
 def family_fields(name: str, kind: str, help: str) -> bytes:

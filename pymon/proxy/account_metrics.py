@@ -170,7 +170,7 @@ class AccountMetrics:
             raise Refusal(503, "too many answers of this size are under way", _RETRY) from None
         held = _Held(hold, self._most)
         try:
-            work = await self._combined(principal, places, by, held, deadline, gzip=gzip, openmetrics=form.openmetrics)
+            work = await self._combined(principal, places, by, held, deadline, gzip=gzip, form=form)
             first, whole_answer = await self._run(principal, work, work.writing(), held, deadline)
         except TooLargeError as error:
             hold.release()
@@ -234,7 +234,7 @@ class AccountMetrics:
         deadline: float,
         *,
         gzip: bool,
-        openmetrics: bool,
+        form: Format,
     ) -> Work:
         """Fetch and combine the containers' expositions. Return the work whose answer is still to be written."""
         loop = asyncio.get_running_loop()
@@ -245,7 +245,7 @@ class AccountMetrics:
             parts,
             by,
             gzip=gzip,
-            openmetrics=openmetrics,
+            form=form,
             until=deadline,
             clock=loop.time,
             most=self._most,

@@ -8,6 +8,8 @@ import msgspec
 
 from pymon.exposition.compression import gzip_pieces, pack, unpack
 from pymon.exposition.header import openmetrics_header, text_header
+from pymon.exposition.negotiation import Format
+from pymon.exposition.own_text import in_format
 from pymon.proxy.aggregate import Adder, By, Merger
 from pymon.proxy.part import InvalidPartError, Part
 from pymon.service_labels import parse
@@ -155,7 +157,7 @@ class Work:
     """Combines all parts into one exposition. An invalid or too large part counts as failed.
 
     places: in the order of the answer. by: the label to sum by, None for no sums. until: the deadline, by `clock`.
-    clock: returns seconds. most: limit of the bytes held. openmetrics: the format, else it is text 0.0.4.
+    clock: returns seconds. most: limit of the bytes held. form: a text format.
     """
 
     def __init__(
@@ -168,9 +170,9 @@ class Work:
         clock: Callable[[], float],
         most: int,
         gzip: bool = False,
-        openmetrics: bool = False,
+        form: Format = Format.TEXT_0_0_4,
     ) -> None:
-        self._openmetrics = openmetrics
+        self._form = form
         self._places = [place for place in places if parts.bodies.get(place.container.uuid) is not None]
         self._parts = parts
         self._by = by
@@ -178,9 +180,7 @@ class Work:
         self._until = until
         self._clock = clock
         self._most = most
-        self._whole: Merger | Adder = (
-            Merger(openmetrics=openmetrics) if by is None else Adder(by, openmetrics=openmetrics)
-        )
+        self._whole: Merger | Adder = Merger(form=form) if by is None else Adder(by, form=form)
         self._out = bytearray()
         self._written = 0
         self._rest: Iterator[bytes] = iter(())
@@ -204,7 +204,7 @@ class Work:
         self._bound()
         yield ""
         yield from self._add_all()
-        if self._parts.bodies or self._openmetrics:
+        if self._parts.bodies or self._form.end:
             self._rest = _batches(self._pieces())
 
     def writing(self, size: int = PIECE_BYTES) -> Generator[str, None, tuple[bytes, bool]]:
@@ -291,15 +291,14 @@ class Work:
 
     def _pieces(self) -> Generator[bytes, None, None]:
         yield from self._whole.pieces()
-        if self._parts.bodies:
-            yield (openmetrics_header if self._openmetrics else text_header)(*_SUCCESS)
+        header = (openmetrics_header if self._form.openmetrics else text_header)(*_SUCCESS)
         lines = [
             b'pymon_container_scrape_success{uuid="%b"} %d\n' % (uuid.encode(), body is not None)
             for uuid, body in sorted(self._parts.bodies.items())
         ]
-        yield b"".join(lines)
-        if self._openmetrics:
-            yield b"# EOF\n"
+        if lines:
+            yield in_format(header + b"".join(lines), self._form)
+        yield self._form.end
 
     def _check(self) -> None:
         whole = self._whole

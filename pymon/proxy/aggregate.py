@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Context, Decimal
-from itertools import islice
 from typing import Literal
 
 import msgspec
 
 from pymon._native.exposition import split_labels
 from pymon.exposition.compression import pack, unpack
-from pymon.exposition.header import openmetrics_lines, openmetrics_name, text_lines
+from pymon.exposition.header import openmetrics2_lines, openmetrics_lines, openmetrics_name, text_lines
+from pymon.exposition.negotiation import Format
+from pymon.exposition.own_text import openmetrics2_samples
 from pymon.proxy.part import InvalidPartError, Part, PartFamily, Reading
 
 By = Literal["service", "group", "node"]
@@ -113,13 +114,13 @@ class _Merged(msgspec.Struct, gc=False):
 class _Exposition:
     """The common base of `Merger` and `Adder`: reads parts and keeps the families of the answer."""
 
-    def __init__(self, between: Callable[[], None] = _nothing, *, openmetrics: bool = False) -> None:
+    def __init__(self, between: Callable[[], None] = _nothing, *, form: Format = Format.TEXT_0_0_4) -> None:
         """Create an empty exposition.
 
-        between: called repeatedly while a part is parsed. An exception from it ends the parsing. openmetrics: write
-        OpenMetrics, without its last line; else the text format.
+        between: called repeatedly while a part is parsed. An exception from it ends the parsing. form: a text
+        format, in which the exposition is written without its last line.
         """
-        self._openmetrics = openmetrics
+        self._form = form
         self._between = between
         self._uuids: set[str] = set()
         self._merged: dict[bytes, _Merged] = {}
@@ -173,7 +174,7 @@ class _Exposition:
         names: set[bytes] = set()
         for name, family in self._merged.items():
             suffixes = {suffix for kind in family.kinds for suffix in _SUFFIXES.get(kind, ())} - {b""}
-            if suffixes and self._openmetrics:
+            if suffixes and self._form.openmetrics:
                 suffixes.add(_CREATED)
             clashing = [name + suffix for suffix in suffixes if name + suffix in self._merged]
             if clashing or (suffixes and len(family.kinds) > 1):
@@ -182,16 +183,20 @@ class _Exposition:
 
     def _header(self, name: bytes, kind: bytes, help: bytes | None) -> bytes:
         """Return the lines before the samples of a family, without the last line end."""
-        if not self._openmetrics:
+        if self._form is Format.OPENMETRICS_2_0_0:
+            return openmetrics2_lines(name, kind, help)
+        if not self._form.openmetrics:
             return text_lines(name, kind, help)
         bare = openmetrics_name(name, kind)
         if bare != name and (bare in self._merged or bare + _CREATED in self._merged):
             kind = b"untyped"  # another family has the name that this one would have
         return openmetrics_lines(name, kind, help)
 
-    def _text(self, kind: bytes, samples: bytes) -> bytes:
-        """Return samples of a family as the format has them."""
-        if self._openmetrics and kind in _SUFFIXES:
+    def _text(self, name: bytes, kind: bytes, samples: bytes) -> bytes:
+        """Return samples of a family as the format has them. The lines of a histogram or summary are together."""
+        if self._form is Format.OPENMETRICS_2_0_0:
+            return openmetrics2_samples(name, kind, samples)
+        if self._form.openmetrics and kind in _SUFFIXES:
             return _INTEGER_BOUND.sub(rb'\1.0"', samples)
         return samples
 
@@ -203,8 +208,8 @@ class Merger(_Exposition):
     families are written last; samples of the same name form an untyped family.
     """
 
-    def __init__(self, between: Callable[[], None] = _nothing, *, openmetrics: bool = False) -> None:
-        super().__init__(between, openmetrics=openmetrics)
+    def __init__(self, between: Callable[[], None] = _nothing, *, form: Format = Format.TEXT_0_0_4) -> None:
+        super().__init__(between, form=form)
         self._plain_bytes = 0
 
     def adding(self, part: Part) -> Iterator[None]:
@@ -247,7 +252,7 @@ class Merger(_Exposition):
         for name, family in self._merged.items():
             if name not in clashing:
                 yield self._header(name, family.kind, family.help)
-                yield from (self._text(family.kind, samples) for samples in self._samples(family))
+                yield from (self._text(name, family.kind, samples) for samples in self._samples(family))
                 yield b"\n"
                 continue
             for samples in self._samples(family):
@@ -260,7 +265,7 @@ class Merger(_Exposition):
                 yield b""
         for name, (help, lines) in apart.items():
             yield self._header(name, b"untyped", help)
-            yield from _joined(iter(lines.values()))
+            yield from (self._text(name, b"untyped", some) for some in _joined(lines.values()))
             yield b"\n"
 
     def _samples(self, family: _Merged) -> Iterator[bytes]:
@@ -282,8 +287,8 @@ class Adder(_Exposition):
     is not finite is not finite.
     """
 
-    def __init__(self, by: By, between: Callable[[], None] = _nothing, *, openmetrics: bool = False) -> None:
-        super().__init__(between, openmetrics=openmetrics)
+    def __init__(self, by: By, between: Callable[[], None] = _nothing, *, form: Format = Format.TEXT_0_0_4) -> None:
+        super().__init__(between, form=form)
         self._by = by
         self.series = 0
         """Number of sample lines so far."""
@@ -360,21 +365,33 @@ class Adder(_Exposition):
         for name, family in self._merged.items():
             if (family.sums or family.distributions) and name not in clashing:
                 yield self._header(name, family.kind, family.help)
-                yield from (self._text(family.kind, lines) for lines in _joined(_sum_lines(name, family)))
+                yield from (self._text(name, family.kind, lines) for lines in _joined(_sum_lines(name, family)))
                 yield b"\n"
 
 
 def _sum_lines(name: bytes, family: _Merged) -> Iterator[bytes]:
+    """Yield the line of each sum, and the lines of each sum of histograms or summaries."""
     for block, number in family.sums.items():
         yield b"\n%b%b %b" % (name, block, _decimal(number))
     for block, numbers in family.distributions.items():
-        for (suffix, bound), number in numbers.items():
-            yield b"\n%b%b%b %b" % (name, suffix, _with_bound(block, bound), _decimal(number))
+        yield b"".join(
+            b"\n%b%b%b %b" % (name, suffix, _with_bound(block, bound), _decimal(number))
+            for (suffix, bound), number in numbers.items()
+        )
 
 
-def _joined(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """Join lines into pieces of up to `STEP_ADDENDS` lines."""
-    while some := list(islice(lines, STEP_ADDENDS)):
+def _joined(items: Iterable[bytes]) -> Iterator[bytes]:
+    """Join items into pieces of `STEP_ADDENDS` lines or a few more."""
+    some: list[bytes] = []
+    lines = 0
+    for item in items:
+        some.append(item)
+        lines += item.count(b"\n")
+        if lines >= STEP_ADDENDS:
+            yield b"".join(some)
+            some.clear()
+            lines = 0
+    if some:
         yield b"".join(some)
 
 

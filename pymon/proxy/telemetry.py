@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs, web
 
 from pymon.exposition.compression import gzip
-from pymon.exposition.negotiation import TEXTS, content_codings, negotiate
+from pymon.exposition.negotiation import content_codings, negotiate
 from pymon.service.listen import bound, listening
 
 if TYPE_CHECKING:
@@ -74,11 +74,11 @@ async def serve_telemetry(
 
 
 def _metrics(own: OwnMetrics, request: web.Request) -> web.Response:
-    form = negotiate(_joined(request, hdrs.ACCEPT), TEXTS)
+    form = negotiate(_joined(request, hdrs.ACCEPT))
     codings = content_codings(_joined(request, hdrs.ACCEPT_ENCODING), ("gzip",))
     if not codings:
         raise web.HTTPNotAcceptable(text="Accept-Encoding: expected one of gzip, identity\n")
-    body = own.render(openmetrics=form.openmetrics)
+    body = own.render(form) + form.end
     headers = {"Content-Type": form.content_type, "Vary": "Accept, Accept-Encoding"}
     if codings[0] == "gzip":
         headers["Content-Encoding"] = "gzip"

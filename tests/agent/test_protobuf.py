@@ -1,4 +1,6 @@
-"""Scrapes in protocol buffers: those of the node and of one container say what the text of the same cycle says."""
+"""Scrapes in protocol buffers and OpenMetrics 2.0: those of the node and of one container say what the text of the same
+cycle says.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from pymon.agent.scrape import Scrape
 from pymon.exposition.negotiation import Format
 from tests.agent.fixture_host import VOLATILE, copy_host
 from tests.exposition.messages import families, series
+from tests.exposition.openmetrics2 import read
 
 TEXTFILE = r"""# HELP file_seconds Of a file.
 # TYPE file_seconds histogram
@@ -95,6 +98,30 @@ async def test_a_scrape_of_one_container_and_of_some_names(agent: Agent) -> None
     for of in ({"scope": "container", "uuid": uuids[0]}, {"names": names}, {"scope": "node"}):
         text, messages = await both(agent, **of)
         assert frozen(series(messages)) == frozen(of_text(text)) != {}
+
+
+async def test_scrapes_in_openmetrics_2(agent: Agent) -> None:
+    uuids = [str(item.uuid) for item in agent.registry.containers()]
+    names = frozenset({"container_cpu_usage_seconds_total", "pymon_collections_total", "container_start_time_seconds"})
+    for of in ({}, {"scope": "container", "uuid": uuids[0]}, {"names": names}, {"scope": "node"}):
+        forms = (Format.TEXT_0_0_4, Format.OPENMETRICS_2_0_0)
+        text, newest = await asyncio.gather(*(scrape(agent, form, **of) for form in forms))
+        told = {key: value for family in read(newest).values() for key, value in family.series.items()}
+        assert frozen(told) == frozen(of_text(text.decode())) != {}
+
+
+async def test_openmetrics_2_says_since_when_counters_count(agent: Agent) -> None:
+    found = read(await scrape(agent, Format.OPENMETRICS_2_0_0))
+    made = {dict(labels)["id"]: value for (_, labels), value in found["container_creation_time_seconds"].series.items()}
+    starts = found["container_cpu_usage_seconds_total"].starts
+    assert starts
+    assert all(start == made[dict(labels)["id"]] > 0 for labels, start in starts.items())
+    assert found["container_network_receive_bytes_total"].starts == {}
+    assert found["node_cpu_seconds_total"].starts == {}
+    ((_, began),) = found["process_start_time_seconds"].series.items()
+    for name in ("pymon_collections_total", "process_cpu_seconds_total"):
+        assert list(found[name].starts.values()) == [pytest.approx(began, abs=0.001)]
+    assert found["file_seconds"].starts == {}, "when a plugin began to count is not known"
 
 
 async def test_counters_of_control_groups_begin_when_these_were_made(agent: Agent) -> None:

@@ -26,6 +26,7 @@ PROMETHEUS = {
 }
 
 TEXT, OM1, OM0 = Format.TEXT_0_0_4, Format.OPENMETRICS_1_0_0, Format.OPENMETRICS_0_0_1
+OM2 = Format.OPENMETRICS_2_0_0
 
 
 PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
@@ -82,8 +83,17 @@ def test_protocol_buffers_are_for_those_who_ask_for_them(accept: str, expected: 
         ("application/openmetrics-text", OM1),
         ("application/openmetrics-text; version=0.0.1", OM0),
         ("application/openmetrics-text;version=0.0.1,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", OM0),
-        ("application/openmetrics-text;version=2.0.0", TEXT),
-        ("application/openmetrics-text;version=2.0.0,application/openmetrics-text;version=0.0.1;q=0.2", OM0),
+        ("application/openmetrics-text;version=2.0.0", OM2),
+        ('application/openmetrics-text; Version="2.0.0"; charset=utf-8; escaping=underscores', OM2),
+        ("application/openmetrics-text;version=2.0.0,application/openmetrics-text;version=1.0.0;q=0.9", OM2),
+        ("application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=2.0.0", OM1),
+        ("application/openmetrics-text;version=2.0.0;q=0.5,application/openmetrics-text;version=1.0.0", OM1),
+        ("application/openmetrics-text;version=2.0.0;q=0,application/openmetrics-text;q=0.1", OM1),
+        ("application/openmetrics-text;version=2.0.0;q=0", TEXT),
+        ("application/openmetrics-text;version=2.0.0-rc0", TEXT),
+        ("application/openmetrics-text;version=2.1.0,application/openmetrics-text;version=0.0.1;q=0.2", OM0),
+        ("application/*;version=2.0.0", OM1),
+        ("*/*;version=2.0.0", TEXT),
         ('Application/OpenMetrics-Text; Version="1.0.0"', OM1),
         ("text/plain;q=0.5, application/openmetrics-text;q=0.5", TEXT),
         ("application/openmetrics-text;q=0.5, text/plain;q=0.5", OM1),
@@ -113,6 +123,8 @@ def test_ranges(accept: str | None, expected: Format) -> None:
         'text/plain;version="0.0.4',
         "\x00\xff\ud800",
         "a/b," * 2000,
+        "application/openmetrics-text;version=2.0.0," * 1500,  # 64 kB
+        "*/*;q=0.1;" * 6500,
         '";' * 4000,
         "\\" * 8000,
         ";q=1",
@@ -145,7 +157,10 @@ def test_content_types() -> None:
         Format.PROTOBUF.content_type
         == "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
     )
-    assert [form.openmetrics for form in (TEXT, OM1, OM0, Format.PROTOBUF)] == [False, True, True, False]
+    assert OM2.content_type == "application/openmetrics-text; version=2.0.0; charset=utf-8"
+    forms = (TEXT, OM1, OM0, OM2, Format.PROTOBUF)
+    assert [form.openmetrics for form in forms] == [False, True, True, False, False]
+    assert [form.end for form in forms] == [b"", b"# EOF\n", b"# EOF\n", b"# EOF\n", b""]
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from pymon.exposition.histogram import Histogram
+from pymon.exposition.negotiation import Format
 from pymon.exposition.own_metrics import OwnMetrics
+from tests.exposition.messages import families as messages_of
+from tests.exposition.openmetrics2 import read
 
 
 def filled() -> OwnMetrics:
@@ -22,9 +27,11 @@ def filled() -> OwnMetrics:
     return metrics
 
 
-@pytest.mark.parametrize(("openmetrics", "parse"), [(False, parse_text), (True, parse_openmetrics)])
-def test_all_kinds_are_written_in_both_formats_in_their_order(openmetrics, parse):
-    text = filled().render(openmetrics=openmetrics).decode()
+@pytest.mark.parametrize(
+    ("form", "parse"), [(Format.TEXT_0_0_4, parse_text), (Format.OPENMETRICS_1_0_0, parse_openmetrics)]
+)
+def test_all_kinds_are_written_in_both_formats_in_their_order(form, parse):
+    text = (filled().render(form) + form.end).decode()
     families = [family for family in parse(text) if not family.name.startswith("process_")]
     assert [(family.name, family.type) for family in families] == [
         ("pymon_build_info", "gauge"),
@@ -42,8 +49,10 @@ def test_all_kinds_are_written_in_both_formats_in_their_order(openmetrics, parse
     assert samples["x_seconds_count", ("outcome", "ok")] == 1
 
 
-@pytest.mark.parametrize(("openmetrics", "parse"), [(False, parse_text), (True, parse_openmetrics)])
-def test_what_other_processes_counted_is_added(openmetrics, parse):
+@pytest.mark.parametrize(
+    ("form", "parse"), [(Format.TEXT_0_0_4, parse_text), (Format.OPENMETRICS_1_0_0, parse_openmetrics)]
+)
+def test_what_other_processes_counted_is_added(form, parse):
     metrics, other = filled(), OwnMetrics()
     other.counters("x_requests", "Requests.", ("route", "code"), lambda: {("r", 200): 4, ("other", 500): 1})
     taken = {("ok",): Histogram(), ("failed",): Histogram()}
@@ -52,7 +61,7 @@ def test_what_other_processes_counted_is_added(openmetrics, parse):
     other.histograms("x_seconds", "Time.", ("outcome",), taken)
     other.gauge("x_unknown", "A family that is the other's alone.", lambda: 1)
     metrics.others = lambda: [other.samples(), other.samples()]
-    families = list(parse(metrics.render(openmetrics=openmetrics).decode()))
+    families = list(parse((metrics.render(form) + form.end).decode()))
     names = [family.name for family in families]
     assert len(set(names)) == len(names)
     assert "x_unknown" not in names
@@ -67,8 +76,27 @@ def test_what_other_processes_counted_is_added(openmetrics, parse):
 
 @pytest.mark.parametrize("name", ["x_waiting", "x_requests_total", "x_seconds_count"])
 def test_every_family_is_narrowed_by_name(name):
-    text = filled().render(openmetrics=False, names=frozenset({name})).decode()
+    text = filled().render(Format.TEXT_0_0_4, frozenset({name})).decode()
     assert {line.partition("{")[0].partition(" ")[0] for line in text.splitlines() if line[0] != "#"} == {name}
+
+
+def test_formats_that_tell_it_say_that_the_process_began_to_count():
+    metrics = filled()
+    form = Format.OPENMETRICS_2_0_0
+    families = read(metrics.render(form) + form.end)
+    ((_, began),) = families["process_start_time_seconds"].series.items()
+    assert began == pytest.approx(time.time(), abs=86400)
+    starts = {name: dict(family.starts) for name, family in families.items() if family.starts}
+    assert starts.keys() == {"process_cpu_seconds_total", "x_requests_total", "x_seconds"}
+    assert all(start == pytest.approx(began, abs=0.001) for one in starts.values() for start in one.values())
+    told = {family.name: family.metric[0] for family in messages_of(metrics.render(Format.PROTOBUF))}
+    for one in (
+        told["x_requests_total"].counter,
+        told["x_seconds"].histogram,
+        told["process_cpu_seconds_total"].counter,
+    ):
+        assert one.created_timestamp.ToMilliseconds() == pytest.approx(1000 * began, abs=1)
+    assert b"st@" not in metrics.render(Format.OPENMETRICS_1_0_0)
 
 
 def test_a_name_is_added_once():

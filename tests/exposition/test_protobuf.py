@@ -18,11 +18,17 @@ from pymon.catalogue.model import Column, Creation, Kind, Metric, Sample
 from pymon.exposition.compile import compile_catalogue
 from pymon.exposition.families import Family, parse_text, write
 from pymon.exposition.families import Sample as Line
-from pymon.exposition.protobuf import from_text, native_buckets
+from pymon.exposition.negotiation import Format
+from pymon.exposition.own_text import in_format
+from pymon.exposition.protobuf import native_buckets
 from tests.exposition.messages import families, schema, series
 from tests.exposition.worlds import label_values, worlds
 
 BOUND = {"histogram": "le", "summary": "quantile"}
+
+
+def from_text(text):
+    return in_format(text, Format.PROTOBUF)
 
 
 def text_series(text, kinds):

@@ -70,6 +70,10 @@ def wait(mailbox):
     return mailbox.take()
 
 
+def openmetrics2(exposition):
+    return exposition.openmetrics2([b"# TYPE a unknown\n"] * exposition.family_count, 1)
+
+
 class World:
     """What the calls work on."""
 
@@ -201,6 +205,10 @@ class World:
         self.body.clear()
         self.renderer.render(self.body, [self.table], self.labels, protobuf=True)
 
+    def render_openmetrics2(self):
+        self.body.clear()
+        self.renderer.render(self.body, [self.table], self.labels, openmetrics2=True)
+
     def lend(self):
         with memoryview(self.table) as view, memoryview(self.body) as body:
             view.tolist()
@@ -273,12 +281,16 @@ CALLS = {
     "FamilyLines": lambda world: replace(FAMILIES[0], by_row=True),
     **{
         f"SampleLine.{name}": lambda world: SAMPLE.when
-        for name in ("minus", "plus", "when", "fields", "part", "bound", "created")
+        for name in ("minus", "plus", "when", "fields", "part", "bound", "created", "composite")
     },
-    **{f"FamilyLines.{name}": lambda world: FAMILIES[0].native for name in ("protobuf", "type", "native")},
+    **{
+        f"FamilyLines.{name}": lambda world: FAMILIES[0].native
+        for name in ("protobuf", "type", "native", "openmetrics2")
+    },
     "Renderer": lambda world: Renderer(FAMILIES, 1),
     "Renderer.render": World.render,
     "protobuf Renderer.render": World.render_protobuf,
+    "openmetrics2 Renderer.render": World.render_openmetrics2,
     "Renderer.table_count": lambda world: world.renderer.table_count,
     "decimal": lambda world: decimal(2**64 - 1, MILLI),
     "escape": lambda world: escape(b'\xff"' * 500),
@@ -289,6 +301,7 @@ CALLS = {
     "Exposition.sample_count": lambda world: read(b"").sample_count,
     "Exposition.repeated": lambda world: read(b"a 1\na 2\n" * 50, allow_repeated=True).repeated,
     "Exposition.protobuf": lambda world: read().protobuf(),
+    "Exposition.openmetrics2": lambda world: openmetrics2(read()),
     "Exposition.families": lambda world: read().families(),
     "Exposition.samples": lambda world: read().samples(10, 20),
     "Exposition.rows": lambda world: read().rows(10, 20),

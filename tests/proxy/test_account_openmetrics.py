@@ -14,10 +14,11 @@ from pymon.agent.build import build_agent
 from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import load_agent_options
 from pymon.agent.scrape import Scrape
-from pymon.exposition.negotiation import Format
+from pymon.exposition.negotiation import TEXTS, Format
 from pymon.proxy.aggregate import Adder, Merger
 from pymon.proxy.part import Part
 from tests.agent.fixture_host import copy_host
+from tests.exposition.openmetrics2 import read, unescaped
 from tests.oracle import Series, parse
 
 PLUGINS = b"""\
@@ -66,15 +67,28 @@ def series(text: bytes) -> dict[Series, Fraction]:
     }
 
 
+def of_openmetrics2(text: bytes) -> dict[Series, float]:
+    found = {}
+    for family in read(text).values():
+        for (name, labels), value in family.series.items():
+            found[name, frozenset((label, of) for label, of in labels if of)] = value
+    return found
+
+
 def both(make, *bodies: bytes) -> tuple[bytes, bytes]:
     """The same parts as text and as OpenMetrics, which are parsed and have the same series."""
     wholes = []
-    for openmetrics in (False, True):
-        whole = make(openmetrics)
+    for form in TEXTS:
+        whole = make(form)
         for number, body in enumerate(bodies):
             whole.add(Part(f"u{number}", "n", body, ("s",)))
-        wholes.append(whole.body() + (b"# EOF\n" if openmetrics else b""))
-    text, openmetrics_text = wholes
+        wholes.append(whole.body() + form.end)
+    text, openmetrics_text, older, newest = wholes
+    assert older == openmetrics_text
+    assert of_openmetrics2(newest) == {
+        (metric, frozenset((name, unescaped(value)) for name, value in labels)): float(number)
+        for (metric, labels), number in series(text).items()
+    }
     of_text = series(text)
     of_openmetrics = series(openmetrics_text)
     assert bool(list(parse_openmetrics(openmetrics_text.decode()))) == bool(bodies)
@@ -85,8 +99,8 @@ def both(make, *bodies: bytes) -> tuple[bytes, bytes]:
 
 
 MAKERS = {
-    "all": lambda openmetrics: Merger(openmetrics=openmetrics),
-    "by service": lambda openmetrics: Adder("service", openmetrics=openmetrics),
+    "all": lambda form: Merger(form=form),
+    "by service": lambda form: Adder("service", form=form),
 }
 
 
@@ -96,8 +110,34 @@ def test_what_plugins_may_say(make, bodies: tuple[bytes, ...]) -> None:
     both(make, *bodies)
 
 
+def test_openmetrics_2_has_one_line_for_a_histogram() -> None:
+    whole = Merger(form=Format.OPENMETRICS_2_0_0)
+    for uuid in ("u", "v"):
+        whole.add(Part(uuid, "n", PLUGINS))
+    text = whole.body().decode()
+    assert text.startswith(
+        "# TYPE wait histogram\n"
+        'wait{uuid="u",node="n"} {count:3,sum:4.5,bucket:[1:1,2.5:2,+Inf:3]}\n'
+        'wait{uuid="v",node="n"} {count:3,sum:4.5,bucket:[1:1,2.5:2,+Inf:3]}\n'
+        "# TYPE age summary\n"
+        'age{uuid="u",node="n",of=",le=\\"7\\""} {count:2,sum:10,quantile:[0:1,1:9]}\n'
+    )
+    assert '# HELP runs_total How \\"often\\", a' in text
+    added = Adder("service", form=Format.OPENMETRICS_2_0_0)
+    for uuid, more in (("u", b""), ("v", b'wait_bucket{le="1.5"} 2\n')):
+        body = b"# TYPE wait histogram\n" + more + PLUGINS.partition(b"\n")[2].partition(b"# TYPE age")[0]
+        added.add(Part(uuid, "n", body, ("s",)))
+    assert added.body() == b'# TYPE wait histogram\nwait{service="s"} {count:6,sum:9,bucket:[1:2,2.5:4,+Inf:6]}\n'
+
+
+def test_openmetrics_2_has_no_label_list_with_a_comma_at_its_end_and_no_counter_that_is_no_number() -> None:
+    whole = Merger(form=Format.OPENMETRICS_2_0_0)
+    whole.add(Part("u", "n", b'# TYPE a_total counter\na_total{b="1",} 2\na_total NaN\n'))
+    assert whole.body() == b'# TYPE a_total counter\na_total{uuid="u",node="n",b="1"} 2\n'
+
+
 def test_a_counter_without_its_suffix_is_unknown() -> None:
-    whole = Merger(openmetrics=True)
+    whole = Merger(form=Format.OPENMETRICS_1_0_0)
     whole.add(Part("u", "n", b"# TYPE plain counter\nplain 6\n"))
     assert whole.body() == b'# TYPE plain unknown\nplain{uuid="u",node="n"} 6\n'
 

@@ -13,6 +13,7 @@ from pymon.directory.model import Quota
 from pymon.exposition.negotiation import Format
 from pymon.proxy.authn import REASONS
 from pymon.proxy.self_metrics import TIMED_ACCOUNTS, SelfMetrics
+from tests.exposition.openmetrics2 import read
 from tests.proxy.agents import until
 from tests.proxy.running import (
     NOBODY,
@@ -162,7 +163,13 @@ async def test_the_own_address_answers_metrics_and_health_and_nothing_else(tmp_p
             packed = await client.ask("/metrics", "Accept-Encoding: gzip", "Accept: application/openmetrics-text")
             assert packed["content-type"].startswith("application/openmetrics-text")
             messages = f"Accept: {Format.PROTOBUF.content_type}, application/openmetrics-text;version=1.0.0;q=0.8"
-            assert (await client.ask("/metrics", messages))["content-type"] == Format.OPENMETRICS_1_0_0.content_type
+            assert (await client.ask("/metrics", messages))["content-type"] == Format.PROTOBUF.content_type
+            newest = await client.ask("/metrics", f"Accept: {Format.OPENMETRICS_2_0_0.content_type}")
+            assert newest["content-type"] == Format.OPENMETRICS_2_0_0.content_type
+            told = read(newest.body)
+            written = {one.name for one in text_string_to_metric_families(plain.body.decode()) if one.samples}
+            assert {name.removesuffix("_total") for name in told} >= written
+            assert told["process_cpu_seconds_total"].starts
             assert (await client.ask("/metrics", "Accept-Encoding: identity;q=0")).status == 406
             text = gzip.decompress(packed.body).decode()
             assert text.endswith("# EOF\n")

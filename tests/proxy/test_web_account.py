@@ -6,6 +6,7 @@ import threading
 
 from pymon.exposition.negotiation import Format
 from pymon.proxy import account_metrics
+from tests.exposition.openmetrics2 import read
 from tests.proxy.agents import until
 from tests.proxy.running import (
     EXPOSITION,
@@ -48,6 +49,14 @@ async def test_an_accounts_exposition_says_which_containers_could_not_be_had(tmp
                 assert (got.status, got["content-type"]) == (200, form.content_type)
                 assert b"\n# TYPE cpu_seconds counter\n" in b"\n" + got.body
                 assert got.body.endswith(b"\n# EOF\n")
+        newest = f"Accept: {Format.OPENMETRICS_2_0_0.content_type}"
+        for query, labels in (("", {("uuid", A), ("node", "n1")}), ("?by=service", {("service", "web")})):
+            got = await client.ask(f"/v1/account/metrics{query}", newest, "Accept-Encoding: gzip")
+            assert (got.status, got["content-type"]) == (200, Format.OPENMETRICS_2_0_0.content_type)
+            families = read(gzip.decompress(got.body))
+            assert families["cpu_seconds_total"].series == {("cpu_seconds_total", frozenset(labels)): 12.5}
+            assert families["cpu_seconds_total"].starts == {}
+            assert len(families["pymon_container_scrape_success"].series) == 3
         heads = []
 
         async def listen(peer, head):
