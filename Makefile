@@ -67,21 +67,48 @@ if command -v systemctl >/dev/null; then
 fi
 endef
 
+# $(call unpack,FILE): download what FILE lists and unpack it into build/bench/debian. Nothing is installed or started.
+define unpack
+missing=
+mkdir -p build/bench/debian
+for package in $$(sed 's/#.*//' $(1)); do
+	compgen -G "build/bench/debian/$${package}_*.deb" >/dev/null || missing+=" $$package"
+done
+if [ -z "$$missing" ]; then
+	exit 0
+fi
+$(call begin,Debian packages that are not installed:$$missing)
+cd build/bench/debian
+for package in $$missing; do
+	apt-cache policy "$$package" | grep -q 'Candidate: [^(]' || { [ "$$(id -u)" != 0 ] || apt-get update -qq; break; }
+done
+for package in $$missing; do
+	if ! { apt-get download -qq -o APT::Sandbox::User=root "$$package" && dpkg -x "$${package}"_*.deb .; }; then
+		rm -f "$${package}"_*.deb
+		echo "$$package: not there (what needs it is reported as absent)"
+	fi
+done
+$(end)
+endef
+
 define no_apt
 echo "no apt-get here: Debian packages are not looked at (what needs them fails or is skipped, and says so)"
 endef
 
 HAS_APT := $(shell command -v apt-get)
 
-.PHONY: packages-build packages-test packages-bench packages-vm packages-deb
+.PHONY: packages-build packages-test packages-bench packages-bench-unpacked packages-vm packages-deb
 packages-build:
 	@$(if $(HAS_APT),$(call apt,apt-packages-build.txt),$(no_apt))
 
 packages-test:
 	@$(if $(HAS_APT),$(call apt,apt-packages.txt),$(no_apt))
 
-packages-bench:
+packages-bench: packages-bench-unpacked
 	@$(if $(HAS_APT),$(call apt,apt-packages-bench.txt),$(no_apt))
+
+packages-bench-unpacked:
+	@$(if $(HAS_APT),$(call unpack,apt-packages-bench-unpacked.txt),$(no_apt))
 
 packages-vm:
 	@$(if $(HAS_APT),$(call apt,apt-packages-vm.txt),$(no_apt))

@@ -69,6 +69,43 @@ def of_netdata(body: bytes, parent: str) -> dict[Series, float]:
     }
 
 
+_OF_COLLECTD = re.compile(rb'^collectd_cgroups_cpu_total\{cgroups="(\w+)",type="(user|system)".*\} (\d+)', re.MULTILINE)
+USER_HZ = 100
+"""Of all architectures that Debian has; collectd exports the kernel's numbers as they are."""
+
+
+def of_collectd(body: bytes, parent: str) -> dict[Series, float]:
+    """What collectd has read of the CPU time of each group, in seconds, as pymon names it.
+
+    It labels a group by the last part of its path: that of another parent is taken for one of this.
+    """
+    return {
+        (f"container_cpu_{what.decode()}_seconds_total", frozenset({("id", f"/{parent}/{name.decode()}")})): int(value)
+        / USER_HZ
+        for name, what, value in _OF_COLLECTD.findall(body)
+    }
+
+
+PCP = {
+    "cgroup_memory_usage": "container_memory_usage_bytes",
+    "cgroup_memory_current": "container_memory_usage_bytes",
+    "cgroup_memory_stat_rss": "container_memory_rss",
+    "cgroup_memory_stat_anon": "container_memory_rss",
+}
+"""Names of pcp's metrics with version 1 and version 2 of control groups, and pymon's."""
+
+
+def of_pcp(body: bytes, parent: str) -> dict[Series, float]:
+    """What pcp has read of the memory of each group, as pymon names it."""
+    group = re.escape(parent).encode()
+    pattern = rb'^(cgroup_memory_\w+)\{.*instname="(/' + group + rb'/\w+)".*\} (\d+)$'
+    return {
+        (PCP[name.decode()], frozenset({("id", path.decode())})): float(value)
+        for name, path, value in re.findall(pattern, body, re.MULTILINE)
+        if name.decode() in PCP
+    }
+
+
 def ids(series: Iterable[Series]) -> set[str]:
     """The containers that series are of."""
     return {dict(labels)["id"] for _, labels in series if "id" in dict(labels)}

@@ -18,6 +18,7 @@ def minute(
 ) -> Iterator[Case]:
     """Percent of a core in each quarter of the time, and megabytes at its end.
 
+    A runner that needs longer than the interval for a scrape has failed: it would hold up the others.
     seconds: about so many, as each quarter is a number of whole intervals. before: what is known of the runners.
     """
     asked: dict[str, Callable[[], object]] = {FLOOR: floor.round_seconds}
@@ -26,6 +27,15 @@ def minute(
     for who, target in targets.items():
         if target.pid is None:
             found.absent[who] = "was not started here, so its processes are not known"
+    for who, ask in list(found.runners.items()):
+        try:
+            start = time.monotonic()
+            ask()
+            taken = time.monotonic() - start
+            if taken > interval:
+                raise RuntimeError(f"a scrape takes {taken:.1f} s")
+        except ERRORS as error:
+            found.fails(who, error)
     pids = {who: target.pid for who, target in targets.items() if target.pid is not None} | {FLOOR: floor.pid}
     percent: dict[str, list[float]] = {who: [] for who in asked}
     megabytes: dict[str, list[float]] = {who: [] for who in asked}

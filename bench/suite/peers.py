@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,10 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from bench.nginx import free_port, wait_for
-from bench.suite.agree import Exposition, of_netdata, of_processes, parse
+from bench.suite.agree import Exposition, of_collectd, of_netdata, of_pcp, of_processes, parse
+from bench.suite.pcp import METRICS
+from bench.suite.unpacked import TREE, libraries
+from bench.suite.unpacked import version as unpacked_version
 from bench.world import CGROUPFS, Client, cpu_seconds, rss_bytes
 from pymon.sources.cgroup import find_hierarchies
 
@@ -31,9 +35,10 @@ class Peer:
     """An exporter.
 
     about: whether it is compared with what pymon says of containers or of the node. words: its command; none if it
-    runs already at host and port. config: the text of its file. In both {port}, {place}, {config}, {parent} (the name
-    of the cgroups' parent) and {unified} (whether version 2 has the memory) are replaced. translated: its series under
-    pymon's names, given a body and the parent.
+    runs already at host and port. config: the text of its file. package: Debian's, installed, or where that is to be
+    `unpacked`, in `TREE`. In words, path and config {port}, {place}, {config}, {tree}, {parent} (the name of the
+    cgroups' parent), {unified} (whether version 2 has the memory) and {pcp} (pcp's names) are replaced. translated: its
+    series under pymon's names, given a body and the parent.
     """
 
     name: str
@@ -45,9 +50,12 @@ class Peer:
     package: str = ""
     config: str = ""
     translated: Callable[[bytes, str], Exposition] = lambda body, _: parse(body)
+    unpacked: bool = False
 
     def version(self) -> str:
         """That of its Debian package, "given" for what the command line named, "" where it is absent."""
+        if self.unpacked:
+            return unpacked_version(self.package)
         return installed(self.package) if self.package else "given"
 
 
@@ -98,6 +106,27 @@ enable detailed memory = yes
 """
 """Only control groups, also those whose values are all zero, every second and without the names of their runtimes."""
 
+COLLECTD = """
+Hostname "localhost"
+FQDNLookup false
+BaseDir "{place}"
+PIDFile "{place}/collectd.pid"
+PluginDir "{tree}/usr/lib/collectd"
+TypesDB "{tree}/usr/share/collectd/types.db"
+Interval 1
+LoadPlugin cgroups
+LoadPlugin write_prometheus
+<Plugin cgroups>
+CGroup "/^c[0-9]+$/"
+IgnoreSelected false
+</Plugin>
+<Plugin write_prometheus>
+Host "127.0.0.1"
+Port "{port}"
+</Plugin>
+"""
+"""Only control groups that are called as the suite's, every second."""
+
 DEBIAN = (
     Peer(
         "node_exporter",
@@ -122,6 +151,22 @@ DEBIAN = (
         package="netdata-core",
         config=NETDATA,
         translated=of_netdata,
+    ),
+    Peer(
+        "pcp",
+        words=(sys.executable, "-m", "bench.suite.pcp", "{port}", "{place}"),
+        path="/metrics?hostspec=unix:{place}/pmcd.socket&names={pcp}",
+        package="pcp",
+        translated=of_pcp,
+        unpacked=True,
+    ),
+    Peer(
+        "collectd",
+        words=("{tree}/usr/sbin/collectd", "-f", "-C", "{config}"),
+        package="collectd-core",
+        config=COLLECTD,
+        translated=of_collectd,
+        unpacked=True,
     ),
 )
 
@@ -190,16 +235,22 @@ def running(peer: Peer, place: Path, parent: str = "") -> Iterator[Running]:
         finally:
             target.close()
         return
-    if shutil.which(peer.words[0], path=SBIN) is None:
-        raise AbsentError(f"{peer.package or peer.words[0]} is not installed")
-    port, config = free_port(), place / f"{peer.name}.config"
+    if peer.unpacked and not peer.version():
+        raise AbsentError(f"{peer.package} is not unpacked (make packages-bench)")
+    place = place / peer.name
+    place.mkdir(exist_ok=True)
+    port, config = free_port(), place / "config"
     known = {"{port}": str(port), "{config}": str(config), "{place}": str(place), "{parent}": parent}
-    known["{unified}"] = "no" if "memory" in find_hierarchies(CGROUPFS).v1 else "yes"
+    known["{tree}"] = str(TREE)
+    unified = "memory" not in find_hierarchies(CGROUPFS).v1
+    known |= {"{unified}": "yes" if unified else "no", "{pcp}": METRICS[unified]}
     config.write_text(filled_in(peer.config, known))
     words = [filled_in(word, known) for word in peer.words]
-    environment = {**os.environ, "PATH": SBIN}
+    if shutil.which(words[0], path=SBIN) is None:
+        raise AbsentError(f"{peer.package or words[0]} is not installed")
+    environment = {**os.environ, "PATH": SBIN} | ({"LD_LIBRARY_PATH": libraries()} if peer.unpacked else {})
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    target = Running(port, process.pid, path=peer.path)
+    target = Running(port, process.pid, path=filled_in(peer.path, known))
     try:
         wait_for(port, process, peer.name)
         yield target
