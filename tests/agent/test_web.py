@@ -22,6 +22,7 @@ from pymon.service.listen import listening
 from pymon.service.server import Times
 from tests.agent.web_agent import UUID, Files, Stub, descriptors, run, running, until
 
+OM2 = Format.OPENMETRICS_2_0_0
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,*/*;q=0.1"
 
 pytestmark = pytest.mark.usefixtures("no_errors")
@@ -79,6 +80,44 @@ def test_content_codings() -> None:
                 status, headers, _ = await agent.get(path, headers={"Accept-Encoding": "identity;q=0, gzip;q=0.1"})
                 assert (status, headers["Content-Encoding"]) == (200, "gzip"), path
             assert len(agent.stub.calls) == asked + 1, "nothing was collected for the one that was refused"
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected", "coding"),
+    [
+        (["Accept: text/plain;q=0.5", f"Accept: {OM2.content_type}"], OM2, ""),
+        ([f"Accept: {OM2.content_type};q=0", "Accept: */*;q=0"], Format.TEXT_0_0_4, ""),
+        (["Accept: application/json", "accept: application/openmetrics-text;q=0.1"], Format.OPENMETRICS_1_0_0, ""),
+        (["Accept-Encoding: gzip;q=0.5", "Accept-Encoding: zstd;q=0.7, identity;q=0"], Format.TEXT_0_0_4, "zstd"),
+        (["Accept-Encoding: *;q=0", "Accept-Encoding: gzip;q=0.001"], Format.TEXT_0_0_4, "gzip"),
+        (["Accept-Encoding: zstd;q=0", "Accept-Encoding: gzip;q=0"], Format.TEXT_0_0_4, ""),
+        (["Accept-Encoding: *;q=0"], 406, ""),
+        (["Accept-Encoding: identity;q=0", "Accept-Encoding: br"], 406, ""),
+        (["Accept: " + "application/openmetrics-text," * 260], Format.TEXT_0_0_4, ""),
+        ([f"Accept: application/openmetrics-text;q=0.{number}" for number in range(60)], Format.TEXT_0_0_4, ""),
+        (["Accept-Encoding: identity;q=0" + ", br" * 1900], Format.TEXT_0_0_4, ""),
+        (["Accept: " + "application/openmetrics-text," * 2200], 431, ""),
+        ([f"Accept: application/openmetrics-text;q=0.{number}" for number in range(1200)], 431, ""),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_what_several_lines_accept_counts_together(lines: list[str], expected: Format | int, coding: str) -> None:
+    async def main() -> None:
+        async with running() as agent:
+            head = "\r\n".join(["GET /metrics HTTP/1.1", "Host: a", "Connection: close", *lines, "", ""])
+            begin = time.perf_counter()
+            answer, _, _ = (await agent.raw(head.encode())).partition(b"\r\n\r\n")
+            assert time.perf_counter() - begin < 5
+            status = int(answer.split(b" ", 2)[1])
+            if isinstance(expected, int):
+                assert status == expected
+                return
+            assert status == 200
+            assert f"\r\nContent-Type: {expected.content_type}".encode() in answer
+            assert (b"\r\nContent-Encoding: " + coding.encode() in answer) is bool(coding)
+            assert agent.stub.calls[-1].format is expected
 
     run(main())
 
