@@ -7,7 +7,7 @@ gauges move while the programs are asked one after the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -41,6 +41,17 @@ def parse(body: bytes) -> dict[Series, float]:
         for sample in family.samples
         if not sample.name.startswith(ABOUT_ITSELF)
     }
+
+
+def only(body: bytes, names: Collection[str]) -> bytes:
+    """A text without the samples of other names: with thousands of containers these are most of it, slow to parse."""
+    wanted = {name.encode() for name in names}
+    kept = (
+        line
+        for line in body.split(b"\n")
+        if line.startswith(b"#") or line.partition(b"{")[0].partition(b" ")[0] in wanted
+    )
+    return b"\n".join(kept) + b"\n"
 
 
 def of_processes(body: bytes, parent: str) -> dict[Series, float]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.bpf import PROCFS, SYSFS, Collection, filled, without_change
 from bench.render import Rendering
 from bench.scrape import files_of, floor_of, running_floor
-from bench.suite.agree import DisagreementError, Exposition, agree, cgroups_alone, ids, parse
+from bench.suite.agree import DisagreementError, Exposition, agree, cgroups_alone, ids, only, parse
 from bench.suite.fronts import dns, proxy
 from bench.suite.minute import minute
 from bench.suite.peers import Peer, Running, running
@@ -89,7 +89,7 @@ def node(plan: Plan) -> Iterator[Case]:
         found = Field({FLOOR: lambda: 1e3 * floor.round_seconds(), PYMON: lambda: seconds_of(target.scrape)})
         found.agreed = {FLOOR: "preads files of /proc that both read", PYMON: f"{len(parse(target.body()))} series"}
         for peer in plan.about("node"):
-            enter(stack, peer, place, found, lambda: parse(target.body()))
+            enter(stack, peer, place, found, lambda names: parse(only(target.body(), names)))
         yield found.measure("node", "Scrape of the node", "ms", plan.rounds)
 
 
@@ -103,12 +103,15 @@ def enter(
     peer: Peer,
     place: Path,
     found: Field,
-    ours: Callable[[], Exposition],
+    ours: Callable[[set[str]], Exposition],
     *,
     parent: str = "",
     containers: int = 0,
 ) -> Running | None:
-    """Start a peer and compare it. It is in the field, or there is said why not."""
+    """Start a peer and compare it. It is in the field, or there is said why not.
+
+    ours: returns what pymon says under these names.
+    """
     try:
         with ExitStack() as own:
             target = own.enter_context(running(peer, place, parent))
@@ -116,7 +119,9 @@ def enter(
             until = time.monotonic() + (DISCOVERY_SECONDS if containers else 0)
             while time.monotonic() < until and len(ids(theirs())) < containers:
                 time.sleep(1)
-            found.agreed[peer.name] = agree(ours, theirs, containers=containers, known=bool(peer.package))
+            names = {name for name, _ in theirs()}
+            agreed = agree(lambda: ours(names), theirs, containers=containers, known=bool(peer.package))
+            found.agreed[peer.name] = agreed
             stack.push(own.pop_all())
     except ERRORS as error:
         found.fails(peer.name, error)
@@ -205,8 +210,8 @@ def scraping(groups: Cgroups, plan: Plan, obstacle: str) -> Iterator[Case]:
         found.agreed[FLOOR] = "preads the same files"
         found.runners |= {who: lambda one=one: seconds_of(one.scrape) for who, one in targets.items()}
 
-        def said() -> Exposition:
-            return cgroups_alone(parse(ours.body()), groups.parent)
+        def said(names: set[str]) -> Exposition:
+            return cgroups_alone(parse(only(ours.body(), names)), groups.parent)
 
         for peer in plan.about("containers"):
             target = enter(stack, peer, place, found, said, parent=groups.parent, containers=count)

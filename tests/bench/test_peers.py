@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from bench.suite import pcp
-from bench.suite.agree import DisagreementError, agree, ids, of_collectd, of_netdata, of_pcp, of_processes, parse
+from bench.suite.agree import DisagreementError, agree, ids, of_collectd, of_netdata, of_pcp, of_processes, only, parse
 from bench.suite.minute import minute
 from bench.suite.peers import DEBIAN, AbsentError, Peer, cost, family, given, running
 from bench.suite.turns import Field
@@ -115,6 +115,11 @@ def test_what_is_no_peer_is_refused(words: str) -> None:
 def test_series_are_compared_without_what_describes_the_container() -> None:
     first, second = frozenset({("id", "/p/c1")}), frozenset({("id", "/p/c2")})
     assert parse(TEXT) == {("a_total", first): 3, ("a_total", second): 4}
+
+
+def test_what_has_another_name_is_not_parsed() -> None:
+    assert only(TEXT + b'b 1\na_total_more{x="1"} 1\n', {"b"}) == b"# TYPE a_total counter\nb 1\n"
+    assert parse(only(TEXT, {"a_total", "c"})) == parse(TEXT)
 
 
 def test_groups_of_process_exporter_are_found_below_the_parent() -> None:
