@@ -75,9 +75,8 @@ async def serve_proxy(
         def tell(addresses: tuple[Listen, ...]) -> None:
             if name == "proxy" and isinstance(addresses[0], Address):
                 proxy.tenants.port = addresses[0].port
-                if workers is None:  # workers know nothing of what other proxies ask for
-                    proxy.peers.url = peer_url(options, dns, addresses[0])
-                    proxy.peers.tell()
+                proxy.peers.url = peer_url(options, dns, addresses[0])
+                proxy.peers.tell()
             started(name, addresses)
 
         return tell

@@ -18,6 +18,7 @@ from pymon.config import Address
 from pymon.proxy.authn import HASH_KEY_BYTES
 from pymon.proxy.cells import ACCOUNTS, NODES, Cells, Numbers
 from pymon.proxy.feed import (
+    Answer,
     Demand,
     Division,
     Failed,
@@ -26,13 +27,18 @@ from pymon.proxy.feed import (
     Good,
     Look,
     Looked,
+    Lost,
     Metrics,
+    Question,
     Readiness,
     Report,
     Up,
+    Way,
+    Ways,
     framed,
     read_up,
 )
+from pymon.proxy.peer_web import Told
 from pymon.service.listen import bound, listening_apart, raise_descriptor_limit
 
 if TYPE_CHECKING:
@@ -96,7 +102,9 @@ async def receive_task(reader: asyncio.StreamReader) -> Task:
 
 @dataclass(slots=True)
 class _Running:
-    """A worker that runs. samples: its last metrics. reported: is set when the next ones have arrived."""
+    """A worker that runs. samples: its last metrics. reported: is set when the next ones have arrived. answering: what
+    it has asked and is not told yet.
+    """
 
     process: asyncio.subprocess.Process
     writer: asyncio.StreamWriter
@@ -104,6 +112,7 @@ class _Running:
     fed: bool = False
     samples: Samples = field(default_factory=dict)
     reported: asyncio.Event = field(default_factory=asyncio.Event)
+    answering: set[asyncio.Task[None]] = field(default_factory=set)
 
     def reads(self) -> bool:
         """Return whether the worker reads what it is told."""
@@ -127,6 +136,7 @@ class Workers:
         self._demands: dict[int, float] = {}
         self._division: tuple[Mapping[int, float], float] = ({}, 1.0)
         self._told = Readiness(None)
+        self._ways = Ways([], [], True)
         self._looked = Looked(-math.inf)
         self._ended: dict[str, dict[str, tuple[str, dict[str, str], float]]] = {}
         self.restarts = 0
@@ -134,6 +144,7 @@ class Workers:
         proxy.directory_seen = self._directory_seen
         proxy.not_serving = self._not_serving
         proxy.quotas.limits = self
+        proxy.peers.told = self._tell_ways
         proxy.metrics.gauge(
             "pymon_proxy_workers", "Worker processes that answer.",
             lambda: sum(running.fed for running in self._running.values()),
@@ -220,6 +231,16 @@ class Workers:
     def _readiness(self) -> Readiness:
         return Readiness(self._proxy.incomplete(), self._proxy.unknown_nodes(), self._proxy.presence.left)
 
+    def _tell_ways(self) -> None:
+        """Tell the workers which agents are out of reach and the other proxies, if that has changed."""
+        lost = self._proxy.reach.lost
+        asked, others = self._proxy.peers.reaching(lost)
+        ways = Ways(sorted(lost), [Way(*other) for other in others], asked)
+        if ways != self._ways:
+            self._ways = ways
+            for running in self._running.values():
+                running.feeder.tell(ways)
+
     def _directory_changed(self) -> None:
         snapshot = self._proxy.live.snapshot
         for number in self._accounts.keep(account.int for account in snapshot.accounts):
@@ -246,6 +267,7 @@ class Workers:
         """Tell the workers whether discovery is complete, and bound what is kept for them, until cancelled."""
         while True:
             readiness = self._readiness()
+            self._tell_ways()
             for running in self._running.values():
                 running.feeder.check()
                 if readiness != self._told:
@@ -289,6 +311,7 @@ class Workers:
             feeder.tell(self._division_message())
             feeder.tell(self._readiness())
             feeder.tell(self._looked)
+            feeder.tell(self._ways)
             running = self._running[task.number] = _Running(process, writer, feeder)
             talks = feeder.run(writer), self._read(running, reader)
             tasks = [asyncio.create_task(self._talking(running, talk)) for talk in talks]
@@ -296,6 +319,7 @@ class Workers:
                 return await self._end_of(process, stop, self._options.drain_seconds + END_SECONDS)
             finally:
                 await asyncio.wait(tasks[1:], timeout=COLLECT_SECONDS)  # the last metrics
+                tasks += running.answering
                 for one in tasks:
                     one.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -353,10 +377,29 @@ class Workers:
                 running.reported.set()
             case Look():
                 self._proxy.hasten()
+            case Lost(node, outcome):
+                if node in self._proxy.live.snapshot.nodes:
+                    self._proxy.reach.tell(node, outcome)
+                self._tell_ways()
+                running.feeder.tell(self._ways)
+            case Question():
+                task = asyncio.create_task(self._answer(running, message))
+                running.answering.add(task)
+                task.add_done_callback(running.answering.discard)
             case Failed() | Good():
                 for other in self._running.values():
                     if other is not running and other.reads():
                         other.writer.write(framed(message))
+
+    async def _answer(self, running: _Running, question: Question) -> None:
+        """Answer the question of another proxy, if the worker reads what it is told."""
+        try:
+            told = await self._proxy.knowledge.known(question.what, question.node, question.condition)
+        except Exception as error:  # noqa: BLE001  # the workers must go on
+            _log.error("internal error: peer: %r", error)
+            told = Told(503)
+        if running.reads():
+            running.writer.write(framed(Answer(question.number, told)))
 
     def _count(self, samples: Samples) -> None:
         """Keep what a worker that ended has counted."""

@@ -11,8 +11,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pymon.directory.authority import CERTIFICATE_FILE
-from pymon.directory.data_dir import MACHINES_FOLDER
 from pymon.directory.live import LiveDirectory
 from pymon.directory.presence import Presence
 from pymon.exposition.reload_metrics import tell_of_reloads
@@ -25,19 +23,18 @@ from pymon.proxy.inventory_store import InventoryStore
 from pymon.proxy.last_look import HASTY_BURST, HASTY_PER_SECOND
 from pymon.proxy.limits import AccountLimits, PassLimits
 from pymon.proxy.nodes import Nodes
-from pymon.proxy.peer_identity import PeerIdentity
-from pymon.proxy.peer_web import PeerWeb
+from pymon.proxy.peer_identity import PeerIdentity, authorities
+from pymon.proxy.peer_web import Knowledge, PeerWeb
 from pymon.proxy.peers import Peers
 from pymon.proxy.quota_shares import QuotaShares
 from pymon.proxy.reach import Reach
 from pymon.proxy.self_metrics import SelfMetrics
 from pymon.proxy.tenants import Tenants
-from pymon.service.reload import LOOK_SECONDS, first_end
+from pymon.service.reload import first_end
 from pymon.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from pathlib import Path
     from uuid import UUID
 
     from pymon.directory.model import Snapshot
@@ -52,12 +49,6 @@ folder with the last inventory of each node."""
 
 FIRST_ANSWER_SECONDS = 10.0
 """How long after the start discovery waits for nodes whose inventory is unknown."""
-
-
-def authorities(options: ProxyOptions) -> list[Path]:
-    """Return the files with the authorities of machines, which sign the certificates of other proxies."""
-    own = options.data_dir / MACHINES_FOLDER / CERTIFICATE_FILE
-    return [own, *([options.upstream_ca] if options.upstream_ca is not None else [])]
 
 
 class Proxy:
@@ -84,7 +75,7 @@ class Proxy:
         self.reach = Reach(lambda name: self._nodes.find(name).upstream)
         self.peers = Peers(self.presence, self.reach, lambda: self.live.snapshot.nodes, lambda: self._nodes.pinned)
         self._nodes.renewed = lambda: self.peers.use(self._nodes.pinned)
-        self.peer_identity = PeerIdentity(authorities(options), options.peer_crl)
+        self.peer_identity = PeerIdentity(authorities(options.data_dir, options.upstream_ca), options.peer_crl)
         self.store = InventoryStore(options.data_dir / INVENTORY_FOLDER)
         self.poller = Poller(
             self.fleet,
@@ -97,6 +88,7 @@ class Proxy:
             reach=self.reach.tell,
             max_containers=options.node_max_containers,
         )
+        self.knowledge = Knowledge(self.poller.heard, self.reach)
         accounts = AccountLimits()
         self.quotas = QuotaShares(options.directory, accounts)
         self.tenants = Tenants(
@@ -112,7 +104,7 @@ class Proxy:
             hasten=self.hasten,
             reach=self.reach,
             others=self.peers,
-            peers=lambda relay: PeerWeb(self.peer_identity, self.poller.heard, self.reach, relay),
+            peers=lambda relay: PeerWeb(self.peer_identity, self.knowledge.known, relay),
         )
         self.directory_changed: Callable[[], None] = lambda: None
         """Called after a change of the directory."""
@@ -135,14 +127,8 @@ class Proxy:
         self._changed(self.live.snapshot)
         self.quotas.start()
         self._nodes.start()
-        tasks = (self.tenants.joining.announce(), self._know_peers())
+        tasks = (self.tenants.joining.announce(), self.peer_identity.follow())
         self._tasks = [asyncio.create_task(one) for one in tasks]
-
-    async def _know_peers(self) -> None:
-        """Keep what is known of other proxies' certificates up to date, until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await asyncio.to_thread(self.peer_identity.refresh)
 
     async def stop_following(self) -> None:
         """Stop following the directory and the nodes. May be called more than once."""

@@ -16,7 +16,9 @@ from uuid import UUID
 import msgspec
 
 from pymon.directory.model import Account, Certificate, Node, Snapshot, SSHKey, Token
+from pymon.directory.presence import Peer
 from pymon.proxy.agent_document import share
+from pymon.proxy.peer_web import Told
 from pymon.proxy.places import NodeView, Place, Places
 
 if TYPE_CHECKING:
@@ -131,6 +133,32 @@ class Look(msgspec.Struct, tag=True, array_like=True):
     """Asks for a look at the directory before the next regular one."""
 
 
+class Way(msgspec.Struct, tag=True, array_like=True):
+    """Another proxy, and which of the lost nodes it says it reaches."""
+
+    name: str
+    peer: Peer
+    reached: list[str]
+
+
+class Ways(msgspec.Struct, tag=True, array_like=True):
+    """Which agents are out of reach, and the other proxies.
+
+    asked: whether these were asked since the last agent was lost.
+    """
+
+    lost: list[str]
+    others: list[Way]
+    asked: bool
+
+
+class Answer(msgspec.Struct, tag=True, array_like=True):
+    """What another proxy is told. number: of the `Question`."""
+
+    number: int
+    told: Told
+
+
 class Division(msgspec.Struct, tag=True, array_like=True):
     """Shares of quotas, by the integer of the account's UUID in hexadecimal. share: of all other accounts."""
 
@@ -154,6 +182,22 @@ class Good(msgspec.Struct, tag=True, array_like=True):
     digest: bytes
 
 
+class Lost(msgspec.Struct, tag=True, array_like=True):
+    """A worker's request to the agent of a node has failed. outcome: as in `Reach.tell`."""
+
+    node: str
+    outcome: str
+
+
+class Question(msgspec.Struct, tag=True, array_like=True):
+    """Another proxy asks for what the parent knows; the fields are those of `pymon.proxy.peer_web.Known`."""
+
+    number: int
+    what: str
+    node: str
+    condition: str
+
+
 class Fed(msgspec.Struct, tag=True, array_like=True):
     """The worker knows everything that there was to know when it started."""
 
@@ -170,8 +214,11 @@ class Metrics(msgspec.Struct, tag=True, array_like=True):
     families: dict[str, list[tuple[str, dict[str, str], float]]]
 
 
-Down = Directory | Found | Views | Begin | Complete | Readiness | Looked | Division | Report | Failed | Good
-Up = Fed | Demand | Metrics | Look | Failed | Good
+Down = (
+    Directory | Found | Views | Begin | Complete | Readiness | Looked | Ways | Division
+    | Report | Answer | Failed | Good
+)  # fmt: skip
+Up = Fed | Demand | Metrics | Look | Lost | Question | Failed | Good
 
 _encoder = msgspec.msgpack.Encoder()
 _down = msgspec.msgpack.Decoder(Down)

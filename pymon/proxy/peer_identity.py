@@ -7,6 +7,7 @@ proved that the client has the certificate's key.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,9 +15,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pymon.directory.authority import PROXY_PREFIX, is_issued_by
+from pymon.directory.authority import CERTIFICATE_FILE, PROXY_PREFIX, is_issued_by
+from pymon.directory.data_dir import MACHINES_FOLDER
 from pymon.proxy.certificates import MAX_BYTES
 from pymon.service.files import fingerprint
+from pymon.service.reload import LOOK_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +29,12 @@ _log = logging.getLogger(__name__)
 
 _REMEMBERED = 256
 _END = b"-----END X509 CRL-----"
+
+
+def authorities(data_dir: Path, upstream_ca: Path | None) -> list[Path]:
+    """Return the files with the authorities of machines, which sign the certificates of other proxies."""
+    own = data_dir / MACHINES_FOLDER / CERTIFICATE_FILE
+    return [own, *([upstream_ca] if upstream_ca is not None else [])]
 
 
 class _Known(NamedTuple):
@@ -126,6 +135,12 @@ class PeerIdentity:
             self._trust, self.error = None, f"{self._crl_file}: {error}"
             if before != self.error:
                 _log.error("no other proxy is admitted, the revocation list cannot be used: %s", self.error)
+
+    async def follow(self) -> None:
+        """Read the files again whenever they change, until cancelled."""
+        while True:
+            await asyncio.to_thread(self.refresh)
+            await asyncio.sleep(LOOK_SECONDS)
 
     def _lists(self, authorities: tuple[x509.Certificate, ...]) -> tuple[x509.CertificateRevocationList, ...]:
         """Return the revocation lists. Raises OSError, and ValueError if there is none or one of somebody else."""

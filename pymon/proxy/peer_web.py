@@ -9,13 +9,15 @@ import asyncio
 import hashlib
 import re
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 
 from pymon.exposition.negotiation import negotiate
+from pymon.proxy.peers import MAX_COPY_BYTES
 from pymon.proxy.relay import CODINGS, Ask, narrowed, relayed
 from pymon.proxy.room import Room
 from pymon.service.answer import Refusal, Reply
@@ -23,7 +25,7 @@ from pymon.service.coding import accepted_codings
 from pymon.service.headers import entity_tags, scrape_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from pymon.proxy.inventory_store import MadeCopy
     from pymon.proxy.peer_identity import PeerIdentity
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from pymon.service.server import Request
 
 PREFIX = "/v1/peer/"
+NODES, INVENTORY = "nodes", "inventory"
 
 SCRAPE_SECONDS = 9.5
 MAX_SCRAPE_SECONDS = 120.0
@@ -54,21 +57,62 @@ _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _AGENT_PATH = re.compile(rf"(/v1/(?:gz|{_UUID}|{_UUID}(/app))/metrics)(?:\?([!-~]*))?")
 
 
-class PeerWeb:
-    """Answers the requests of other proxies. heard: as `Poller.heard`."""
+class Told(NamedTuple):
+    """What another proxy is told. status: 200, 304, 404, or 503. tag: of the body, without quotes, "" for none."""
 
-    def __init__(
-        self, identity: PeerIdentity, heard: Callable[[str], MadeCopy | None], reach: Reach, relay: Relay
-    ) -> None:
-        self._identity = identity
+    status: int
+    tag: str = ""
+    body: bytes = b""
+
+
+NOT_FOUND = Told(404)
+
+Known = Callable[[str, str, str], Awaitable[Told]]
+"""Answers the question of another proxy: NODES or INVENTORY, the node of an inventory, and If-None-Match or ""."""
+
+
+class Knowledge:
+    """What this proxy has heard of nodes and which it reaches. heard: as `Poller.heard`."""
+
+    def __init__(self, heard: Callable[[str], MadeCopy | None], reach: Reach) -> None:
         self._heard = heard
         self._reach = reach
-        self._relay = relay
-        self._leaving = Room(LEAVING_BYTES, LEAVING_PEER_BYTES)
         self._encoding = asyncio.Semaphore(INVENTORIES_AT_ONCE)
-        self._nodes = b"[]"
-        self._nodes_tag = ""
+        self._nodes = Told(200)
         self._nodes_at = 0.0
+
+    async def known(self, what: str, node: str, condition: str) -> Told:
+        """Answer a question; the interface is `Known`."""
+        return self._told_nodes(condition) if what == NODES else await self._inventory(node, condition)
+
+    def _told_nodes(self, condition: str) -> Told:
+        now = time.monotonic()
+        if not self._nodes.tag or now - self._nodes_at > NODES_SECONDS:
+            nodes = msgspec.json.encode(sorted(self._reach.reached))
+            self._nodes = Told(200, hashlib.blake2b(nodes, digest_size=16).hexdigest(), nodes)
+            self._nodes_at = now
+        if condition and self._nodes.tag in entity_tags(condition):
+            return self._nodes._replace(status=304, body=b"")
+        return self._nodes
+
+    async def _inventory(self, node: str, condition: str) -> Told:
+        async with self._encoding:
+            copy = self._heard(node)
+            if copy is None:
+                return NOT_FOUND
+            return Told(304) if copy.etag and condition == copy.etag else Told(200, "", await encoded(copy))
+
+
+class PeerWeb:
+    """Answers the requests of other proxies. parts: processes that have memory limits in common."""
+
+    def __init__(self, identity: PeerIdentity, known: Known, relay: Relay, *, parts: int = 1) -> None:
+        self._identity = identity
+        self._known = known
+        self._relay = relay
+        # Whatever its part is, a process has room for one inventory.
+        total, most = (max(size // parts, MAX_COPY_BYTES) for size in (LEAVING_BYTES, LEAVING_PEER_BYTES))
+        self._leaving = Room(total, most)
 
     def name_of(self, request: Request) -> str:
         """Return the name of the proxy that sent a request, "" if it is none of another proxy."""
@@ -82,36 +126,19 @@ class PeerWeb:
         if request.method != "GET":
             raise Refusal(405, "method not allowed: expected GET", b"Allow: GET\r\n")
         what = request.path.removeprefix(PREFIX)
-        if what == "nodes":
-            return self._told_nodes(request)
-        if what == "inventory":
-            return await self._inventory(request, peer)
         if what == "scrape":
             return await self._scrape(request, peer)
-        raise Refusal(404, "not found")
-
-    def _told_nodes(self, request: Request) -> Reply:
-        now = time.monotonic()
-        if not self._nodes_tag or now - self._nodes_at > NODES_SECONDS:
-            self._nodes = msgspec.json.encode(sorted(self._reach.reached))
-            self._nodes_tag = hashlib.blake2b(self._nodes, digest_size=16).hexdigest()
-            self._nodes_at = now
-        return _tagged(request, self._nodes_tag, self._nodes)
-
-    async def _inventory(self, request: Request, peer: UUID) -> Reply:
-        (node,) = _fields(request, "node")
-        async with self._encoding:
-            copy = self._heard(node)
-            if copy is None:
-                raise Refusal(404, "not found")
-            condition = request.headers.get("if-none-match")
-            if copy.etag and condition == copy.etag:
-                return Reply(304, _TEXT_JSON, b"")
-            body = await encoded(copy)
-        hold = self._leaving.take_now(peer, len(body))
-        if hold is None:
+        if what not in {NODES, INVENTORY}:
+            raise Refusal(404, "not found")
+        (node,) = _fields(request, "node") if what == INVENTORY else ("",)
+        told = await self._known(what, node, request.headers.get("if-none-match") or "")
+        if told.status == 404:  # noqa: PLR2004
+            raise Refusal(404, "not found")
+        hold = self._leaving.take_now(peer, len(told.body))
+        if hold is None or told.status == 503:  # noqa: PLR2004
             raise Refusal(503, "too many large answers are under way", b"Retry-After: 1\r\n")
-        return Reply(200, _TEXT_JSON, body, release=hold.release)
+        tag = f'ETag: "{told.tag}"\r\n'.encode("ascii") if told.tag else b""
+        return Reply(told.status, _TEXT_JSON + tag, told.body, release=hold.release)
 
     async def _scrape(self, request: Request, peer: UUID) -> Reply:
         node, path = _fields(request, "node", "path")
@@ -153,11 +180,3 @@ def _fields(request: Request, *names: str) -> tuple[str, ...]:
     if found.keys() != set(names) or any(len(values) != 1 for values in found.values()):
         raise Refusal(400, f"query: expected {' and '.join(names)}")
     return tuple(found[name][0] for name in names)
-
-
-def _tagged(request: Request, tag: str, body: bytes) -> Reply:
-    headers = _TEXT_JSON + f'ETag: "{tag}"\r\n'.encode("ascii")
-    condition = request.headers.get("if-none-match")
-    if condition and tag in entity_tags(condition):
-        return Reply(304, headers, b"")
-    return Reply(200, headers, body)

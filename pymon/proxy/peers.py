@@ -1,13 +1,11 @@
-"""The other proxies, as clients: they are asked for inventories and for scrapes that this proxy cannot do itself.
+"""The other proxies, as clients: they are asked for inventories, and what they reach.
 
-Presence says where they are and which server certificate they have. This proxy shows its client certificate, by which
-they admit it (`peer_identity`). What they answer is believed only about nodes that this proxy has never heard.
+What they answer is believed only about nodes that this proxy has never heard.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import random
@@ -21,26 +19,22 @@ from pymon.directory.presence import Peer
 from pymon.proxy.fleet import MAX_STOPPED
 from pymon.proxy.inventory_store import Copy, Stop
 from pymon.proxy.membership import Membership
-from pymon.proxy.relay import headers_of
-from pymon.proxy.upstream import Upstream, UpstreamError
+from pymon.proxy.peer_clients import PeerClients
+from pymon.proxy.upstream import UpstreamError
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Collection
 
     from pymon.directory.presence import Addresses, Presence
+    from pymon.proxy.peer_clients import PeerClient
     from pymon.proxy.reach import Reach
-    from pymon.proxy.relay import Ask
-    from pymon.service.http1 import Response
 
 LOOK_SECONDS = 1.0
 """How often this proxy tells what it reaches, and looks at what the others reach."""
 
 COPY_SECONDS = 3.0
 """How long a node waits for the copy of another proxy before its agent is asked."""
-
-KNOW_SECONDS = 0.3
-"""How long a scrape waits for what the others say that they reach."""
 
 ASK_SECONDS = 2.0
 COPIES_AT_A_TIME = 4
@@ -49,8 +43,6 @@ MAX_COPY_BYTES = 24 << 20
 
 MAX_NODES_BYTES = 4 << 20
 MAX_STOPPED_BYTES = 6 << 20
-TRIES = 2
-"""How many other proxies are tried for one scrape."""
 
 _ETAG = re.compile(r'(?:W/)?"[!#-~]{0,256}"')
 _NODES = "/v1/peer/nodes"
@@ -73,22 +65,12 @@ class _Sent(msgspec.Struct):
 _sent = msgspec.json.Decoder(_Sent)
 
 
-class _Client:
-    """Another proxy. reached: names of the nodes that it says it reaches. etag: of that list."""
-
-    def __init__(self, peer: Peer, context: ssl.SSLContext) -> None:
-        self.at = (peer.url, peer.fingerprint)
-        self.upstream = Upstream(peer.url, context, fingerprint=peer.fingerprint)
-        self.reached: frozenset[str] = frozenset()
-        self.etag = ""
-
-
-class Peers:
+class Peers(PeerClients):
     """Clients of the other proxies, and what this proxy tells them of itself by `Presence`.
 
-    nodes: returns the names of the nodes in the directory. context: returns the TLS context, with the client
-    certificate and without verification: the server's certificate is compared with the one that presence names.
-    addresses: of this proxy in DNS. url, fingerprint: how others reach this proxy, "" if they cannot.
+    nodes: returns the names of the nodes in the directory. context: as in `PeerClients`. addresses: of this proxy in
+    DNS. url, fingerprint: how others reach this proxy, "" if they cannot. told: called after they were asked what they
+    reach.
     """
 
     def __init__(
@@ -98,18 +80,17 @@ class Peers:
         nodes: Callable[[], Collection[str]],
         context: Callable[[], ssl.SSLContext],
     ) -> None:
+        super().__init__(context)
         self.addresses: Addresses = ()
         self.url = ""
         self.fingerprint: Callable[[], str] = str
+        self.told: Callable[[], None] = lambda: None
         self._presence = presence
         self._reach = reach
         self._nodes = nodes
-        self._context = context
-        self._clients: dict[str, _Client] = {}
         self._copying = asyncio.Semaphore(COPIES_AT_A_TIME)
         self._membership = Membership()
         self._woken = asyncio.Event()
-        self._asked = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         reach.changed = self._lost
 
@@ -124,14 +105,7 @@ class Peers:
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
-        for client in self._clients.values():
-            client.upstream.close()
-        self._clients.clear()
-
-    def use(self, context: ssl.SSLContext) -> None:
-        """Use this context for new connections."""
-        for client in self._clients.values():
-            client.upstream.use(context)
+        self.close()
 
     def tell(self) -> None:
         """Tell the others of this proxy."""
@@ -145,6 +119,16 @@ class Peers:
         return max((peer.reach for name, peer in self._presence.alive.peers.items() if name != own), default=0)
 
     # What they reach.
+
+    def reaching(self, nodes: Collection[str]) -> tuple[bool, list[tuple[str, Peer, list[str]]]]:
+        """Return whether the others were asked since the last agent was lost, and each with its name and which of these
+        nodes it says it reaches.
+        """
+        found = [
+            (name, Peer(*client.at), sorted(client.reached.intersection(nodes)))
+            for name, client in self._clients.items()
+        ]
+        return self._asked.is_set(), found
 
     def _lost(self) -> None:
         """Ask the others now: an agent is out of reach."""
@@ -167,6 +151,7 @@ class Peers:
             except Exception:  # noqa: BLE001  # following must survive every error
                 _log.exception("internal error: peers")
             self._asked.set()
+            self.told()
             try:
                 await asyncio.wait_for(self._woken.wait(), LOOK_SECONDS)
             except TimeoutError:
@@ -174,20 +159,9 @@ class Peers:
 
     def _renew(self) -> None:
         """Have a client for each other proxy that presence knows."""
-        peers = {name: peer for name, peer in self._presence.alive.peers.items() if name != self._presence.name}
-        for name, client in tuple(self._clients.items()):
-            peer = peers.get(name)
-            if peer is None or client.at != (peer.url, peer.fingerprint):
-                del self._clients[name]
-                client.upstream.close()
-        for name, peer in peers.items():
-            if name not in self._clients:
-                try:
-                    self._clients[name] = _Client(peer, self._context())
-                except ValueError:  # its URL is none
-                    continue
+        self.have({name: peer for name, peer in self._presence.alive.peers.items() if name != self._presence.name})
 
-    async def _ask_nodes(self, client: _Client) -> None:
+    async def _ask_nodes(self, client: PeerClient) -> None:
         headers = (("If-None-Match", client.etag),) if client.etag else ()
         try:
             answer = await client.upstream.get(
@@ -201,40 +175,6 @@ class Peers:
         else:
             client.etag = _etag(answer.headers.get("etag", ""))
         client.reached = frozenset(names).intersection(self._nodes())
-
-    # Scrapes.
-
-    def that_reach(self, node: str) -> bool:
-        """Return whether another proxy says that it reaches a node."""
-        return any(node in client.reached for client in self._clients.values())
-
-    async def asked(self) -> None:
-        """Wait until the others were asked since the last agent was lost, or for `KNOW_SECONDS`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(KNOW_SECONDS):
-                await self._asked.wait()
-
-    async def scrape(self, ask: Ask, deadline: float) -> Response:
-        """Return the agent's response through another proxy, which asks the agent itself. Raises UpstreamError."""
-        loop = asyncio.get_running_loop()
-        clients = [client for client in self._clients.values() if ask.node in client.reached]
-        failure = UpstreamError(502, "connect", "no other proxy reaches its node")
-        target = "/v1/peer/scrape?" + urlencode({"node": ask.node, "path": ask.path})
-        chosen = random.sample(clients, min(TRIES, len(clients)))
-        for client in chosen:
-            left = deadline - loop.time()
-            if left <= 0:
-                break
-            try:
-                response = await client.upstream.get(target, headers=headers_of(ask, left), timeout_seconds=left)
-            except UpstreamError as error:
-                failure = error
-                continue
-            if response.status in {502, 504} and client is not chosen[-1]:
-                failure = UpstreamError(response.status, "peer", "another proxy did not reach its node either")
-                continue
-            return response
-        raise failure
 
     # Inventories.
 
@@ -257,7 +197,7 @@ class Peers:
         return None
 
     @staticmethod
-    async def _ask_copy(client: _Client, name: str, etag: str, max_bytes: int) -> Copy | None:
+    async def _ask_copy(client: PeerClient, name: str, etag: str, max_bytes: int) -> Copy | None:
         try:
             answer = await client.upstream.get(
                 "/v1/peer/inventory?" + urlencode({"node": name}),

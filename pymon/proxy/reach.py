@@ -25,11 +25,11 @@ PAUSE_SECONDS = (0.25, 5.0)
 LOST = frozenset(("connect", "connect_timeout", "timeout"))
 """Outcomes after which an agent may be out of reach of this proxy alone."""
 
-_REFUSED = frozenset(("tls", "closed"))
+REFUSED = frozenset(("tls", "closed"))
 """Outcomes of an agent that is reached and does not answer this proxy, as after the revocation of its certificate. No
 other proxy is asked then: it would undo the revocation."""
 
-_ALIVE = frozenset(("ok", "status", "malformed", "identity", "directory", "content_type", "busy"))
+ALIVE = frozenset(("ok", "status", "malformed", "identity", "directory", "content_type", "busy"))
 
 
 class Reach:
@@ -48,10 +48,10 @@ class Reach:
 
     def tell(self, name: str, outcome: str) -> None:
         """Record the outcome of a request: "ok", or the reason of its failure."""
-        if outcome in _ALIVE:
+        if outcome in ALIVE:
             self.reached.add(name)
             self.lost.discard(name)
-        elif outcome in _REFUSED:
+        elif outcome in REFUSED:
             self.reached.discard(name)
             self.lost.discard(name)
         elif outcome in LOST and name not in self.lost:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from pymon.exposition.negotiation import Coding, Format
     from pymon.proxy.fair import FairGate
-    from pymon.proxy.reach import Reach
     from pymon.proxy.room import Room
     from pymon.proxy.upstream import Upstream
     from pymon.service.http1 import Response
@@ -81,8 +80,21 @@ class Ask(NamedTuple):
         return hash(self.path)
 
 
+class Reached(Protocol):
+    """Which agents are reached; the interface of `pymon.proxy.reach.Reach`.
+
+    lost: names of the nodes whose agents may answer other proxies.
+    """
+
+    lost: set[str]
+
+    def tell(self, name: str, outcome: str) -> None:
+        """Record the outcome of a request: "ok", or the reason of its failure."""
+        ...
+
+
 class Others(Protocol):
-    """The other proxies; the interface of `pymon.proxy.peers.Peers`."""
+    """The other proxies; the interface of `pymon.proxy.peer_clients.PeerClients`."""
 
     def that_reach(self, node: str) -> bool:
         """Return whether another proxy says that it reaches a node."""
@@ -175,7 +187,7 @@ class Relay:
         self,
         find: Callable[[str], Node],
         observe: Callable[[float, str], None],
-        reach: Reach | None = None,
+        reach: Reached | None = None,
         others: Others | None = None,
     ) -> None:
         self._find = find

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from pymon.proxy.options import ProxyOptions
     from pymon.proxy.peer_web import PeerWeb
     from pymon.proxy.places import Places
-    from pymon.proxy.reach import Reach
-    from pymon.proxy.relay import Others
+    from pymon.proxy.relay import Others, Reached
     from pymon.proxy.self_metrics import SelfMetrics
 
 FAILED_AUTHENTICATIONS_PER_SECOND = 1.0
@@ -63,7 +62,7 @@ class Tenants:
         ready: Callable[[], str | None],
         unknown: Callable[[Collection[UUID | None]], str | None],
         hasten: Callable[[], None],
-        reach: Reach | None = None,
+        reach: Reached | None = None,
         others: Others | None = None,
         peers: Callable[[Relay], PeerWeb] | None = None,
         parts: int = 1,

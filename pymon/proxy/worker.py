@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pymon.directory.model import Snapshot
 from pymon.proxy.fair import FairGate
 from pymon.proxy.feed import (
+    Answer,
     Begin,
     Complete,
     Demand,
@@ -27,13 +28,17 @@ from pymon.proxy.feed import (
     Report,
     Up,
     Views,
+    Ways,
     framed,
     read_down,
 )
 from pymon.proxy.nodes import Nodes
+from pymon.proxy.peer_identity import PeerIdentity, authorities
+from pymon.proxy.peer_web import PeerWeb
 from pymon.proxy.self_metrics import SelfMetrics
 from pymon.proxy.shared_limits import SharedAccountLimits, SharedGate, SharedPassLimits
 from pymon.proxy.tenants import Tenants
+from pymon.proxy.worker_peers import Ahead, Questions
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -78,6 +83,10 @@ class Worker:
             return SharedGate(options.upstream_max_requests, cells, worker, number)
 
         self._nodes = Nodes(options, gate, follows=False)
+        self._ahead = Ahead(lambda: self._nodes.pinned, self._send)
+        self._nodes.renewed = lambda: self._ahead.use(self._nodes.pinned)
+        self._questions = Questions(self._send)
+        self._identity = PeerIdentity(authorities(options.data_dir, options.upstream_ca), options.peer_crl)
         self._accounts = SharedAccountLimits(cells, worker, self._account_numbers)
         self.tenants = Tenants(
             options,
@@ -89,6 +98,9 @@ class Worker:
             snapshot=lambda: self._snapshot,
             ready=lambda: self._reason,
             unknown=self._unknown,
+            reach=self._ahead,
+            others=self._ahead,
+            peers=lambda relay: PeerWeb(self._identity, self._questions.known, relay, parts=options.workers),
             parts=options.workers,
             failed=lambda address: self._tell(Failed(address)),
             hash_key=hash_key,
@@ -101,7 +113,7 @@ class Worker:
         """Follow the parent until it is gone."""
         self._writer = writer
         self._nodes.start()
-        telling = asyncio.create_task(self._tell_demand())
+        tasks = [asyncio.create_task(one) for one in (self._tell_demand(), self._identity.follow())]
         try:
             while True:
                 message = await read_down(reader)
@@ -112,12 +124,14 @@ class Worker:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            telling.cancel()
+            for task in tasks:
+                task.cancel()
             self._writer = None
 
     def close(self) -> None:
         """Tell the parent the last metrics, and close connections to agents."""
         self._report()
+        self._ahead.close()
         self._nodes.close()
         self.tenants.close()
 
@@ -137,6 +151,10 @@ class Worker:
                 self._reason, self._unknown_nodes, self.left = reason, unknown, left
             case Looked(at):
                 self.tenants.look.seen(at)
+            case Ways():
+                self._ahead.take(message)
+            case Answer():
+                self._questions.take(message)
             case Division(shares, share):
                 self._accounts.divide({int(key, 16): part for key, part in shares.items()}, share)
             case Failed(address):
@@ -163,10 +181,16 @@ class Worker:
         return None
 
     def _tell(self, message: Up) -> None:
+        """Send a message to the parent, if that is possible."""
+        self._send(message)
+
+    def _send(self, message: Up) -> bool:
+        """Send a message to the parent. Return whether it could be sent."""
         writer = self._writer
         if writer is None or writer.is_closing() or writer.transport.get_write_buffer_size() >= MAX_UNSENT_BYTES:
-            return
+            return False
         writer.write(framed(message))
+        return True
 
     def _report(self) -> None:
         families = {name: samples for name, samples in self.metrics.samples().items() if name not in _OWN}

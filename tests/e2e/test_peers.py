@@ -111,11 +111,13 @@ def scrapes(proxy: Proxy, root: Files, uuids: list[str]) -> dict[str, int]:
     return most
 
 
-@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    ("workers", "whole"), [(1, False), (2, False), *(pytest.param(n, True, marks=pytest.mark.soak) for n in (1, 2))]
+)
 def test_one_that_is_cut_off_scrapes_through_the_other_and_leaves(
-    network: Network, tmp_path: Path, whole: bool
+    network: Network, tmp_path: Path, workers: int, whole: bool
 ) -> None:
-    """whole: until it has left DNS, and has returned."""
+    """workers: of each proxy. whole: until it has left DNS, and has returned."""
     site, far = Site(tmp_path), Site(tmp_path / "far")
     site.pymon("account", "create", "root", "--operator")
     root = site.certificate("root")
@@ -126,7 +128,7 @@ def test_one_that_is_cut_off_scrapes_through_the_other_and_leaves(
 
     def proxy(site: Site, host: str, prefix: tuple[str, ...] = ()) -> Proxy:
         names = (f"--dns.listen-address={host}:0", f"--dns.proxy-address={host}")
-        return Proxy(site, directory, *names, tls=server, host=host, prefix=prefix)
+        return Proxy(site, directory, f"--workers={workers}", *names, tls=server, host=host, prefix=prefix)
 
     def cmon(proxy: Proxy) -> set[str]:
         return answers(proxy.await_("its names", lambda: proxy.listening("dns"))[0], "cmon")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
+import shutil
 import signal
+import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -14,8 +17,24 @@ from pathlib import Path
 
 import pytest
 
+from pymon.directory.data_dir import MACHINES_FOLDER
+from pymon.directory.machines import Machines
 from tests.proxy.agents import Peer
-from tests.proxy.running import A, B, Client, FakeNode, Running, Site, answer, container, on_uvloop, process
+from tests.proxy.running import (
+    EXPOSITION,
+    A,
+    Answer,
+    B,
+    Client,
+    FakeNode,
+    Running,
+    Site,
+    answer,
+    container,
+    on_uvloop,
+    process,
+    running,
+)  # fmt: skip
 
 SECONDS = 30.0
 
@@ -175,3 +194,43 @@ async def test_a_worker_that_dies_fails_alone_and_the_parent_takes_all_along(tmp
             left = workers(proxy)
             os.kill(proxy.pid, signal.SIGKILL)
             await until(lambda: not any(Path(f"/proc/{pid}/fd/0").exists() for pid in left))
+
+
+@on_uvloop
+async def test_workers_tell_other_proxies_what_their_parent_has_heard(tmp_path) -> None:
+    site = Site(tmp_path)
+    alice = site.account("alice")
+    machines = Machines.load_or_create(site.data_dir / MACHINES_FOLDER)
+    shutil.copytree(machines.folder, tmp_path / "other" / MACHINES_FOLDER)
+    (tmp_path / "peer.pem").write_bytes(machines.issue_proxy("front9"))
+    context = ssl.create_default_context(cafile=str(site.ca))
+    context.load_cert_chain(tmp_path / "peer.pem")
+
+    async def told(proxy: Running, what: str, *fields: str) -> Answer:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port, ssl=context)
+        try:
+            return await Client(reader, writer).ask(f"/v1/peer/{what}", *fields)
+        finally:
+            writer.transport.abort()
+
+    async with FakeNode(container(A, str(alice.uuid))) as node:
+        site.node("n1", node)
+        async with proxy_of(site) as one:
+            for _ in range(6):  # each connection goes to one of the workers
+                nodes = await told(one, "nodes")
+                assert (nodes.status, json.loads(nodes.body)) == (200, ["n1"])
+                assert (await told(one, "nodes", f"If-None-Match: {nodes['etag']}")).status == 304
+                inventory = await told(one, "inventory?node=n1")
+                found = json.loads(inventory.body)["document"]["containers"]
+                assert (inventory.status, [one["uuid"] for one in found]) == (200, [A])
+                assert (await told(one, "inventory?node=n2")).status == 404
+                assert (await told(one, "inventory")).status == 400
+                through = await told(one, f"scrape?node=n1&path=/v1/{A}/metrics")
+                assert (through.status, through.body) == (200, EXPOSITION)
+            assert (await one.ask("/v1/peer/nodes", alice)).status == 404, "a tenant is no proxy"
+            await node.__aexit__()
+            directory = str(site.data_dir / "directory.db")
+            async with running(site, data_dir=tmp_path / "other", directory=directory, containers=1) as two:
+                assert [
+                    c["vm_uuid"] for c in json.loads((await two.ask("/v1/discover", alice)).body)["containers"]
+                ] == [A]

@@ -53,10 +53,10 @@ async def test_few_inventories_are_encoded_at_the_same_time_and_who_has_gone_lea
                 return (await client.ask("/v1/peer/inventory?node=n1")).status
 
         many = [asyncio.create_task(asked()) for _ in range(peer_web.INVENTORIES_AT_ONCE + 3)]
-        await until(lambda: len(proxy.proxy.tenants.web._peers._encoding._waiters or ()) == 3)
+        await until(lambda: len(proxy.proxy.knowledge._encoding._waiters or ()) == 3)
         assert len(begun) == peer_web.INVENTORIES_AT_ONCE
         many.pop().cancel()
-        await until(lambda: len(proxy.proxy.tenants.web._peers._encoding._waiters) == 2)
+        await until(lambda: len(proxy.proxy.knowledge._encoding._waiters) == 2)
         assert await proxy.metric("pymon_proxy_requests_total", route="peer", code="499") == 1
         go_on.set()
         assert set(await asyncio.gather(*many)) == {200}
@@ -69,7 +69,7 @@ async def test_an_error_within_is_one_line_and_counted(tmp_path, monkeypatch, ca
         def broken(_: str) -> None:
             raise RuntimeError("broken")
 
-        monkeypatch.setattr(proxy.proxy.tenants.web._peers, "_heard", broken)
+        monkeypatch.setattr(proxy.proxy.knowledge, "_heard", broken)
         async with peer(proxy) as client:
             got = await client.ask("/v1/peer/inventory?node=n1")
             assert (got.status, got.line) == (500, "internal error")
