@@ -54,7 +54,7 @@ async def _run(parent: socket.socket) -> None:
     setup(task.options.log_level, task.options.log_format)
     cells = Cells(task.options.workers, task.cells)
     worker = Worker(task.options, cells, task.number, port=task.port, hash_key=task.hash_key)
-    servers = TenantServers(worker.tenants, worker.metrics, task.options, closing=lambda: worker.left)
+    servers = TenantServers(worker.tenants, worker.metrics, task.options, closing=worker.closing)
     servers.start()
     gone, ended = asyncio.Event(), asyncio.Event()
 

@@ -63,6 +63,9 @@ COLLECT_SECONDS = 1.0
 """How long a scrape of the proxy's own metrics waits for workers. One that does not answer in time is in it with its
 last metrics."""
 
+TELL_SECONDS = 1.0
+"""How often a worker hears from its parent, even if there is nothing new."""
+
 _MAX_UNREAD_BYTES = 1 << 20
 _COUNTED = ("_total", "_bucket", "_count", "_sum")
 _LENGTH = struct.Struct(">I")
@@ -265,14 +268,18 @@ class Workers:
 
     async def _look(self) -> None:
         """Tell the workers whether discovery is complete, and bound what is kept for them, until cancelled."""
+        loop = asyncio.get_running_loop()
+        told_at = loop.time()
         while True:
-            readiness = self._readiness()
+            readiness, now = self._readiness(), loop.time()
             self._tell_ways()
+            tells = readiness != self._told or now - told_at >= TELL_SECONDS
             for running in self._running.values():
                 running.feeder.check()
-                if readiness != self._told:
+                if tells:
                     running.feeder.tell(readiness)
-            self._told = readiness
+            if tells:
+                self._told, told_at = readiness, now
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _keep(self, task: Task, stop: asyncio.Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,10 @@ if TYPE_CHECKING:
 
 DEMAND_SECONDS = 1.0
 
+SILENT_SECONDS = 5.0
+"""After this time without a word of the parent, which tells something every second, the worker is not ready. Other
+proxies take the proxy out of DNS as soon."""
+
 MAX_UNSENT_BYTES = 1 << 20
 """Nothing is told while the parent has not read this much."""
 
@@ -69,8 +74,8 @@ class Worker:
         self._snapshot = Snapshot.of()
         self._reason: str | None = "the parent process has sent nothing yet"
         self._unknown_nodes: list[str] = []
-        self.left = False
-        """Whether the proxy is out of DNS."""
+        self._left = False  # whether the proxy is out of DNS
+        self._heard_at = math.inf
         self._places = FedPlaces()
         self._account_numbers: dict[int, int] = {}
         self._node_numbers: dict[str, int] = {}
@@ -96,7 +101,7 @@ class Worker:
             self._accounts,
             SharedPassLimits(cells, self._account_numbers),
             snapshot=lambda: self._snapshot,
-            ready=lambda: self._reason,
+            ready=lambda: "the parent process is silent" if self._silent() else self._reason,
             unknown=self._unknown,
             reach=self._ahead,
             others=self._ahead,
@@ -117,6 +122,7 @@ class Worker:
         try:
             while True:
                 message = await read_down(reader)
+                self._heard_at = time.monotonic()
                 if isinstance(message, Directory):
                     self._take_directory(message, *await asyncio.to_thread(_indexed, message))
                 else:
@@ -127,6 +133,13 @@ class Worker:
             for task in tasks:
                 task.cancel()
             self._writer = None
+
+    def closing(self) -> bool:
+        """Return whether kept connections are to be closed after their next answer."""
+        return self._left or self._silent()
+
+    def _silent(self) -> bool:
+        return time.monotonic() - self._heard_at > SILENT_SECONDS
 
     def close(self) -> None:
         """Tell the parent the last metrics, and close connections to agents."""
@@ -148,7 +161,7 @@ class Worker:
                 self.fed.set()
                 self._tell(Fed())
             case Readiness(reason, unknown, left):
-                self._reason, self._unknown_nodes, self.left = reason, unknown, left
+                self._reason, self._unknown_nodes, self._left = reason, unknown, left
             case Looked(at):
                 self.tenants.look.seen(at)
             case Ways():

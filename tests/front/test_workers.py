@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import re
@@ -234,3 +235,30 @@ async def test_workers_tell_other_proxies_what_their_parent_has_heard(tmp_path) 
                 assert [
                     c["vm_uuid"] for c in json.loads((await two.ask("/v1/discover", alice)).body)["containers"]
                 ] == [A]
+
+
+@on_uvloop
+async def test_clients_leave_workers_whose_parent_is_silent(tmp_path) -> None:
+    site = Site(tmp_path)
+    alice = site.account("alice")
+    async with FakeNode(container(A, "alice")) as node:
+        site.node("n1", node)
+        async with proxy_of(site) as proxy:
+
+            async def told(connection: str | None, status: int) -> bool:
+                """Whether each worker answers discovery with this status, and kept connections so."""
+                found = []
+                for _ in range(6):
+                    async with proxy.client(alice) as client:
+                        scraped = await client.ask(f"/v1/{A}/metrics")
+                        assert scraped.status == 200, "what is known is answered"
+                        found.append((scraped["connection"], (await proxy.ask("/v1/discover", alice)).status))
+                return set(found) == {(connection, status)}
+
+            assert await told(None, 200)
+            os.kill(proxy.pid, signal.SIGSTOP)
+            try:
+                await until(functools.partial(told, "close", 503))
+            finally:
+                os.kill(proxy.pid, signal.SIGCONT)
+            await until(functools.partial(told, None, 200))
