@@ -15,6 +15,7 @@ from pymon.directory.live import LiveDirectory
 from pymon.directory.presence import Presence
 from pymon.exposition.reload_metrics import tell_of_reloads
 from pymon.proxy.claims import Claims
+from pymon.proxy.credential_ends import CredentialEnds
 from pymon.proxy.fair import FairGate
 from pymon.proxy.fleet import Fleet
 from pymon.proxy.holders import Holders
@@ -297,6 +298,11 @@ class Proxy:
             lambda: {(): ends_at} if math.isfinite(ends_at := self._nodes.certificate_ends_at) else {},
         )  # fmt: skip
         tell_of_reloads(metrics, self.reloads, self._ends)
+        metrics.gauges(
+            "pymon_proxy_credential_expiry_timestamp_seconds",
+            "When the next token or certificate of an account expires, in seconds since the epoch.",
+            ("account", "kind"), CredentialEnds(lambda: self.live.snapshot, time.time).values,
+        )  # fmt: skip
         metrics.gauge(
             "pymon_proxy_directory_age_seconds", "Time since the directory was last read.", self.live.age_seconds
         )

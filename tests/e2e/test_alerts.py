@@ -111,6 +111,20 @@ CASES = {
             'pymon_certificate_expiry_timestamp_seconds{use="upstream",instance="p1"}': f"{DAY}x30",
         },
     ),
+    "PymonCredentialExpires": Case(
+        {
+            'pymon_proxy_credential_expiry_timestamp_seconds{account="a",kind="certificate",instance="p1"}':
+                f"{7 * DAY}x30",
+            'pymon_proxy_credential_expiry_timestamp_seconds{account="a",kind="token",instance="p1"}': f"{DAY}x30",
+        },
+        6, {"account": "a", "kind": "certificate", "instance": "p1"},
+        "A client certificate of account a expires in 6d 23h 54m 0s.",
+        {
+            'pymon_proxy_credential_expiry_timestamp_seconds{account="a",kind="certificate",instance="p1"}':
+                f"{8 * DAY}x30",
+            'pymon_proxy_credential_expiry_timestamp_seconds{account="a",kind="token",instance="p1"}': f"{DAY}x30",
+        },
+    ),
     "PymonReloadFailed": one(
         'pymon_reload_last_successful{use="upstream_ca",instance="p1"}', "1 0x20", 3,
         "A changed file (upstream_ca) of p1 cannot be used; what was read before stays.", "1 0 0 1x20",
