@@ -55,6 +55,11 @@ RESTART_SECONDS = 1.0
 LOOK_SECONDS = 0.1
 """How often workers are told whether discovery is complete."""
 
+SILENT_LOOKS = 50
+"""A worker of which nothing was heard between so many looks hangs, and is killed. Looks are counted and not seconds, in
+which this process may have been stopped too.
+"""
+
 END_SECONDS = 4.0
 """How long a worker may take to end after SIGTERM and the time of ``--drain``: longer than its answers in progress
 may take."""
@@ -106,7 +111,7 @@ async def receive_task(reader: asyncio.StreamReader) -> Task:
 @dataclass(slots=True)
 class _Running:
     """A worker that runs. samples: its last metrics. reported: is set when the next ones have arrived. answering: what
-    it has asked and is not told yet.
+    it has asked and is not told yet. silent: the number of looks since it was heard.
     """
 
     process: asyncio.subprocess.Process
@@ -116,6 +121,7 @@ class _Running:
     samples: Samples = field(default_factory=dict)
     reported: asyncio.Event = field(default_factory=asyncio.Event)
     answering: set[asyncio.Task[None]] = field(default_factory=set)
+    silent: int = 0
 
     def reads(self) -> bool:
         """Return whether the worker reads what it is told."""
@@ -267,7 +273,9 @@ class Workers:
     # --- one worker --------------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        """Tell the workers whether discovery is complete, and bound what is kept for them, until cancelled."""
+        """Tell the workers whether discovery is complete, bound what is kept for them, and kill those that hang, until
+        cancelled.
+        """
         loop = asyncio.get_running_loop()
         told_at = loop.time()
         while True:
@@ -278,6 +286,11 @@ class Workers:
                 running.feeder.check()
                 if tells:
                     running.feeder.tell(readiness)
+                running.silent += running.fed
+                if running.silent == SILENT_LOOKS:
+                    _log.warning("worker with process %d hangs and is ended", running.process.pid)
+                    with contextlib.suppress(ProcessLookupError):
+                        running.process.kill()
             if tells:
                 self._told, told_at = readiness, now
             await asyncio.sleep(LOOK_SECONDS)
@@ -372,6 +385,7 @@ class Workers:
                 running.process.kill()
 
     def _take(self, running: _Running, message: Up) -> None:
+        running.silent = 0
         match message:
             case Fed():
                 running.fed = True

@@ -262,3 +262,31 @@ async def test_clients_leave_workers_whose_parent_is_silent(tmp_path) -> None:
             finally:
                 os.kill(proxy.pid, signal.SIGCONT)
             await until(functools.partial(told, None, 200))
+
+
+@on_uvloop
+async def test_a_worker_that_hangs_is_replaced_within_seconds(tmp_path) -> None:
+    site = Site(tmp_path)
+    alice = site.account("alice")
+    async with FakeNode(container(A, "alice")) as node:
+        site.node("n1", node)
+        async with proxy_of(site) as proxy:
+            hung, _ = workers(proxy)
+            os.kill(hung, signal.SIGSTOP)
+            await until(lambda: hung not in workers(proxy))
+
+            async def again() -> bool:
+                return await proxy.metric("pymon_proxy_workers") == 2
+
+            await until(again)
+            assert f"worker with process {hung} hangs and is ended" in proxy.log
+            assert {(await proxy.ask("/v1/discover", alice)).status for _ in range(6)} == {200}
+            # One that was stopped together with its parent does not hang.
+            every = [proxy.pid, *workers(proxy)]
+            for pid in every:
+                os.kill(pid, signal.SIGSTOP)
+            await asyncio.sleep(6)
+            for pid in every:
+                os.kill(pid, signal.SIGCONT)
+            await until(again)
+            assert [proxy.pid, *workers(proxy)] == every
