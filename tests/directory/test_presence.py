@@ -79,6 +79,21 @@ async def test_one_that_was_killed_is_gone_after_a_while(url: str, directory: Di
         await until(lambda: first.alive.names == A)
 
 
+async def test_one_whose_loop_hangs_is_gone_after_a_while_and_returns(
+    url: str, directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "LOOP_SECONDS", 0.2)
+    monkeypatch.setattr(presence, "ALIVE_SECONDS", 1.0)
+    async with being(url, A, peer=PEER) as one:
+        await until(lambda: present(directory) == A)
+        deadline = time.monotonic() + 20
+        while present(directory):  # nothing else runs on the loop meanwhile
+            assert time.monotonic() < deadline
+            time.sleep(0.05)  # noqa: ASYNC251
+        assert directory.leases("p", 20.0) == {}
+        await until(lambda: present(directory) == one.alive.names == A)
+
+
 async def test_the_first_look_tells_all_that_are_there(url: str, directory: Directory) -> None:
     hold(directory, "b", "192.0.2.2")
     async with being(url, A) as first:
