@@ -30,7 +30,8 @@ class Standing(Enum):
 
 
 class HeldLease:
-    """Acquires a lease as soon as it is free and renews it, in a thread of its own.
+    """Acquires a lease as soon as it is free and renews it, in a thread of its own, which releases it while the event
+    loop hangs on which it was started.
 
     holder: a name of this process that no other process has. changed: called in that thread after the standing or
     `error` has changed.
@@ -74,6 +75,9 @@ class HeldLease:
 
     def _step(self) -> float:
         """Try once to acquire or renew. Returns the seconds until the next attempt."""
+        if self._worker.loop_hangs():
+            self._release()
+            return LOOK_SECONDS
         before = time.monotonic()
         had, error = self._had, self.error
         try:
@@ -96,12 +100,15 @@ class HeldLease:
         return RENEW_SECONDS if self._had and not self.error else LOOK_SECONDS
 
     def _end(self) -> None:
+        self._release()
+        self._worker.close()
+
+    def _release(self) -> None:
         had, self._had = self._had, False
         try:
             if had and self._worker.directory is not None:
                 self._worker.directory.release_lease(self._name, self._holder)
         except DirectoryError as error:
             _log.warning("lease %s is not released: %s", self._name, error)
-        self._worker.close()
         if had:
             self._changed()

@@ -27,9 +27,6 @@ ALIVE_SECONDS = 5.0
 """A proxy that has not renewed its lease for this long counts as dead."""
 
 RENEW_SECONDS = 1.0
-LOOP_SECONDS = 3.0
-"""A proxy whose event loop has not run for this long does not renew its leases: it answers nobody."""
-
 LONGEST_SECONDS = 20.0
 """The longest lease of a proxy of any version."""
 
@@ -104,7 +101,6 @@ class Presence:
         self._failed = True
         self._saved: dict[str, str] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._taken_at = -math.inf  # when the loop last took what the thread found
 
     def say(self, addresses: Addresses, peer: Peer | None) -> None:
         """Set what this proxy tells of itself from the next renewal on. addresses: in DNS, () for none."""
@@ -121,7 +117,6 @@ class Presence:
     def start(self) -> None:
         """Read the copy and start the thread. Must be called on the event loop."""
         self._loop = asyncio.get_running_loop()
-        self._taken_at = time.monotonic()
         self._others = self._saved = self._read_copy()
         self.alive = _decoded(self._others | self._own())
         self._worker.start(self._run)
@@ -145,7 +140,7 @@ class Presence:
 
     def _look(self) -> None:
         before = self.error
-        own = self._own() if time.monotonic() - self._taken_at < LOOP_SECONDS else {}
+        own = {} if self._worker.loop_hangs() else self._own()
         try:
             found = self._worker.open().renew_leases(
                 own, ALIVE_SECONDS, (_NAMES, _PEERS), LONGEST_SECONDS, yields=_NAMES if self._leaves else ""
@@ -201,7 +196,6 @@ class Presence:
                 self._loop.call_soon_threadsafe(self._take, _decoded(leases), left)
 
     def _take(self, alive: Proxies, left: bool) -> None:
-        self._taken_at = time.monotonic()
         if self._worker.stopping.is_set():
             return
         before, self.alive, self.left = self.alive, alive, left

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+import time
 from collections.abc import Callable
 
 from pymon.directory.directory import Directory, open_directory
@@ -16,6 +18,10 @@ LEAVE_SECONDS = 1.0
 
 END_SECONDS = 3.5
 """How long to wait for an interrupted thread. It is a daemon, so that one that takes longer ends with the process."""
+
+
+LOOP_SECONDS = 3.0
+"""An event loop that has not run for this long hangs."""
 
 
 class Worker:
@@ -31,9 +37,13 @@ class Worker:
         self._name = name
         self._read_only = read_only
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked_at: float | None = None
 
     def start(self, run: Callable[[], None]) -> None:
-        """Start the thread."""
+        """Start the thread. Without an event loop that runs here, `loop_hangs` is always false."""
+        with contextlib.suppress(RuntimeError):
+            self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=run, name=self._name, daemon=True)
         self._thread.start()
 
@@ -48,6 +58,19 @@ class Worker:
         if self.directory is not None:
             self.directory.close()
             self.directory = None
+
+    def loop_hangs(self) -> bool:
+        """Return whether the event loop of `start` has not run for `LOOP_SECONDS`. To be asked every few seconds."""
+        asked_at, now = self._asked_at, time.monotonic()
+        if self._loop is None or asked_at is not None:
+            return asked_at is not None and now - asked_at > LOOP_SECONDS
+        self._asked_at = now
+        with contextlib.suppress(RuntimeError):  # it is closed
+            self._loop.call_soon_threadsafe(self._answer)
+        return False
+
+    def _answer(self) -> None:
+        self._asked_at = None
 
     async def stop(self) -> None:
         """Stop the thread. Its queries fail after `LEAVE_SECONDS`."""

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 import psycopg
 import pytest
 
-from pymon.directory import lease, sqlite
+from pymon.directory import lease, sqlite, worker
 from pymon.directory.directory import Directory, open_directory
 from pymon.directory.lease import HeldLease, Standing
 from tests.live.world import until
@@ -126,6 +126,31 @@ def test_another_takes_it_when_it_is_not_renewed(
     with keeping(url, "b") as kept:
         until("it is taken over", lambda: kept.standing() is Standing.HELD)
     assert time.monotonic() - began > 1.0
+
+
+async def test_who_hangs_gives_it_up_and_may_have_it_again(
+    directory: Directory, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(worker, "LOOP_SECONDS", 0.5)
+    kept = HeldLease(url, "dns", "a")
+    kept.start()
+    try:
+
+        async def held() -> None:
+            async with asyncio.timeout(30):
+                while kept.standing() is not Standing.HELD:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+        await held()
+        until(
+            "it gives it up", lambda: not directory.lease_holder("dns", 60)
+        )  # nothing else runs on the loop meanwhile
+        assert kept.standing() is Standing.LOST
+        await held()
+        assert directory.lease_holder("dns", 60) == "a"
+    finally:
+        await kept.stop()
 
 
 def test_who_lost_it_knows(directory: Directory, url: str, monkeypatch: pytest.MonkeyPatch) -> None:

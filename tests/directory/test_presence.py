@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pymon.directory import presence, sqlite
+from pymon.directory import presence, sqlite, worker
 from pymon.directory.directory import Directory, open_directory
 from pymon.directory.presence import Peer, Presence, present
 
@@ -82,7 +82,7 @@ async def test_one_that_was_killed_is_gone_after_a_while(url: str, directory: Di
 async def test_one_whose_loop_hangs_is_gone_after_a_while_and_returns(
     url: str, directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence, "LOOP_SECONDS", 0.2)
+    monkeypatch.setattr(worker, "LOOP_SECONDS", 0.2)
     monkeypatch.setattr(presence, "ALIVE_SECONDS", 1.0)
     async with being(url, A, peer=PEER) as one:
         await until(lambda: present(directory) == A)
