@@ -7,7 +7,8 @@ container of a node by a new one. The proxy is a process of its own.
 The figures, in the order in which they are measured:
 
 from_nothing, from_copies: seconds from the start of the proxy until it is ready and knows every container, and the CPU
-time that it used for that. CPU shares are fractions of a core, from the process's own CPU time.
+time that it used for that. from_peer: the same of a second proxy, which has no copies and asks the first one.
+CPU shares are fractions of a core, from the process's own CPU time.
 idle: without changes. changing: with them, and no requests. routed: from a change until a scrape of the new container
 is answered, with one look each 2 ms. discovery: /v1/sd of an account, the first time after a change and again.
 scrape_cpu_ms, handshake_cpu_ms: CPU time of the proxy for a relayed scrape, and for a new connection of a client with
@@ -25,6 +26,7 @@ import os
 import platform
 import random
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -292,6 +294,19 @@ class Proxy:
             "cpu_seconds": cpu_seconds,
         }
 
+    async def knows(self, containers: int) -> dict[str, float]:
+        """Wait until it is ready and has this number of containers, whoever told it."""
+        while not await asyncio.to_thread(self.ready):  # noqa: ASYNC110  # it is another process's
+            await asyncio.sleep(0.05)
+        ready_at = time.monotonic()
+        while await asyncio.to_thread(self.metric, "pymon_proxy_containers") != containers:  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.05)
+        return {
+            "ready_seconds": round(ready_at - self.begun, 2),
+            "all_known_seconds": round(time.monotonic() - self.begun, 2),
+            "cpu_seconds": self.cpu_seconds(),
+        }
+
     async def share(self, seconds: float) -> float:
         """The part of a core that it uses in the next seconds."""
         before, begun = self.cpu_seconds(), time.monotonic()
@@ -468,9 +483,21 @@ async def measure(nodes: int, containers: int, each_second: float, *, tls: bool)
                 try:
                     said["from_copies"] = await proxy.started(fleet)
                     said["from_copies"]["memory_mb"] = proxy.memory_mb()["most"]
+                    said["from_peer"] = await from_peer(place, flags, nodes * containers)
                 finally:
                     proxy.stop()
     return said
+
+
+async def from_peer(place: Path, flags: list[str], containers: int) -> dict[str, float]:
+    """The start of a proxy that has nothing, beside one that knows everything."""
+    new = place / "new"
+    shutil.copytree(place / "data" / MACHINES_FOLDER, new / "data" / MACHINES_FOLDER)
+    proxy = Proxy(new, [f"--directory={place / 'data' / 'directory.db'}", *flags])
+    try:
+        return await proxy.knows(containers)
+    finally:
+        proxy.stop()
 
 
 _seen = {"polls": 0, "received_bytes": 0, "sent_bytes": 0, "at": 0.0}
