@@ -111,7 +111,7 @@ async def receive_task(reader: asyncio.StreamReader) -> Task:
 @dataclass(slots=True)
 class _Running:
     """A worker that runs. samples: its last metrics. reported: is set when the next ones have arrived. answering: what
-    it has asked and is not told yet. silent: the number of looks since it was heard.
+    it has asked and is not told yet, one after the other by `telling`. silent: the number of looks since it was heard.
     """
 
     process: asyncio.subprocess.Process
@@ -121,6 +121,7 @@ class _Running:
     samples: Samples = field(default_factory=dict)
     reported: asyncio.Event = field(default_factory=asyncio.Event)
     answering: set[asyncio.Task[None]] = field(default_factory=set)
+    telling: asyncio.Lock = field(default_factory=asyncio.Lock)
     silent: int = 0
 
     def reads(self) -> bool:
@@ -413,14 +414,18 @@ class Workers:
                         other.writer.write(framed(message))
 
     async def _answer(self, running: _Running, question: Question) -> None:
-        """Answer the question of another proxy, if the worker reads what it is told."""
-        try:
-            told = await self._proxy.knowledge.known(question.what, question.node, question.condition)
-        except Exception as error:  # noqa: BLE001  # the workers must go on
-            _log.error("internal error: peer: %r", error)
-            told = Told(503)
-        if running.reads():
+        """Answer the question of another proxy, when the worker has read the answer before."""
+        async with running.telling:
+            try:
+                told = await self._proxy.knowledge.known(question.what, question.node, question.condition)
+            except Exception as error:  # noqa: BLE001  # the workers must go on
+                _log.error("internal error: peer: %r", error)
+                told = Told(503)
+            if running.writer.is_closing():
+                return
             running.writer.write(framed(Answer(question.number, told)))
+            with contextlib.suppress(ConnectionError):
+                await running.writer.drain()
 
     def _count(self, samples: Samples) -> None:
         """Keep what a worker that ended has counted."""

@@ -214,6 +214,9 @@ async def test_workers_tell_other_proxies_what_their_parent_has_heard(tmp_path) 
         finally:
             writer.transport.abort()
 
+    async def holds(proxy: Running, containers: int) -> bool:
+        return await proxy.metric("pymon_proxy_containers") == containers
+
     async with FakeNode(container(A, str(alice.uuid))) as node:
         site.node("n1", node)
         async with proxy_of(site) as one:
@@ -229,6 +232,14 @@ async def test_workers_tell_other_proxies_what_their_parent_has_heard(tmp_path) 
                 through = await told(one, f"scrape?node=n1&path=/v1/{A}/metrics")
                 assert (through.status, through.body) == (200, EXPOSITION)
             assert (await one.ask("/v1/peer/nodes", alice)).status == 404, "a tenant is no proxy"
+            # Large ones, asked for together, arrive all.
+            node.change(*(container(f"{n:08x}-0000-4000-8000-00000000000a", name="x" * 500) for n in range(5000)))
+            await until(functools.partial(holds, one, 5000))
+            large = await asyncio.gather(*(told(one, "inventory?node=n1") for _ in range(8)))
+            assert {one.status for one in large} == {200}
+            assert {len(json.loads(one.body)["document"]["containers"]) for one in large} == {5000}
+            node.change(container(A, str(alice.uuid)))
+            await until(functools.partial(holds, one, 1))
             await node.__aexit__()
             directory = str(site.data_dir / "directory.db")
             async with running(site, data_dir=tmp_path / "other", directory=directory, containers=1) as two:
