@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ PROXIES = tuple(f"{NETWORK}.{11 + number}" for number in range(3))
 NODES = tuple(f"{NETWORK}.{21 + number}" for number in range(3))
 ACCOUNTS = ("alice", "bob")
 PORT, SECONDARY_PORT = 9163, 5300
+WITH_WORKERS = 0
+"""The proxy that answers with two worker processes."""
 DISK_BYTES = 8 << 20
 PAUSE_SECONDS = 0.2
 READY_SECONDS = 90.0
@@ -160,6 +163,14 @@ class DatabaseSite(Site):
     def pymon(self, *words: str | Path, data: str = "") -> str:
         return super().pymon(*words, f"--directory={self.directory}", data=data)
 
+    def forget(self) -> None:
+        """Remove the copies that a proxy has kept."""
+        for one in self.data_dir.iterdir():
+            if one.is_dir() and not one.is_symlink():
+                shutil.rmtree(one)
+            elif one.is_file():
+                one.unlink()
+
 
 class SoakSite:
     """All of it, running. `with` takes everything away.
@@ -250,6 +261,7 @@ class SoakSite:
             f"--dns.tsig-key-file={self.keys}",
             f"--dns.register={self.registered.address} pymon-key",
             "--drain=3s",
+            f"--workers={2 if number == WITH_WORKERS else 1}",
             tls=self.certificate,
             host=address,
             prefix=self.network.inside(address),
@@ -263,8 +275,8 @@ class SoakSite:
         return Client(f"{PROXIES[number]}:{PORT}", self.certificate.ca, self.files[account], timeout=2)
 
     @contextlib.contextmanager
-    def prometheus(self) -> Iterator[Prometheus]:
-        """One that scrapes both accounts, each by names."""
+    def prometheus(self, folder: Path | None = None) -> Iterator[Prometheus]:
+        """One that scrapes both accounts, each by names. folder: for its data, if not that of the first."""
         resolver = self.folder / "resolv.conf"
         resolver.write_text(f"nameserver {WATCHER}\n")
         config = CONFIG + "".join(
@@ -272,7 +284,7 @@ class SoakSite:
         )
         script = 'mount --bind "$0" /etc/resolv.conf && GODEBUG=netdns=go exec "$@"'
         prefix = (*self.network.inside(WATCHER), "sh", "-c", script, resolver)
-        with Prometheus(config, self.folder, prefix=prefix, host=WATCHER) as running_:
+        with Prometheus(config, folder or self.folder, prefix=prefix, host=WATCHER) as running_:
             yield running_
 
     def servers(self) -> dict[str, tuple[str, int]]:

@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import itertools
 import json
+import os
 import random
 import signal
 import sys
@@ -25,7 +26,17 @@ import pytest
 from tests.e2e.fleet import Container
 from tests.e2e.prometheus import Prometheus, require
 from tests.e2e.proxy import ZONE
-from tests.e2e.soak_site import ACCOUNTS, DISK_BYTES, NODES, PROXIES, WATCHER, SoakSite, ask, eventually
+from tests.e2e.soak_site import (
+    ACCOUNTS,
+    DISK_BYTES,
+    NODES,
+    PROXIES,
+    WATCHER,
+    WITH_WORKERS,
+    SoakSite,
+    ask,
+    eventually,
+)
 from tests.live.world import run, until
 
 pytestmark = pytest.mark.root
@@ -156,6 +167,8 @@ class Faults:
         """Containers that were started by a fault."""
         self.begun = 0.0
         """When the last fault was made."""
+        self.away = ""
+        """The node that did not run during the last fault."""
 
     def _for(self, short: float, long: float) -> None:
         time.sleep(short if self._brief else self._random.uniform(short, long))
@@ -187,13 +200,23 @@ class Faults:
 
     def stop_a_proxy(self) -> str:
         number = self._any()
-        process = self.site.proxies[number].process
-        process.send_signal(signal.SIGSTOP)
+        parent = self.site.proxies[number].process.pid
+        processes = parent, *children(parent)
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
         try:
             self._for(7, 15)
         finally:
-            process.send_signal(signal.SIGCONT)
+            for pid in processes:
+                os.kill(pid, signal.SIGCONT)
         return str(number)
+
+    def kill_a_worker(self) -> str:
+        proxy = self.site.proxies[WITH_WORKERS]
+        before = proxy.metric("pymon_proxy_worker_restarts_total")
+        os.kill(self._random.choice(children(proxy.process.pid)), signal.SIGKILL)
+        eventually("a new one", lambda: proxy.metric("pymon_proxy_worker_restarts_total") > before)
+        return str(WITH_WORKERS)
 
     def cut_a_proxy_from_prometheus(self) -> str:
         number = self._any()
@@ -231,12 +254,55 @@ class Faults:
         eventually("copies written", lambda: proxy.metric("pymon_proxy_copy_pending") == 0)
         return str(number)
 
-    def kill_a_node(self) -> str:
+    def stop_a_node(self) -> str:
+        node = self._random.choice(self.site.nodes)
+        assert node.agent is not None
+        self.away = node.name
+        os.kill(node.agent.pid, signal.SIGSTOP)
+        try:
+            self._for(4, 15)
+        finally:
+            os.kill(node.agent.pid, signal.SIGCONT)
+        return node.name
+
+    @contextlib.contextmanager
+    def _without_a_node(self) -> Iterator[str]:
         node = self._random.choice(self.site.nodes)
         node.kill()
-        self._for(3, 15)
-        node.start()
-        return node.name
+        self.away = node.name
+        try:
+            yield node.name
+        finally:
+            node.start()
+
+    def kill_a_node(self) -> str:
+        with self._without_a_node() as name:
+            self._for(3, 15)
+        return name
+
+    def replace_a_proxy_while_a_node_is_away(self) -> str:
+        number = self._any()
+        with self._without_a_node() as name:
+            self.site.proxies[number].kill()
+            self.site.sites[number].forget()
+            begun = time.monotonic()
+            self.site.proxies[number] = self.site.proxy(number)
+            ready = time.monotonic() - begun
+            self._for(2, 10)
+        return f"{number}, {name}; ready after {ready:.1f} s"
+
+    def start_a_prometheus_while_a_node_is_away(self) -> str:
+        """It must find the targets of that node too, and have answers of all others."""
+        number = self._any()
+        folder = self.site.folder / f"prometheus{self.begun}"
+        folder.mkdir()
+        with self._without_a_node() as name, self.site.prometheus(folder) as late:
+            self.site.proxies[number].kill()
+            made = [one for node in self.site.nodes for one in node.containers]
+            away = sum(one.node.name == name for one in made)
+            eventually("its targets", lambda: up(late) == {"up": len(made) - away, "down": away})
+            self.site.proxies[number] = self.site.proxy(number)
+        return f"{name}, {number}"
 
     def stop_postgresql(self) -> str:
         self.site.database.stop()
@@ -258,6 +324,11 @@ class Faults:
         self.site.standby.sql("SELECT pg_promote()")
         self.site.database, self.site.standby = self.site.standby, None
         return ""
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 LASTING = {"stop_a_proxy", "cut_a_proxy_from_prometheus"}
@@ -358,7 +429,7 @@ def soak(folder: Path, say: Callable[[str], None], *, seconds: float = 0) -> Non
 
 def do(doing: Faults, name: str, made: list[Container], prometheus: Prometheus, watch: Watch) -> Fault:
     """Do it, and wait until all is well."""
-    doing.begun, count = time.time(), len(doing.late)
+    doing.begun, doing.away, count = time.time(), "", len(doing.late)
     what = getattr(doing, name)()
     doing.site.well()
     late = doing.late[count:]
@@ -369,12 +440,12 @@ def do(doing: Faults, name: str, made: list[Container], prometheus: Prometheus, 
             "its names", lambda one=one: all(ask(*at, f"{one.uuid}.cmon") for at in doing.site.servers().values())
         )
         watch.expect(one)
-    away = frozenset(one.uuid for one in made if name == "kill_a_node" and one.node.name == what)
+    away = frozenset(one.uuid for one in made if one.node.name == doing.away)
     done = name.replace("_", " ")
     return Fault(f"{done} ({what})" if what else done, doing.begun, time.time(), name in LASTING, away)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 def test_one_fault_of_each_kind(tmp_path: Path, say: Callable[[str], None]) -> None:
     soak(tmp_path, say)
 
