@@ -11,11 +11,12 @@ import sys
 
 from pymon.config import ConfigError
 from pymon.front.servers import SWITCH_SECONDS, TenantServers
-from pymon.front.workers import receive_task
+from pymon.front.workers import Task, receive_task
 from pymon.log import setup
 from pymon.proxy.cells import Cells
 from pymon.proxy.worker import Worker
 from pymon.service.ending import stop_on_signals
+from pymon.service.listen import open_apart
 from pymon.service.loop import run as run_loop
 from pymon.service.serve import serve
 from pymon.service.together import together
@@ -79,10 +80,9 @@ async def _run(parent: socket.socket) -> None:
         for one in waiting:
             one.cancel()
         group.create_task(drain())
+        # Not before, so that no connection waits for a worker that does not come to answer it.
         serving = [
-            group.create_task(
-                serve(server, (), stop=ended, opened=[_listener(one) for one in task.listeners.get(name, ())])
-            )
+            group.create_task(serve(server, (), stop=ended, opened=_opened(task, name)))
             for name, (server, _) in servers.by_name.items()
         ]
         await asyncio.wait(serving)
@@ -91,6 +91,12 @@ async def _run(parent: socket.socket) -> None:
         if not writer.is_closing():
             writer.close()
         following.cancel()
+
+
+def _opened(task: Task, name: str) -> list[socket.socket]:
+    """Return the listening sockets of a server. Raises OSError if an address cannot be bound."""
+    apart = [listener for address in dict.fromkeys(task.addresses.get(name, ())) for listener in open_apart(address)]
+    return [*apart, *map(_listener, task.listeners.get(name, ()))]
 
 
 def _listener(descriptor: int) -> socket.socket:

@@ -39,7 +39,7 @@ from pymon.proxy.feed import (
     read_up,
 )
 from pymon.proxy.peer_web import Told
-from pymon.service.listen import bound, listening_apart, raise_descriptor_limit
+from pymon.service.listen import raise_descriptor_limit, reserved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -83,7 +83,7 @@ class Task:
     """What a worker is given at its start.
 
     cells: descriptor of the shared memory. hash_key: see `Authenticator`. listeners: descriptors of listening sockets
-    by name of the server.
+    that all workers share, by name of the server. addresses: on which each listens by itself, by name.
     """
 
     options: ProxyOptions
@@ -92,6 +92,7 @@ class Task:
     cells: int
     hash_key: bytes
     listeners: Mapping[str, Sequence[int]]
+    addresses: Mapping[str, Sequence[Address]]
 
 
 def send_task(task: Task) -> bytes:
@@ -181,23 +182,25 @@ class Workers:
         with contextlib.ExitStack() as close:
             close.callback(self._cells.close)
             listening = close.enter_context(contextlib.ExitStack())
-            listeners: list[dict[str, list[int]]] = [{} for _ in range(count)]
+            listeners: dict[str, list[int]] = {}
+            own: dict[str, list[Address]] = {}
             port = self._options.listen_addresses[0].port
             for part in parts:
                 addresses = self._options.listen_addresses if part == "proxy" else self._options.terminator_addresses
                 found: list[Listen] = []
                 for address in addresses:
-                    apart = listening.enter_context(listening_apart(address, count))
-                    found += [bound(listener, address) for listener in apart[0]]
-                    for own, sockets in zip(listeners, apart, strict=True):
-                        own.setdefault(part, []).extend(listener.fileno() for listener in sockets)
+                    shared, bound = listening.enter_context(reserved(address))
+                    found += bound
+                    listeners.setdefault(part, []).extend(listener.fileno() for listener in shared)
+                    if not shared:
+                        own.setdefault(part, []).extend(one for one in bound if isinstance(one, Address))
                 if part == "proxy" and isinstance(found[0], Address):
                     port = found[0].port
                 started(part)(tuple(found))
             async with asyncio.TaskGroup() as group:
                 looking = group.create_task(self._look())
-                for number, own in enumerate(listeners):
-                    task = Task(self._options, number, port, self._cells.descriptor, hash_key, own)
+                for number in range(count):
+                    task = Task(self._options, number, port, self._cells.descriptor, hash_key, listeners, own)
                     group.create_task(self._keep(task, stop))
                 await stop.wait()
                 listening.close()  # connections that no worker accepts any more are refused, and do not wait

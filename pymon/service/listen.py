@@ -43,27 +43,34 @@ def listening(address: Listen) -> Iterator[list[socket.socket]]:
 
 
 @contextlib.contextmanager
-def listening_apart(address: Listen, count: int) -> Iterator[list[list[socket.socket]]]:
-    """Open the listening sockets of an address for `count` processes. At the end they are closed.
+def reserved(address: Listen) -> Iterator[tuple[list[socket.socket], list[Listen]]]:
+    """Have an address for processes that each listen there, until the end.
 
-    The kernel divides the connections of a TCP address among the processes. A Unix socket is the same for all of them.
-    Raises OSError whose text names the address.
+    Yields the listeners that all processes share, which a Unix address has, and the addresses as they are bound.
+    Connections to a TCP address are refused until a process listens there: see `open_apart`. Raises OSError whose text
+    names the address.
     """
     with contextlib.ExitStack() as close:
         first = close.enter_context(listening(address))
         if isinstance(address, UnixAddress):
-            yield [first for _ in range(count)]
+            yield first, [address]
             return
         # The first sockets are bound to make sure that no other process listens there.
         port = first[0].getsockname()[1]
         for listener in first:
             listener.close()
-        sockets = []
-        for _ in range(count):
-            sockets.append(_open(Address(address.host, port), share=True))
-            for listener in sockets[-1]:
-                close.enter_context(listener)
-        yield sockets
+        held = _open(Address(address.host, port), share=True, listens=False)
+        for listener in held:
+            close.enter_context(listener)
+        yield [], [bound(listener, address) for listener in held]
+
+
+def open_apart(address: Address) -> list[socket.socket]:
+    """Open the listening sockets of one of the processes that share a reserved address.
+
+    The kernel divides connections among those that listen. Raises OSError whose text names the address.
+    """
+    return _open(address, share=True)
 
 
 def bound(listener: socket.socket, address: Listen) -> Listen:
@@ -74,18 +81,20 @@ def bound(listener: socket.socket, address: Listen) -> Listen:
     return Address(host if address.host else "", port)
 
 
-def _open(address: Listen, *, share: bool = False) -> list[socket.socket]:
+def _open(address: Listen, *, share: bool = False, listens: bool = True) -> list[socket.socket]:
     """Open the listeners of an address. Raises OSError whose text names the address."""
     try:
-        return [_open_unix(address)] if isinstance(address, UnixAddress) else _open_tcp(address, share=share)
+        if isinstance(address, UnixAddress):
+            return [_open_unix(address)]
+        return _open_tcp(address, share=share, listens=listens)
     except OSError as error:
         raise OSError(error.errno, f"cannot listen on {address}: {error.strerror or error}") from None
 
 
-def _open_tcp(address: Address, *, share: bool) -> list[socket.socket]:
+def _open_tcp(address: Address, *, share: bool, listens: bool) -> list[socket.socket]:
     """Open the listeners of a TCP address. An empty host is every address of both families.
 
-    share: other sockets of this user that share it too may have the same address.
+    share: other sockets of this user that share it too may have the same address. listens: else they are only bound.
     """
     if not address.host and socket.has_dualstack_ipv6():
         infos = [(socket.AF_INET6, ("::", address.port))]
@@ -104,7 +113,8 @@ def _open_tcp(address: Address, *, share: bool) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if address.host else 0)
             listener.bind(where)
-            listener.listen(_BACKLOG)
+            if listens:
+                listener.listen(_BACKLOG)
             listener.setblocking(False)
             sockets.append(listener)
         undo.pop_all()

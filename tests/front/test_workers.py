@@ -243,9 +243,14 @@ async def test_workers_tell_other_proxies_what_their_parent_has_heard(tmp_path) 
             await node.__aexit__()
             directory = str(site.data_dir / "directory.db")
             async with running(site, data_dir=tmp_path / "other", directory=directory, containers=1) as two:
-                assert [
-                    c["vm_uuid"] for c in json.loads((await two.ask("/v1/discover", alice)).body)["containers"]
-                ] == [A]
+
+                async def found() -> bool:
+                    answer = await two.ask("/v1/discover", alice)
+                    return answer.status == 200 and [
+                        one["vm_uuid"] for one in json.loads(answer.body)["containers"]
+                    ] == [A]
+
+                await until(found)
 
 
 @on_uvloop

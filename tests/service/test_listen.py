@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import socket
@@ -14,7 +15,7 @@ import uvloop
 
 from pymon.config import Address, UnixAddress
 from pymon.service.answer import Reply, text_reply
-from pymon.service.listen import bound, listening, listening_apart, raise_descriptor_limit
+from pymon.service.listen import bound, listening, open_apart, raise_descriptor_limit, reserved
 from pymon.service.server import Request
 from tests.service.running import running
 
@@ -100,8 +101,13 @@ def test_what_is_bound_is_called_as_it_was_asked_for(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["", "127.0.0.1"])
 def test_processes_have_listeners_of_their_own_at_one_address(host: str) -> None:
-    with listening_apart(Address(host, 0), 3) as found:
-        (port,) = {listener.getsockname()[1] for own in found for listener in own}
+    with reserved(Address(host, 0)) as (shared, [address]), contextlib.ExitStack() as close:
+        assert shared == []
+        port = address.port
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        found = [[close.enter_context(listener) for listener in open_apart(address)] for _ in range(3)]
+        assert {listener.getsockname()[1] for own in found for listener in own} == {port}
         assert len({listener.fileno() for own in found for listener in own}) == 3
         accepted = 0
         for _ in range(20):
@@ -114,7 +120,7 @@ def test_processes_have_listeners_of_their_own_at_one_address(host: str) -> None
                     accepted += 1
         assert accepted == 20
         # Who does not share the address, and who would, cannot have it: a second proxy has to fail.
-        for opened in (listening(Address(host, port)), listening_apart(Address(host, port), 2)):
+        for opened in (listening(Address(host, port)), reserved(Address(host, port))):
             with pytest.raises(OSError, match="Address already in use"), opened:
                 pass
     with listening(Address(host, port)):
@@ -123,8 +129,9 @@ def test_processes_have_listeners_of_their_own_at_one_address(host: str) -> None
 
 def test_processes_share_the_listener_of_a_socket_file(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    with listening_apart(UnixAddress(path), 2) as (first, second):
-        assert first[0] is second[0]
+    with reserved(UnixAddress(path)) as (shared, addresses):
+        assert len(shared) == 1
+        assert addresses == [UnixAddress(path)]
         assert path.exists()
     assert not path.exists()
 
