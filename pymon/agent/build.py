@@ -14,7 +14,7 @@ from pymon.agent.extensions import TEXTFILE, Extensions
 from pymon.agent.platform_parts import enabled_metrics
 from pymon.agent.self_metrics import SelfMetrics
 from pymon.agent.source import source_of
-from pymon.agent.workers import NodeWorker
+from pymon.agent.workers import NodeWorker, NodeWorkers
 from pymon.catalogue.latency import OF_NEIGHBOURS
 from pymon.catalogue.model import Kind
 from pymon.config import ConfigError
@@ -120,7 +120,7 @@ def build_agent(options: AgentOptions, *, serving: bool = False) -> Agent:
     collection = AgentCollection(
         metrics,
         parts.containers,
-        workers,
+        NodeWorkers(workers),
         self_metrics,
         known_collectors=[option.name for option in COLLECTORS],
         extensions=extensions,

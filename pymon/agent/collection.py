@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pymon.agent.sampler import Sampler
     from pymon.agent.scrape import Representation, Scope
     from pymon.agent.self_metrics import SelfMetrics
-    from pymon.agent.workers import NodeWorker
+    from pymon.agent.workers import NodeWorker, NodeWorkers
     from pymon.catalogue.model import Metric
     from pymon.exposition.families import Family, Written
 
@@ -105,7 +105,7 @@ class AgentCollection:
         self,
         metrics: Sequence[Metric],
         containers: Containers,
-        workers: Sequence[NodeWorker],
+        workers: NodeWorkers,
         self_metrics: SelfMetrics,
         *,
         known_collectors: Sequence[str],
@@ -127,21 +127,21 @@ class AgentCollection:
             dict.fromkeys(
                 (
                     *(item.name for item in containers.collectors),
-                    *(worker.name for worker in workers),
+                    *(worker.name for worker in workers.all),
                     *(extensions.collectors if extensions else ()),
                 )
             )
         )
         self.known_collectors = tuple(known_collectors)
         self._containers = containers
-        self._workers = tuple(workers)
+        self._workers = workers
         self._extensions = extensions
         self._container_labels = container_labels
         self._join_seconds = join_seconds
         self._deadline_share = deadline_share
         self._self_metrics = self_metrics
         layout = dict(containers.layout)
-        for worker in workers:
+        for worker in workers.all:
             layout |= {table.name: table.columns for table in worker.source.tables}
         self._scrape_table = ScrapeTable()
         layout[self._scrape_table.table.name] = self._scrape_table.table.columns
@@ -175,7 +175,7 @@ class AgentCollection:
 
     async def prime(self, seconds: float) -> None:
         """Run every background program and plugin once, and wait for them for at most `seconds`."""
-        sources = [worker.source for worker in self._workers if isinstance(worker.source, ProgramSource)]
+        sources = [worker.source for worker in self._workers.all if isinstance(worker.source, ProgramSource)]
         primed = asyncio.gather(
             self._containers.prime(seconds),
             *(asyncio.to_thread(source.prime, seconds) for source in sources),
@@ -220,8 +220,7 @@ class AgentCollection:
         """Detach from the loop, and stop all threads and plugins."""
         for task in self._tasks:
             task.cancel()
-        for worker in self._workers:
-            worker.close()
+        self._workers.close()
         if self._extensions is not None:
             await self._extensions.stop()
         await self._containers.stop()
@@ -331,10 +330,10 @@ class AgentCollection:
             for item in self._containers.collectors
             if (collectors is None or item.name in collectors) and (everything or item.node)
         ]
-        workers = [worker for worker in self._workers if collectors is None or worker.name in collectors]
-        started = {worker: worker.collect(seconds) for worker in workers}
+        workers = [worker for worker in self._workers.all if collectors is None or worker.name in collectors]
+        run = self._workers.start(workers, seconds)
         reading = await self._containers.begin(chosen, seconds) if chosen else None
-        waiting = [future for future in started.values() if future is not None]
+        waiting = [] if run.waiting.done() else [run.waiting]
         if reading is not None and reading.waiting is not None:
             waiting.append(reading.waiting)
         try:
@@ -344,17 +343,18 @@ class AgentCollection:
             if reading is not None:
                 reading.finish().give_back()
             raise
+        self._workers.settle()
+        late = set(run.late)
+        cycle.late |= {worker.name for worker in late}
         tables: dict[str, Table] = {}
-        for worker, future in started.items():
-            if future is None or not future.done():
-                cycle.late.add(worker.name)
-            self._worker_done(worker, future, tables)
-        self._scrape_table.fill((worker, future is not None and future.done()) for worker, future in started.items())
+        for worker in workers:
+            self._worker_done(worker, tables, late=worker in late)
+        self._scrape_table.fill((worker, worker not in late) for worker in workers)
         tables[self._scrape_table.table.name] = self._scrape_table.table
         if reading is None:
             return CollectionResult(tables, Labels(()), (), good=True, give_back=_nothing)
         result = reading.finish()
-        of_workers = {worker.name for worker in started}
+        of_workers = {worker.name for worker in workers}
         for outcome in result.outcomes:
             # The outcome of a collector that also has a node worker, as `time` does, is already recorded.
             if outcome.collector not in of_workers or not outcome.success:
@@ -365,8 +365,8 @@ class AgentCollection:
             self._self_metrics.scrape_error = not result.good
         return result._replace(tables={**tables, **result.tables})
 
-    def _worker_done(self, worker: NodeWorker, future: asyncio.Future[None] | None, tables: dict[str, Table]) -> None:
-        if future is None or not future.done():
+    def _worker_done(self, worker: NodeWorker, tables: dict[str, Table], *, late: bool) -> None:
+        if late:
             self._self_metrics.collected(worker.name, None, success=False, failures={"deadline": 1})
             return
         failures: dict[str, int] = {}

@@ -21,7 +21,7 @@ from pymon.agent.collectors import COLLECTORS
 from pymon.agent.options import AgentOptions, load_agent_options
 from pymon.agent.scrape import Scrape
 from pymon.agent.self_metrics import SelfMetrics
-from pymon.agent.workers import NodeWorker
+from pymon.agent.workers import NodeWorker, NodeWorkers
 from pymon.catalogue.model import Column, gauge
 from pymon.exposition.compression import zstd
 from pymon.exposition.negotiation import Format
@@ -86,7 +86,7 @@ class Rig:
         self.collection = AgentCollection(
             METRICS,
             self.containers,
-            [NodeWorker(self.fake), NodeWorker(self.quick)],
+            NodeWorkers([NodeWorker(self.fake), NodeWorker(self.quick)]),
             agent.self_metrics,
             known_collectors=["fake", "quick"],
             **times,

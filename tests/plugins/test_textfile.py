@@ -191,17 +191,14 @@ def test_a_hostile_file_is_refused_in_little_time(tmp_path, text):
     assert len(str(source.problems[0])) < 300
 
 
-async def test_it_runs_in_a_worker_of_the_agent(tmp_path):
+def test_it_runs_in_a_worker_of_the_agent(tmp_path):
     (tmp_path / "a.prom").write_text("a 1\n")
     (tmp_path / "b.prom").write_text("b\n")
     worker = NodeWorker(Textfile([str(tmp_path)]))
-    try:
-        await worker.collect()
-        assert worker.error is None
-        assert [problem.reason for problem in worker.problems] == ["parse"]
-        assert "a" in {family.name for family in worker.source.families}
-    finally:
-        worker.close()
+    worker.collect()
+    assert worker.error is None
+    assert [problem.reason for problem in worker.problems] == ["parse"]
+    assert "a" in {family.name for family in worker.source.families}
 
 
 # --- beside node_exporter
