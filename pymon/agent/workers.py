@@ -57,8 +57,8 @@ class NodeWorker:
 class Run:
     """Collections that were started together.
 
-    started: the workers that were not busy. late: workers that had not ended at the last `NodeWorkers.settle`, and those
-    that were busy. waiting: done when all that were started have ended.
+    started: the workers that were not busy. late: those that were, and those that had not ended at the last
+    `NodeWorkers.settle`. waiting: done when all that were started have ended.
     """
 
     def __init__(self, workers: Iterable[NodeWorker], busy: Container[NodeWorker]) -> None:

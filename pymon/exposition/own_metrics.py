@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import generate_latest as text_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_latest
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from pymon.exposition.own_text import in_format
 
@@ -42,6 +43,57 @@ class _Family(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return (self._read(True),)
+
+
+class _Plain(Collector):
+    """A gauge or a counter, which it also writes itself: prometheus_client takes 4 µs for a sample."""
+
+    def __init__(self, kind: str, name: str, help: str, labels: tuple[str, ...], values: Callable[[], Values]) -> None:
+        self._counts = kind == "counter"
+        self._name, self._help, self._labels, self._values = name, help, labels, values
+        self._sample = name + ("_total" if self._counts else "")
+        self._starts: dict[tuple[Any, ...], str] = {}
+        self._heads = [
+            f"# HELP {shown} {said}\n# TYPE {shown} {kind}\n"
+            for shown, said in ((self._sample, _escaped(help, "")), (name, _escaped(help, '"')))
+        ]
+
+    def describe(self) -> Iterable[Metric]:
+        return (self._empty(),)
+
+    def collect(self) -> Iterable[Metric]:
+        family = self._empty()
+        for key, value in self._sorted():
+            family.add_metric([str(part) for part in key], value)
+        return (family,)
+
+    def write(self, *, openmetrics: bool) -> bytes:
+        """Return the family's text, the same as that of prometheus_client."""
+        values = self._sorted()
+        before = self._starts
+        self._starts = {key: before[key] if key in before else self._start(key) for key, _ in values}
+        starts = self._starts
+        lines = (f"{starts[key]} {floatToGoString(value)}\n" for key, value in values)  # type: ignore[no-untyped-call]
+        return (self._heads[openmetrics] + "".join(lines)).encode()
+
+    def _sorted(self) -> list[tuple[tuple[Any, ...], float]]:
+        # A copy in one step, as other threads may count meanwhile.
+        return sorted(dict(self._values()).items())
+
+    def _empty(self) -> GaugeMetricFamily | CounterMetricFamily:
+        make = CounterMetricFamily if self._counts else GaugeMetricFamily
+        return make(self._name, self._help, labels=self._labels)
+
+    def _start(self, key: tuple[Any, ...]) -> str:
+        pairs = sorted(zip(self._labels, map(str, key), strict=True))
+        block = ",".join(f'{label}="{_escaped(value, chr(34))}"' for label, value in pairs)
+        return f"{self._sample}{{{block}}}" if block else self._sample
+
+
+def _escaped(text: str, quote: str) -> str:
+    """Return text with backslashes, newlines and this character, if any, escaped."""
+    text = text.replace("\\", r"\\").replace("\n", r"\n")
+    return text.replace(quote, f"\\{quote}") if quote else text
 
 
 class _Process(Collector):
@@ -110,7 +162,8 @@ class OwnMetrics:
         self.registry = CollectorRegistry()
         self.others: Callable[[], Iterable[Samples]] = tuple
         self.more_descriptors: Callable[[], int] = int
-        self.registry.register(_Process(self))
+        self._families: list[Collector] = []
+        self._register(_Process(self))
         self._start_ms = round(1000 * _process_start_seconds())
 
     def build_info(self, **labels: str) -> None:
@@ -129,11 +182,11 @@ class OwnMetrics:
 
     def gauges(self, name: str, help: str, labels: tuple[str, ...], values: Callable[[], Values]) -> None:
         """Add a gauge with labels. values: called at each scrape, returns values by the values of the labels."""
-        self._add(GaugeMetricFamily, name, help, labels, values)
+        self._add("gauge", name, help, labels, values)
 
     def counters(self, name: str, help: str, labels: tuple[str, ...], values: Callable[[], Values]) -> None:
         """Add a counter with labels; the name is without ``_total``."""
-        self._add(CounterMetricFamily, name, help, labels, values)
+        self._add("counter", name, help, labels, values)
 
     def histograms(
         self, name: str, help: str, labels: tuple[str, ...], histograms: Mapping[tuple[str, ...], Histogram]
@@ -146,31 +199,30 @@ class OwnMetrics:
                 family.add_metric(key, histogram.buckets(), histogram.sum_seconds)
             return family
 
-        self.registry.register(_Family(read))
+        self._register(_Family(read))
 
-    def _add(
-        self,
-        make: type[GaugeMetricFamily | CounterMetricFamily],
-        name: str,
-        help: str,
-        labels: tuple[str, ...],
-        values: Callable[[], Values],
-    ) -> None:
-        def read(filled: bool) -> Metric:
-            family = make(name, help, labels=labels)
-            # A copy in one step, as other threads may count meanwhile.
-            for key, value in sorted(dict(values()).items()) if filled else ():
-                family.add_metric([str(part) for part in key], value)
-            return family
+    def _add(self, kind: str, name: str, help: str, labels: tuple[str, ...], values: Callable[[], Values]) -> None:
+        self._register(_Plain(kind, name, help, labels, values))
 
-        self.registry.register(_Family(read))
+    def _register(self, family: Collector) -> None:
+        self.registry.register(family)
+        self._families.append(family)
 
     def render(self, form: Format, names: frozenset[str] | None = None) -> bytes:
         """Return the exposition of all, or of the samples with these names, without the last line of the format."""
-        registry = self.registry if names is None else self.registry.restricted_registry(names)
         latest = openmetrics_latest if form.openmetrics else text_latest
         others = list(self.others())
-        body: bytes = latest(_Summed(registry, others) if others else registry)  # type: ignore[arg-type]  # has collect
+        body: bytes
+        if names is None and not others:
+            body = b"".join(
+                family.write(openmetrics=form.openmetrics)
+                if isinstance(family, _Plain)
+                else latest(family).removesuffix(form.end)  # type: ignore[arg-type]  # has collect
+                for family in self._families
+            )
+        else:
+            registry = self.registry if names is None else self.registry.restricted_registry(names)
+            body = latest(_Summed(registry, others) if others else registry)  # type: ignore[arg-type]  # has collect
         return in_format(body.removesuffix(form.end), form, self._start_ms)
 
     def samples(self) -> Samples:

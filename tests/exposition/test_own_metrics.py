@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
+from prometheus_client.exposition import generate_latest as text_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -72,6 +74,24 @@ def test_what_other_processes_counted_is_added(form, parse):
     assert samples["x_seconds_count", ("outcome", "ok")] == 3
     assert samples["x_seconds_count", ("outcome", "failed")] == 2
     assert samples["x_waiting",] == 2
+
+
+@pytest.mark.parametrize(("openmetrics", "latest"), [(False, text_latest), (True, openmetrics_latest)])
+def test_the_text_is_that_of_prometheus_client(openmetrics, latest):
+    metrics = filled()
+    odd = 'a\\b"c\nd é'
+    numbers = {(odd, 2): 1e6, ("", 1): 1234567.0, ("b", 0): 0.1, ("c", 3): float("nan"), ("d", 4): float("-inf")}
+    metrics.gauges("x_odd", f"Help: {odd}.", ("z", "a"), lambda: numbers)
+    metrics.counters("x_odd_counts", f"Help: {odd}.", ("z", "a"), lambda: numbers)
+    metrics.gauge("x_absent", "Absent.", lambda: None)
+    for _ in range(2):
+        ours, theirs = (
+            [line for line in text.decode().split("\n") if not line.startswith("process_")]
+            for text in (metrics.render(openmetrics=openmetrics), latest(metrics.registry))
+        )
+        assert ours == theirs
+        numbers.pop(("b", 0), None)
+        numbers["new", 5] = 7
 
 
 @pytest.mark.parametrize("name", ["x_waiting", "x_requests_total", "x_seconds_count"])
