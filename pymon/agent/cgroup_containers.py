@@ -59,6 +59,14 @@ class CgroupContainers:
             **({stopped_of.TABLE: stopped_of.COLUMNS} if stopped is not None else {}),
         }  # fmt: skip
         self.collectors = tuple(collectors)
+        self._readers_of = {
+            item.name: [
+                name
+                for name, reader in source.readers.items()
+                if any(table in item.tables for table, _ in reader.layout)
+            ]
+            for item in self.collectors
+        }
         self._source = source
         self._registry = registry
         self._mailbox = mailbox
@@ -201,7 +209,7 @@ class CgroupContainers:
 
         Of a sampler it is a failure that there was no sample lately. sampled: tables of the others.
         """
-        readers = self._readers(item)
+        readers = self._readers_of[item.name]
         done = [name for name in readers if name in reading and reading[name][1].done]
         failures: dict[str, int] = {}
         for name in done:
@@ -222,13 +230,6 @@ class CgroupContainers:
                 failures["nodata"] = failures.get("nodata", 0) + 1
                 success = False
         return Outcome(item.name, seconds, success, failures)
-
-    def _readers(self, item: ContainerCollector) -> list[str]:
-        return [
-            name
-            for name, reader in self._source.readers.items()
-            if any(table in item.tables for table, _ in reader.layout)
-        ]
 
     def give_back(self, reading: Mapping[str, tuple[list[Table], Result]], container: Table) -> None:
         """Keep tables for the next collection, except those that a reader is still filling."""

@@ -376,7 +376,8 @@ class AgentCollection:
                 _log.debug("collector %s: %s", worker.name, problem)
         self._self_metrics.collected(worker.name, worker.seconds, success=worker.success, failures=failures)
         if worker.error is None:
-            tables |= {table.name: table for table in worker.source.tables}
+            for table in worker.source.tables:
+                tables[table.name] = table
 
     def _render(
         self,

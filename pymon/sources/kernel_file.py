@@ -40,7 +40,7 @@ class KernelFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
-        self._buffer = bytearray(_FIRST_SIZE_BYTES)
+        self._size = _FIRST_SIZE_BYTES
 
     def read(self) -> bytes:
         """Return the whole content, b"" for an empty file. Raises SourceError when the file cannot be read, or is
@@ -68,15 +68,14 @@ class KernelFile:
             self._descriptor = None
 
     def _read(self, descriptor: int) -> bytes:
-        filled = 0
-        while True:
-            if filled >= _LIMIT_BYTES:
+        parts: list[bytes] = []
+        total = 0
+        # seq_file returns at most its own buffer per read, so a short read does not mean the end of the file.
+        while part := os.pread(descriptor, self._size, total):
+            parts.append(part)
+            total += len(part)
+            if total >= _LIMIT_BYTES:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-            if filled == len(self._buffer):
-                self._buffer.extend(bytes(filled))
-            with memoryview(self._buffer) as buffer, buffer[filled:] as rest:
-                # seq_file returns at most its own buffer per read, so a short read does not mean the end of the file.
-                count = os.preadv(descriptor, [rest], filled)
-                if count == 0:
-                    return bytes(buffer[:filled])
-            filled += count
+            if total >= self._size:
+                self._size *= 2
+        return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from pymon._native.table import Table
 from pymon.catalogue.model import Column, gauge
+from pymon.sources.kernel_file import KernelFile
 from pymon.sources.node.attributes import AttributeSource, hexadecimal
 from pymon.sources.node.kernel_text import complete_lines, text
 from pymon.sources.node.source import Collector
@@ -31,14 +32,14 @@ CONNTRACK_FIELDS = ("entries", "limit", *_STATISTICS)
 
 
 def parse_conntrack(data: bytes) -> dict[str, int]:
-    """Return the sum of each column over all CPUs, by name. A column that has a word which is no number is left out."""
+    """Return the sums of our columns over all CPUs, by name. A column with a word that is no number is left out."""
     names, *lines = [line.split() for line in complete_lines(data)] or [[]]
-    columns = zip(*(line for line in lines if len(line) == len(names)), strict=True)
+    of_cpus = [line for line in lines if len(line) == len(names)]
     sums = {}
-    for name, words in zip(names, columns, strict=False):
-        numbers = [number for number in map(hexadecimal, words) if number is not None]
-        if len(numbers) == len(words):
-            sums[text(name)] = sum(numbers) % 2**64
+    for at, name in enumerate(names):
+        numbers = [hexadecimal(line[at]) for line in of_cpus] if text(name) in _STATISTICS else []
+        if numbers and None not in numbers:
+            sums[text(name)] = sum(filter(None, numbers)) % 2**64
     return sums
 
 
@@ -49,20 +50,20 @@ class Conntrack(AttributeSource):
 
     def __init__(self, procfs: Path) -> None:
         self._settings = procfs / "sys" / "net" / "netfilter"
-        self._statistics = procfs / "net" / "stat" / "nf_conntrack"
+        self._statistics = KernelFile(procfs / "net" / "stat" / "nf_conntrack")
         self._table = Table("node_conntrack", CONNTRACK_FIELDS)
-        super().__init__((self._table,))
+        super().__init__((self._table,), (self._statistics,))
 
     def _fill(self) -> None:
         values = {
             "entries": self._integer(f"{self._settings}/nf_conntrack_count"),
             "limit": self._integer(f"{self._settings}/nf_conntrack_max"),
         }
-        data = self._whole(self._statistics)
+        data = self._read_text(self._statistics, optional=True)
         if data is not None:
             sums = parse_conntrack(data)
             if not sums:
-                self._misread(self._statistics, "a line of names, and a line of hexadecimal numbers for each CPU")
+                self._misread(self._statistics.path, "a line of names, and a line of hexadecimal numbers for each CPU")
             values |= {name: sums.get(name) for name in _STATISTICS}
         cells = [values.get(field) for field in CONNTRACK_FIELDS]
         if cells.count(None) < len(cells):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -61,13 +62,18 @@ class Disk:
     numbers: list[int | None]
 
 
-def parse_diskstats(data: bytes) -> Iterator[Disk]:
-    """Yield the devices. Lines that do not describe a device are skipped."""
+def parse_diskstats(data: bytes, excluded: re.Pattern[str] | None = None) -> Iterator[Disk]:
+    """Yield the devices. Lines that do not describe a device are skipped.
+
+    excluded: names of devices that have no numbers.
+    """
     for line in complete_lines(data):
         words = line.split()
         major, minor, name, *numbers = words if len(words) > len(("major", "minor", "name")) else [b""] * 3
         if major.isdigit() and minor.isdigit():
-            yield Disk(text(major), text(minor), text(name), [unsigned(word) for word in numbers])
+            device = text(name)
+            left_out = excluded is not None and excluded.search(device)
+            yield Disk(text(major), text(minor), device, [] if left_out else [unsigned(word) for word in numbers])
 
 
 def parse_udev(data: bytes) -> dict[str, str]:
@@ -79,6 +85,10 @@ def parse_udev(data: bytes) -> dict[str, str]:
         for name, equals, value in (line[2:].partition(b"="),)
         if equals
     }
+
+
+_udev = lru_cache(maxsize=1024)(parse_udev)
+"""Records change when a device does."""
 
 
 class Diskstats(NodeSource):
@@ -110,10 +120,10 @@ class Diskstats(NodeSource):
         if data is None:
             return
         self._expect_no_minus(self._file, data)
-        disks = list(parse_diskstats(data))
+        disks = list(parse_diskstats(data, self._excluded))
         for disk in disks:
-            if not self._excluded.search(disk.name):
-                self._add(disk, parse_udev(read_small(f"{self._udev_data}/b{disk.major}:{disk.minor}")))
+            if disk.numbers:
+                self._add(disk, _udev(read_small(f"{self._udev_data}/b{disk.major}:{disk.minor}")))
         if not disks:
             self._misread(self._file.path, "lines such as ' 254 0 vda 9160 5769 ...'")
 

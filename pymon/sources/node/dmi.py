@@ -51,7 +51,7 @@ class Dmi(AttributeSource):
         super().__init__((self._table,))
 
     def _fill(self) -> None:
-        if not self._labels:
+        if not self._labels and self._directory.is_dir():
             words = ((label, self._attribute(f"{self._directory}/{file}")) for label, file in _FILES.items())
             self._labels = [(label, text(word)) for label, word in words if word is not None]
             self.problems[:] = [problem for problem in self.problems if problem.reason != "eacces"]

@@ -26,6 +26,12 @@ _TIMEOUT_SECONDS = 2.0
 # Attributes, linux/if_link.h.
 _ADDRESS, _BROADCAST, _NAME, _MTU, _PEER, _QUEUE, _STATE, _MODE, _ALIAS = 1, 2, 3, 4, 5, 13, 16, 17, 20
 _STATS, _GROUP, _PROMISCUITY, _CARRIER, _CHANGES, _UPS, _DOWNS, _ALLMULTI = 23, 27, 30, 33, 35, 47, 48, 61
+_WANTED = frozenset(
+    (
+        *(_ADDRESS, _BROADCAST, _NAME, _MTU, _PEER, _QUEUE, _STATE, _MODE, _ALIAS),
+        *(_STATS, _GROUP, _PROMISCUITY, _CARRIER, _CHANGES, _UPS, _DOWNS, _ALLMULTI),
+    )
+)
 _NOHANDLER_AT = 23 * 8
 
 # Flags, linux/if.h. The kernel adds those of the state in a dump, but not in sysfs.
@@ -57,15 +63,39 @@ class Link(NamedTuple):
     nohandler: int | None
 
 
-def dump_links() -> list[Link]:
-    """Return the devices. Raises OSError, also when the kernel takes more than 2 seconds for a part."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
-        kernel.settimeout(_TIMEOUT_SECONDS)
+class LinkDump:
+    """Asks for the devices over a socket that stays open. Not safe for concurrent use."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._buffer = memoryview(bytearray(_PART_BYTES))
+
+    def __call__(self) -> list[Link]:
+        """Return the devices. Raises OSError, also when the kernel takes more than 2 seconds for a part."""
+        try:
+            return self._dump(self._opened())
+        except OSError:
+            self.close()  # with what may still come
+            raise
+
+    def close(self) -> None:
+        """Close the socket. The next call opens another."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _opened(self) -> socket.socket:
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+            self._socket.settimeout(_TIMEOUT_SECONDS)
+        return self._socket
+
+    def _dump(self, kernel: socket.socket) -> list[Link]:
         kernel.send(_HEADER.pack(_HEADER.size + _LINK.size, _GETLINK, _REQUEST_DUMP, 1, 0) + _LINK.pack(0, 0, 0, 0, 0))
         links: list[Link] = []
         total = 0
         while total < _LIMIT_BYTES:
-            part = kernel.recv(_PART_BYTES)
+            part = bytes(self._buffer[: kernel.recv_into(self._buffer)])
             total += len(part)
             for kind, message in _messages(part):
                 if kind == _DONE:
@@ -74,7 +104,7 @@ def dump_links() -> list[Link]:
                     raise OSError("rtnetlink: the kernel refuses a dump of links")
                 if kind == _NEWLINK and len(message) >= _LINK.size:
                     links.append(parse_link(message))
-    raise OSError("rtnetlink: a dump of links without end")
+        raise OSError("rtnetlink: a dump of links without end")
 
 
 def _messages(part: bytes) -> Iterator[tuple[int, bytes]]:
@@ -97,7 +127,8 @@ def parse_link(message: bytes) -> Link:
         length, name = _ATTRIBUTE.unpack_from(message, at)
         if length < _ATTRIBUTE.size:
             break
-        found[name & _TYPE_MASK] = message[at + _ATTRIBUTE.size : at + length]
+        if name & _TYPE_MASK in _WANTED:
+            found[name & _TYPE_MASK] = message[at + _ATTRIBUTE.size : at + length]
         at += (length + 3) & ~3
     running = bool(flags & _UP)
     state = found.get(_STATE, b"\0")[:1] or b"\0"

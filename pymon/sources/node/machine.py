@@ -43,12 +43,12 @@ class Machine(NodeSource):
         self._online = KernelFile(sysfs / "devices" / "system" / "cpu" / "online")
         self._cpus = sysfs / "devices" / "system" / "cpu"
         self._counted: tuple[bytes, list[int]] = (b"", [])
-        self._identities = (procfs, sysfs, rootfs)
+        self._identity = Identity(procfs, sysfs, rootfs)
         self._table = Table("node_machine", MACHINE_FIELDS)
         super().__init__((self._table,), (self._meminfo, self._online))
 
     def _fill(self) -> None:
-        row = self._table.add_row(identity_labels(*self._identities))
+        row = self._table.add_row(self._identity.labels())
         cells = 0
         memory = self._read(self._meminfo)
         if memory is not None:
@@ -87,20 +87,29 @@ class Machine(NodeSource):
         return self._counted[1]
 
 
-def identity_labels(procfs: Path, sysfs: Path, rootfs: Path) -> list[tuple[str, str]]:
-    """Return the labels machine_id, system_uuid and boot_id and their values, "" for what cannot be read."""
-    machine_ids = (rootfs / "etc" / "machine-id", rootfs / "var" / "lib" / "dbus" / "machine-id")
-    places = {
-        "machine_id": machine_ids,
-        "system_uuid": (
-            sysfs / "class" / "dmi" / "id" / "product_uuid",
-            procfs / "device-tree" / "system-id",
-            procfs / "device-tree" / "vm,uuid",
-            machine_ids[0],
-        ),
-        "boot_id": (procfs / "sys" / "kernel" / "random" / "boot_id",),
-    }
-    return [(name, _first_line(paths)) for name, paths in places.items()]
+class Identity:
+    """The labels machine_id, system_uuid and boot_id, "" for what cannot be read. What has been read stays the same."""
+
+    def __init__(self, procfs: Path, sysfs: Path, rootfs: Path) -> None:
+        machine_ids = (rootfs / "etc" / "machine-id", rootfs / "var" / "lib" / "dbus" / "machine-id")
+        self._places = {
+            "machine_id": machine_ids,
+            "system_uuid": (
+                sysfs / "class" / "dmi" / "id" / "product_uuid",
+                procfs / "device-tree" / "system-id",
+                procfs / "device-tree" / "vm,uuid",
+                machine_ids[0],
+            ),
+            "boot_id": (procfs / "sys" / "kernel" / "random" / "boot_id",),
+        }
+        self._labels = dict.fromkeys(self._places, "")
+
+    def labels(self) -> list[tuple[str, str]]:
+        """Return the names and values."""
+        for name, value in self._labels.items():
+            if not value:
+                self._labels[name] = _first_line(self._places[name])
+        return list(self._labels.items())
 
 
 def _first_line(paths: tuple[Path, ...]) -> str:

@@ -7,6 +7,8 @@ Sources: /sys/devices/system/cpu/cpuN/{topology,cache} and /sys/devices/system/n
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import ClassVar
@@ -14,14 +16,16 @@ from typing import ClassVar
 from pymon._native.table import Table
 from pymon.catalogue.model import KIB, ONE, Column, Metric, Unit, gauge
 from pymon.sources.kernel_file import KernelFile, read_small
-from pymon.sources.node.kernel_text import complete_lines, text, unsigned
-from pymon.sources.node.machine import identity_labels, parse_cpu_list
+from pymon.sources.node.kernel_text import text, unsigned
+from pymon.sources.node.machine import Identity, parse_cpu_list
 from pymon.sources.node.source import Collector, NodeSource
 
 MIB = Unit(multiply=1 << 20)
 
 _Labels = tuple[tuple[str, str], ...]
 _NUMBER_OF_UNIT = {b"K": 1, b"M": 1 << 10, b"G": 1 << 20}
+_MEM_TOTAL = re.compile(rb"^Node +\d+ MemTotal: +(\d+) .*\n", re.MULTILINE)
+_HUGEPAGES = re.compile(r"hugepages-(\d+)kB")
 _MOST_ENTRIES = 4096
 """Entries of a directory of sysfs that are looked at."""
 
@@ -44,8 +48,9 @@ class MachineTopology(NodeSource):
 
     def __init__(self, procfs: Path, sysfs: Path, rootfs: Path) -> None:
         self._system = sysfs / "devices" / "system"
+        self._nodes = str(self._system / "node")
         self._online = KernelFile(self._system / "cpu" / "online")
-        self._identity = tuple(identity_labels(procfs, sysfs, rootfs))
+        self._identity = tuple(Identity(procfs, sysfs, rootfs).labels())
         self._caches = Table("node_caches", ("kib",))
         self._siblings = Table("node_siblings", ("threads",))
         self._memory = Table("node_memory", ("kib",))
@@ -65,7 +70,7 @@ class MachineTopology(NodeSource):
             self._look_at_dimms()
         for table, labels, values in self._lasting:
             self._add(table, labels, values)
-        for directory in _numbered(self._system / "node", "node"):
+        for directory in _numbered(self._nodes, "node"):
             self._add_node(directory)
 
     def _add(self, table: Table, labels: _Labels, values: tuple[int, ...]) -> None:
@@ -73,9 +78,9 @@ class MachineTopology(NodeSource):
 
     def _look_at_cpus(self, cpus: list[int]) -> None:
         nodes = {
-            cpu: directory.name.removeprefix("node")
-            for directory in _numbered(self._system / "node", "node")
-            for cpu in parse_cpu_list(read_small(directory / "cpulist"))
+            cpu: directory.rpartition("node")[2]
+            for directory in _numbered(self._nodes, "node")
+            for cpu in parse_cpu_list(read_small(f"{directory}/cpulist"))
         }
         cores: dict[int, tuple[str, str]] = {}
         for cpu in cpus:
@@ -89,12 +94,12 @@ class MachineTopology(NodeSource):
             labels = (("node_id", node), ("core_id", core), ("thread_id", str(cpu)))
             self._lasting.append((self._siblings, labels, (threads[node, core],)))
             for cache in _numbered(self._system / "cpu" / f"cpu{cpu}" / "cache", "index"):
-                shared = read_small(cache / "shared_cpu_list").strip()
-                kib = parse_cache_kib(read_small(cache / "size").strip())
+                shared = read_small(f"{cache}/shared_cpu_list").strip()
+                kib = parse_cache_kib(read_small(f"{cache}/size").strip())
                 if kib is None:
                     continue
                 of_core = len({cores[other] for other in parse_cpu_list(shared + b"\n") if other in cores}) <= 1
-                kind, level = (text(read_small(cache / name).strip()) for name in ("type", "level"))
+                kind, level = (text(read_small(f"{cache}/{name}").strip()) for name in ("type", "level"))
                 place: _Labels = (
                     ("node_id", node),
                     ("core_id", core if of_core else ""),
@@ -112,39 +117,47 @@ class MachineTopology(NodeSource):
         sizes: Counter[str] = Counter()
         for controller in _numbered(self._system / "edac" / "mc", "mc"):
             for module in (*_numbered(controller, "dimm"), *_numbered(controller, "rank")):
-                size = unsigned(read_small(module / "size").strip())
+                size = unsigned(read_small(f"{module}/size").strip())
                 if size:
-                    kind = text(read_small(module / "dimm_mem_type").strip())
+                    kind = text(read_small(f"{module}/dimm_mem_type").strip())
                     counts[kind] += 1
                     sizes[kind] += size
         self._lasting += [(self._dimms, (("type", kind),), (counts[kind], sizes[kind])) for kind in counts]
 
-    def _add_node(self, directory: Path) -> None:
-        node = ("node_id", directory.name.removeprefix("node"))
-        for line in complete_lines(read_small(directory / "meminfo")):
-            words = line.split()  # Node 0 MemTotal: 1002108 kB
-            kib = unsigned(words[3]) if len(words) > 3 and words[2] == b"MemTotal:" else None  # noqa: PLR2004
-            if kib is not None:
-                self._add(self._memory, (node,), (kib,))
-        for target, word in enumerate(read_small(directory / "distance").split()):
+    def _add_node(self, directory: str) -> None:
+        node = ("node_id", directory.rpartition("node")[2])
+        kib = _MEM_TOTAL.search(read_small(f"{directory}/meminfo"))
+        if kib is not None and (total := unsigned(kib[1])) is not None:
+            self._add(self._memory, (node,), (total,))
+        for target, word in enumerate(read_small(f"{directory}/distance").split()):
             distance = unsigned(word)
             if distance is not None:
                 self._add(self._distance, (node, ("target_node_id", str(target))), (distance,))
-        for pages in sorted((directory / "hugepages").glob("hugepages-*kB")):
-            count = unsigned(read_small(pages / "nr_hugepages").strip())
-            size = pages.name.removeprefix("hugepages-").removesuffix("kB")
+        for pages in _page_sizes(f"{directory}/hugepages"):
+            count = unsigned(read_small(f"{directory}/hugepages/hugepages-{pages}kB/nr_hugepages").strip())
             if count is not None:
-                self._add(self._hugepages, (node, ("page_size", size)), (count,))
+                self._add(self._hugepages, (node, ("page_size", pages)), (count,))
 
 
-def _numbered(directory: Path, prefix: str) -> list[Path]:
-    """Return the entries that are called `prefix` and a number, by number; none where the directory cannot be read."""
+def _numbered(directory: Path | str, prefix: str) -> list[str]:
+    """Return the paths of entries that are called `prefix` and a number, by number; none where they cannot be read."""
+    words = (name.removeprefix(prefix) for name in _names(directory) if name.startswith(prefix))
+    numbers = sorted(filter(str.isdecimal, words), key=int)[:_MOST_ENTRIES]
+    return [f"{directory}/{prefix}{number}" for number in numbers]
+
+
+def _page_sizes(directory: str) -> list[str]:
+    """Return the sizes in KiB of entries such as ``hugepages-2048kB``."""
+    return sorted(match[1] for match in map(_HUGEPAGES.fullmatch, _names(directory)) if match)
+
+
+def _names(directory: Path | str) -> list[str]:
+    """Return the names in a directory, none where it cannot be read."""
     try:
-        names = [path for path in directory.iterdir() if path.name.removeprefix(prefix).isdecimal()]
+        with os.scandir(directory) as found:
+            return [entry.name for entry in found]
     except OSError:
         return []
-    names = [path for path in names if path.name.startswith(prefix)]
-    return sorted(names, key=lambda path: int(path.name.removeprefix(prefix)))[:_MOST_ENTRIES]
 
 
 def _metric(suffix: str, help: str, table: str, key: str, unit: Unit = ONE) -> Metric:

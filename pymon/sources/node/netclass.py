@@ -7,7 +7,7 @@ also this process's, most values come from rtnetlink, which is an order of magni
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import ClassVar, NamedTuple
@@ -16,7 +16,7 @@ from pymon._native.table import Table
 from pymon.catalogue.model import ONE, Column, Kind, Metric, Sample, Unit, gauge
 from pymon.sources.node.attributes import AttributeSource, hexadecimal, integer
 from pymon.sources.node.kernel_text import text
-from pymon.sources.node.links import Link, dump_links
+from pymon.sources.node.links import Link, LinkDump
 from pymon.sources.node.source import INFO_FIELDS, Collector
 
 NETCLASS_FIELDS = (
@@ -49,6 +49,8 @@ _FILES = {"rx_nohandler": "statistics/rx_nohandler"}
 _FLAG_UP = 1
 _MBIT = Unit(multiply=125_000, signed=True)
 _SLOW_SECONDS = 60.0
+_COUNTERS_AT = Link._fields.index("nohandler")
+"""The last field of a link, the only one that traffic changes."""
 
 
 class _Slow(NamedTuple):
@@ -82,7 +84,15 @@ class Netclass(AttributeSource):
         self._slow: dict[str, _Slow] = {}
         self._table = Table("node_netclass", NETCLASS_FIELDS)
         self._info = Table("node_netclass_info", INFO_FIELDS)
+        self._shown: Sequence[tuple[str, tuple[object, ...], _Slow]] = ()
+        self._kept = (Table("node_netclass", NETCLASS_FIELDS), Table("node_netclass_info", INFO_FIELDS))
         super().__init__((self._table, self._info))
+
+    def close(self) -> None:
+        """Close the socket of rtnetlink. The next collection opens another."""
+        super().close()
+        if isinstance(self._dump, LinkDump):
+            self._dump.close()
 
     def _fill(self) -> None:
         # Files such as bonding_masters stand among the devices.
@@ -93,11 +103,29 @@ class Netclass(AttributeSource):
         if any(found is None for found in slow.values()):
             slow.clear()
         self._slow = {name: found for name, found in slow.items() if found is not None}
+        if len(self._slow) == len(names):
+            self._fill_from_links(names, links)
+            return
         for name in names:
             if name in self._slow:
                 self._add_link(name, links[name], self._slow[name])
             elif self._attribute(f"{self._directory}/{name}/ifindex") is not None:
                 self._add(name, f"{self._directory}/{name}")
+
+    def _fill_from_links(self, names: list[str], links: Mapping[str, Link]) -> None:
+        """Fill the tables: as they were, with new counters, when nothing else has changed."""
+        shown = [(name, links[name][:_COUNTERS_AT], self._slow[name]) for name in names]
+        if shown != self._shown:
+            self._shown = shown
+            for name in names:
+                self._add_link(name, links[name], self._slow[name])
+            for kept, table in zip(self._kept, self.tables, strict=True):
+                kept.assign(table)
+            return
+        for kept, table in zip(self._kept, self.tables, strict=True):
+            table.assign(kept)
+        for row, name in enumerate(names):
+            self._table.fill(row, (links[name].nohandler,), NETCLASS_FIELDS.index("rx_nohandler"))
 
     def _links(self) -> Mapping[str, Link]:
         """Return the devices by name, none when they cannot be had from rtnetlink."""
@@ -181,7 +209,7 @@ class Netclass(AttributeSource):
 
 def _same(before: Link, now: Link) -> bool:
     """Whether what only sysfs says of a device is the same: counters of traffic may have changed."""
-    return before._replace(nohandler=None) == now._replace(nohandler=None)
+    return before[:_COUNTERS_AT] == now[:_COUNTERS_AT]
 
 
 def _make(sysfs: Path, excluded: re.Pattern[str]) -> Netclass:
@@ -190,7 +218,7 @@ def _make(sysfs: Path, excluded: re.Pattern[str]) -> Netclass:
         own = Path("/sys/class/net").stat().st_dev == (sysfs / "class" / "net").stat().st_dev
     except OSError:
         own = False
-    return Netclass(sysfs, dump_links if own else None, excluded)
+    return Netclass(sysfs, LinkDump() if own else None, excluded)
 
 
 def _netclass(suffix: str, key: str, unit: Unit = ONE) -> Metric:

@@ -9,6 +9,7 @@ snmp6 has a line for each counter (net/ipv6/proc.c):
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -60,7 +61,8 @@ _FIELDS = {
 NETSTAT_FIELDS = tuple(f"{protocol}_{name}" for protocol, names in _FIELDS.items() for name in names)
 """PROTOCOL_NAME of each counter, named as in /proc/net/netstat, snmp and snmp6."""
 
-_NAMES = {field.replace("_", ""): field for field in NETSTAT_FIELDS if field.partition("_")[0].endswith("6")}
+_SIX = {field.replace("_", ""): field for field in NETSTAT_FIELDS if field.partition("_")[0].endswith("6")}
+_SIX_LINE = re.compile(rb"^(%b)[ \t]+([^ \t\n]+).*\n" % b"|".join(map(str.encode, _SIX)), re.MULTILINE)
 
 
 @lru_cache(maxsize=32)
@@ -88,12 +90,10 @@ def parse_snmp(data: bytes) -> dict[str, int]:
 def parse_snmp6(data: bytes) -> dict[str, int]:
     """Return the values of lines of a name and an integer, by PROTOCOL_NAME. Other names than ours are left out."""
     found = {}
-    for line in complete_lines(data):
-        name, *words = line.split() or [b""]
-        field = _NAMES.get(text(name))
-        value = integer(words[0]) if words else None
-        if field is not None and value is not None:
-            found[field] = value
+    for name, word in _SIX_LINE.findall(data):
+        value = integer(word)
+        if value is not None:
+            found[_SIX[text(name)]] = value
     return found
 
 

@@ -53,6 +53,7 @@ class OsRelease(AttributeSource):
 
     def __init__(self, rootfs: Path) -> None:
         self._paths = [rootfs / "etc" / "os-release", rootfs / "usr" / "lib" / "os-release"]
+        self._parsed: tuple[bytes, dict[str, str]] = (b"", {})
         self._info = Table("node_os", INFO_FIELDS)
         self._version = Table("node_os_version", ("version",))
         self._support = Table("node_os_support", ("end",))
@@ -62,7 +63,9 @@ class OsRelease(AttributeSource):
         data = next((data for data in map(self._attribute, self._paths) if data), None)
         if data is None:
             return
-        release = parse_os_release(data)
+        if data != self._parsed[0]:
+            self._parsed = (data, parse_os_release(data))
+        release = self._parsed[1]
         if not release:
             self._misread(self._paths[0], "lines such as 'ID=debian'")
             return

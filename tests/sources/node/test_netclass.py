@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pymon.sources.node.links import Link, dump_links, parse_link
+from pymon.sources.node.links import Link, LinkDump, parse_link
 from pymon.sources.node.netclass import METRICS, Netclass
 from tests.oracle import render
 
@@ -42,7 +42,7 @@ def settled(source, other):
 
 def compare():
     """In a namespace of its own: see test_devices_of_a_new_namespace."""
-    fast, plain = Netclass(Path("/sys"), dump_links), Netclass(Path("/sys"))
+    fast, plain = Netclass(Path("/sys"), LinkDump()), Netclass(Path("/sys"))
     for change in ("true", "ip link set up0 down", "ip link set up0 mtu 1300 promisc off", "ip link set up0 up"):
         subprocess.run(change.split(), check=True)
         seen, expected = settled(fast, plain)
