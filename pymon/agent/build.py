@@ -91,7 +91,9 @@ def build_agent(options: AgentOptions, *, serving: bool = False) -> Agent:
     if options.dialect != "cmon":
         metrics = [*metrics, *scrape_table.METRICS]
     textfile = None
-    if options.textfile_directories and TEXTFILE in options.collectors:
+    # As in node_exporter, node_textfile_scrape_error is there without a directory too.
+    on_linux = source != "kstat" and options.dialect != "cmon"
+    if TEXTFILE in options.collectors and (options.textfile_directories or on_linux):
         textfile = Textfile(options.textfile_directories)
     workers = [NodeWorker(item) for item in (*parts.node_sources, *([textfile] if textfile else ()))]
     plugins = None

@@ -50,6 +50,15 @@ class SelfMetrics(OwnMetrics):
         self._failures: Counter[tuple[object, ...]] = Counter()
         self._failed = Lock()
         self.build_info(version=__version__, python=platform.python_version(), source=source, dialect=dialect)
+        if dialect != "cmon":
+            # Dashboards of node_exporter offer the nodes that have it.
+            theirs = {(__version__, "", "pymon", ""): 1.0}
+            self.gauges(
+                "node_exporter_build_info",
+                "A metric with a constant '1' value labeled by version, revision, branch, goversion: those of pymon.",
+                ("version", "revision", "branch", "goversion"),
+                lambda: theirs,
+            )
         self.gauges(
             "pymon_collector_duration_seconds",
             "Time the collector's last collection took. Collectors that are read together share it.",

@@ -8,6 +8,7 @@ Values are read when they are written, so that counting is a dictionary's work: 
 
 from __future__ import annotations
 
+import resource
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -97,7 +98,10 @@ def _escaped(text: str, quote: str) -> str:
 
 
 class _Process(Collector):
-    """What prometheus_client says of the process. own: says how many descriptors are in other tables."""
+    """What prometheus_client says of the process, and what Go's library adds.
+
+    own: says how many descriptors are in other tables.
+    """
 
     def __init__(self, own: OwnMetrics) -> None:
         self._process = ProcessCollector(registry=None)
@@ -110,6 +114,12 @@ class _Process(Collector):
                     one._replace(value=one.value + self._own.more_descriptors()) for one in family.samples
                 ]
             yield family
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        yield GaugeMetricFamily(
+            "process_virtual_memory_max_bytes",
+            "Maximum amount of virtual memory available in bytes.",
+            value=2**64 - 1 if limit == resource.RLIM_INFINITY else limit,
+        )
 
 
 def _process_start_seconds() -> float:

@@ -26,6 +26,7 @@ HOSTS = ("v2", "v1", "hybrid")
 _VOLATILE = (
     "pymon_(?!container_effective_)",  # the agent itself: durations, its own version
     "process_",  # the agent itself
+    "node_exporter_build_info$",  # its own version
     "container_last_seen$",  # the clock
     "container_(start|creation)_time_seconds$",  # never later than the clock, never earlier than the directory
     "node_time_seconds$",  # the clock

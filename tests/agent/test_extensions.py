@@ -280,9 +280,12 @@ def test_on_linux_plugins_are_told_the_uuid(dialect: str, linux: FixtureHost, fo
     assert len(told) == 6
 
 
-def test_without_directories_there_is_nothing(linux: FixtureHost) -> None:
+def test_without_directories_there_is_nothing_but_that_nothing_failed(linux: FixtureHost) -> None:
     found = linux.collect()
-    assert not {name for name in names(found) if name.startswith(("plugin_", "pymon_plugin", "node_textfile"))}
+    there = {name for name in names(found) if name.startswith(("plugin_", "pymon_plugin", "node_textfile"))}
+    assert there == {"node_textfile_scrape_error"}
+    assert found["node_textfile_scrape_error", frozenset()] == 0
+    assert not {name for name in names(linux.collect("--dialect=cmon")) if name.startswith("node_textfile")}
 
 
 def test_plugins_and_text_files_of_an_agent_that_is_a_process(

@@ -22,7 +22,7 @@ from tests.e2e.prometheus import check_metrics
 from tests.oracle import parse
 
 VOLATILE = re.compile(
-    r"pymon_|process_|time_of_day$|collector_time_|http_request|container_last_seen$|node_time_seconds$"
+    r"pymon_|process_|node_exporter_build_info$|time_of_day$|collector_time_|http_request|container_last_seen$|node_time_seconds$"
     r"|node_time_zone_offset_seconds$|\w+_timer_seconds$"
 )
 """Durations, the clock, and the agent itself."""
