@@ -35,7 +35,7 @@ each, a sum and a count.
 """
 
 _PEAKS = """\
-The highest rate of a second in the last 15 or 60 seconds before the scrape; see
+The highest rate of a second, or the highest use, in the last 15 or 60 seconds before the scrape; see
 [agent.md](agent.md#peaks-between-scrapes).
 """
 

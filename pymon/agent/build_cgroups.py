@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from typing import TYPE_CHECKING, Any
 
 from pymon.agent.cgroup_containers import CgroupContainers
@@ -9,10 +10,12 @@ from pymon.agent.cgroup_registry import open_registry
 from pymon.agent.collectors import CONTAINER_COLLECTORS, collectors_of
 from pymon.agent.disk import DiskSampler
 from pymon.agent.load import LoadSampler
+from pymon.agent.memory_peaks import MemoryPeakSampler
 from pymon.agent.peaks import PeakSampler
 from pymon.agent.platform_parts import PlatformParts
 from pymon.catalogue import disk, latency, load, peaks
 from pymon.sources.cgroup import columns_of, procs_root
+from pymon.sources.memory_peaks import FILES
 from pymon.sources.net_process import NetProcesses
 from pymon.sources.node import CMON_COLLECTORS, NODE_COLLECTORS, NodeContext
 from pymon.sources.node.exclusions import Exclusions
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
     from pymon.sources.programs import Program
 
 
+_PEAK_SHARE = 4
+"""The part of the descriptors that watching peaks of memory may take is one in so many."""
+
+
 def build_cgroups(options: AgentOptions, metrics: Sequence[Metric], *, serving: bool) -> PlatformParts:
     """Return the readers, the registry and the node collectors.
 
@@ -40,6 +47,9 @@ def build_cgroups(options: AgentOptions, metrics: Sequence[Metric], *, serving: 
     samplers: list[Sampler] = []
     if options.dialect != "cmon" and peaks.COLLECTOR in options.collectors:
         samplers.append(PeakSampler(source.layout, lambda: registry.rows))
+        if source.hierarchies.v2 is not None and "memory" in source.hierarchies.v2_controllers:
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // (len(FILES) * _PEAK_SHARE)
+            samplers.append(MemoryPeakSampler(source.hierarchies.v2, registry.started, lambda: registry.rows, most))
     if options.dialect != "cmon" and load.COLLECTOR in options.collectors:
         samplers.append(LoadSampler(lambda: registry.rows))
     if options.dialect != "cmon" and disk.COLLECTOR in options.collectors:

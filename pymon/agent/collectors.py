@@ -61,8 +61,8 @@ _CONTAINER: tuple[tuple[str, bool, str, tuple[str, ...]], ...] = (
     (
         "container_peaks",
         False,
-        "The highest CPU time, throttling and pressure of a second in the last 15 s and 60 s; reads them every second.",
-        ("peaks",),
+        "The highest CPU time, throttling, pressure and memory in the last 15 s and 60 s; reads them every second.",
+        ("peaks", "memory_peaks"),
     ),
     (
         "container_latency",

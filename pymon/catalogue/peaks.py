@@ -1,4 +1,7 @@
-"""The highest rates of containers in the last seconds. The collector container_peaks takes a sample every second."""
+"""The highest rates and memory use of containers in the last seconds.
+
+The collector container_peaks takes a sample every second.
+"""
 
 from __future__ import annotations
 
@@ -61,16 +64,41 @@ def column_of(counter: Counter, seconds: int) -> str:
 
 COLUMNS = tuple(column_of(counter, seconds) for counter in COUNTERS for seconds in WINDOWS_SECONDS)
 
-METRICS: tuple[Metric, ...] = tuple(
-    Metric(
-        counter.name,
-        Kind.GAUGE,
-        counter.help,
-        COLLECTOR,
-        tuple(
-            Sample((Column(TABLE, column_of(counter, seconds), USEC),), labels=(("window", f"{seconds}s"),))
-            for seconds in WINDOWS_SECONDS
-        ),
-    )
-    for counter in COUNTERS
+MEMORY_TABLE = "memory_peaks"
+
+_MEMORY = {
+    "memory": ("container_memory_usage_peak_bytes", "Highest memory use."),
+    "swap": ("container_memory_swap_peak_bytes", "Highest use of swap."),
+}
+"""The names and help texts of metrics by what is in the names of columns."""
+
+MEMORY_COLUMNS = tuple(f"{key}:{seconds}" for key in _MEMORY for seconds in WINDOWS_SECONDS)
+"""Bytes: first of memory.peak, then of memory.swap.peak."""
+
+
+def _window(column: Column, seconds: int) -> Sample:
+    return Sample((column,), labels=(("window", f"{seconds}s"),))
+
+
+METRICS: tuple[Metric, ...] = (
+    *(
+        Metric(
+            counter.name,
+            Kind.GAUGE,
+            counter.help,
+            COLLECTOR,
+            tuple(_window(Column(TABLE, column_of(counter, seconds), USEC), seconds) for seconds in WINDOWS_SECONDS),
+        )
+        for counter in COUNTERS
+    ),
+    *(
+        Metric(
+            name,
+            Kind.GAUGE,
+            help,
+            COLLECTOR,
+            tuple(_window(Column(MEMORY_TABLE, f"{key}:{seconds}"), seconds) for seconds in WINDOWS_SECONDS),
+        )
+        for key, (name, help) in _MEMORY.items()
+    ),
 )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pymon.catalogue.model import Metric, Sample
 
 _NUMBERED_OF = {numbered: table for table, numbered in NUMBERED.items()}
-_SAMPLED = (peaks.TABLE, load.TABLE, disk.TABLE)
+_SAMPLED = (peaks.TABLE, peaks.MEMORY_TABLE, load.TABLE, disk.TABLE)
 _COUNTED = frozenset((*latency.COLUMNS, *_SAMPLED))
 """Tables that no file is read for."""
 
@@ -64,6 +64,8 @@ def metrics(options: AgentOptions) -> Iterator[str]:
     node = {item.name for item in (*NODE_COLLECTORS, *CMON_COLLECTORS)}
     every = [metric for metric in enabled_metrics(options) if metric.collector not in node]
     tables = published(hierarchies, every) | _COUNTED
+    if "memory" not in hierarchies.v2_controllers:
+        tables -= {peaks.MEMORY_TABLE}
     width = max((len(metric.name) for metric in every), default=0) + 2
     for metric in every:
         yield f"{metric.name:<{width}}{_source(metric, tables, hierarchies)}\n"
@@ -111,6 +113,8 @@ def _where(table: str) -> str:
 
 
 def _why_not(table: str, hierarchies: Hierarchies) -> str:
+    if table == peaks.MEMORY_TABLE:
+        return "the version 2 tree has no controller memory"
     files = TABLES.get(_NUMBERED_OF.get(table, table))
     if files is None:
         return f"{table}: no cgroup tree has processes"

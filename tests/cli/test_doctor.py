@@ -69,6 +69,13 @@ def test_container_latency(host: FixtureHost, capsys: pytest.CaptureFixture[str]
     metrics = dict(line.split(maxsplit=1) for line in out.partition("\n\n")[2].splitlines())
     assert metrics["container_io_latency_seconds"] == "BPF, if container_latency can run: bucket:0"
     assert not [name for name, text in metrics.items() if "peak" in name and text.startswith("absent: peaks")]
+    assert metrics["container_memory_usage_peak_bytes"] == "pymon memory:15"
+
+
+def test_peaks_of_memory_are_of_version_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", *copy_host("v1", tmp_path).flags(), "--collector.container_peaks"]) == 0
+    metrics = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.partition("\n\n")[2].splitlines())
+    assert metrics["container_memory_usage_peak_bytes"] == "absent: the version 2 tree has no controller memory"
 
 
 def test_files_of_processes(host: FixtureHost, capsys: pytest.CaptureFixture[str]) -> None:

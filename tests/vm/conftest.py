@@ -39,10 +39,20 @@ def boot(kernel: vm.Kernel, tmp_path: Path) -> Callable[..., vm.Guest]:
     """Makes guests whose console is kept in the test's directory."""
 
     def make(
-        cgroup: vm.CgroupLayout = "v2", cmdline: str = "", *, modules: tuple[str, ...] = (), disk_mib: int = 0
+        cgroup: vm.CgroupLayout = "v2",
+        cmdline: str = "",
+        *,
+        modules: tuple[str, ...] = (),
+        disk_mib: int = 0,
+        package: str = vm.KERNEL_PACKAGE,
     ) -> vm.Guest:
         return vm.Guest(
-            cgroup=cgroup, cmdline=cmdline, modules=modules, disk_mib=disk_mib, log=tmp_path / "console.log"
+            cgroup=cgroup,
+            cmdline=cmdline,
+            modules=modules,
+            disk_mib=disk_mib,
+            package=package,
+            log=tmp_path / "console.log",
         )
 
     return make

@@ -36,6 +36,7 @@ CgroupLayout = Literal["v2", "v1", "hybrid"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 KERNEL_DIRECTORY = REPOSITORY / "build" / "vm" / "kernel"
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
+NEWER_KERNEL_PACKAGE = "linux-image-6.12-cloud-amd64"
 QEMU = "qemu-system-x86_64"
 VIRTIOFSD = Path("/usr/lib/qemu/virtiofsd")
 BUSYBOX = Path("/bin/busybox")
@@ -152,17 +153,18 @@ def missing() -> str | None:
     return None
 
 
-def find_kernel(directory: Path = KERNEL_DIRECTORY) -> Kernel:
-    """The kernel unpacked in `directory`, which is fetched from the Debian archive when it is not there.
+def find_kernel(package: str = KERNEL_PACKAGE) -> Kernel:
+    """The kernel of a package unpacked below `build`, fetched from the Debian archive when it is not there.
 
     Raises GuestUnavailableError when the archive cannot be asked.
     """
+    directory = KERNEL_DIRECTORY if package == KERNEL_PACKAGE else KERNEL_DIRECTORY.with_name(package)
     kernel = _unpacked_kernel(directory)
     if kernel is None:
-        _fetch_kernel(directory)
+        _fetch_kernel(directory, package)
         kernel = _unpacked_kernel(directory)
     if kernel is None:
-        raise GuestUnavailableError(f"{directory}: no kernel image in the package behind {KERNEL_PACKAGE}")
+        raise GuestUnavailableError(f"{directory}: no kernel image in the package behind {package}")
     return kernel
 
 
@@ -174,14 +176,14 @@ def _unpacked_kernel(directory: Path) -> Kernel | None:
     return None
 
 
-def _fetch_kernel(directory: Path) -> None:
+def _fetch_kernel(directory: Path, package: str) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-        depends = _apt(["apt-cache", "depends", KERNEL_PACKAGE], scratch)
-        package = re.search(r"Depends: (linux-image-\S+)", depends)
-        if package is None:
-            raise GuestUnavailableError(f"{KERNEL_PACKAGE} is not in the package lists (apt-get update)")
-        _apt(["apt-get", "-o", "APT::Sandbox::User=root", "download", package[1]], scratch)
+        depends = _apt(["apt-cache", "depends", package], scratch)
+        image = re.search(r"Depends: (linux-image-\S+)", depends)
+        if image is None:
+            raise GuestUnavailableError(f"{package} is not in the package lists (apt-get update)")
+        _apt(["apt-get", "-o", "APT::Sandbox::User=root", "download", image[1]], scratch)
         unpacked = Path(scratch, "kernel")
         for archive in Path(scratch).glob("*.deb"):
             _apt(["dpkg", "-x", str(archive), str(unpacked)], scratch)
@@ -234,7 +236,7 @@ class Guest:
 
     `cmdline` is added to the kernel's command line, `modules` are inserted beside the ones needed, `disk_mib` gives it
     an empty disk /dev/vda, `share` is a directory of the host that the guest has, writable, as /run/guest, `log` a file
-    that receives its console while it runs.
+    that receives its console while it runs, `package` that of its kernel.
     """
 
     def __init__(
@@ -248,7 +250,9 @@ class Guest:
         cpus: int = 2,
         share: Path | None = None,
         log: Path | None = None,
+        package: str = KERNEL_PACKAGE,
     ) -> None:
+        self.package = package
         self.cgroup = cgroup
         self.cmdline = cmdline
         self.modules = tuple(modules)
@@ -274,7 +278,7 @@ class Guest:
         reason = missing()
         if reason is not None:
             raise GuestUnavailableError(reason)
-        kernel = find_kernel()
+        kernel = find_kernel(self.package)
         with ExitStack() as stack:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="guest-")))
             share = self.share or work / "share"
