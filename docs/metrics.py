@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from pymon.agent import scrape_table
-from pymon.catalogue import cadvisor, cmon, disk, latency, load, peaks, stopped
+from pymon.catalogue import cadvisor, cmon, disk, latency, load, peaks, resctrl, stopped
 from pymon.catalogue.cgroup_fields import ROW_LABELS
 from pymon.catalogue.kstat_fields import KSTATS
 from pymon.catalogue.model import Metric, Sample
@@ -86,7 +86,8 @@ def metrics_page() -> str:
         (
             _HEAD,
             *_section(
-                "Containers (cAdvisor's names)", (*stopped.with_last(cadvisor.METRICS), *load.METRICS, *disk.METRICS)
+                "Containers (cAdvisor's names)",
+                (*stopped.with_last(cadvisor.METRICS), *load.METRICS, *disk.METRICS, *resctrl.METRICS),
             ),
             *_section("Containers that have ended", stopped.METRICS, _STOPPED),
             *_section("Waiting of containers", latency.METRICS, _LATENCY),

@@ -13,7 +13,8 @@ from pymon.agent.load import LoadSampler
 from pymon.agent.memory_peaks import MemoryPeakSampler
 from pymon.agent.peaks import PeakSampler
 from pymon.agent.platform_parts import PlatformParts
-from pymon.catalogue import disk, latency, load, peaks
+from pymon.agent.resctrl import ResctrlSampler
+from pymon.catalogue import disk, latency, load, peaks, resctrl
 from pymon.sources.cgroup import columns_of, procs_root
 from pymon.sources.memory_peaks import FILES
 from pymon.sources.net_process import NetProcesses
@@ -55,6 +56,9 @@ def build_cgroups(options: AgentOptions, metrics: Sequence[Metric], *, serving: 
     if options.dialect != "cmon" and disk.COLLECTOR in options.collectors:
         layers = WritableLayers(procs_root(source.hierarchies), options.procfs, options.rootfs)
         samplers.append(DiskSampler(layers, registry.started, lambda: registry.rows))
+    if options.dialect != "cmon" and resctrl.COLLECTOR in options.collectors:
+        root = options.sysfs / "fs" / "resctrl"
+        samplers.append(ResctrlSampler(root, registry.started, lambda: registry.rows))
     for sampler in samplers:
         registry.tell_of_row(sampler.forget)
     programs = _programs(options)

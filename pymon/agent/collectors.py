@@ -57,6 +57,12 @@ _CONTAINER: tuple[tuple[str, bool, str, tuple[str, ...]], ...] = (
         "Use of writable layers; walks their files in the background where they have no project quota.",
         ("disk",),
     ),
+    (
+        "container_resctrl",
+        False,
+        "Cache and memory bandwidth of containers that have a group in resctrl; reads the groups every second.",
+        ("resctrl",),
+    ),
     ("container_pids", True, "Threads and their limit.", ("pids.v1", "pids.v2")),
     (
         "container_peaks",

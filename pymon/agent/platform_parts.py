@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pymon.catalogue import cadvisor, cmon, disk, latency, load, peaks, stopped
+from pymon.catalogue import cadvisor, cmon, disk, latency, load, peaks, resctrl, stopped
 from pymon.sources.node import NODE_COLLECTORS, NodeContext
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def enabled_metrics(options: AgentOptions) -> list[Metric]:
             metric for collector in NODE_COLLECTORS for metric in (*collector.metrics, *collector.more_metrics(node))
         )
         of_containers = (*stopped.with_last(cadvisor.METRICS), *stopped.METRICS)
-        every = (*of_containers, *latency.METRICS, *peaks.METRICS, *load.METRICS, *disk.METRICS, *of_node)
+        sampled = (*peaks.METRICS, *load.METRICS, *disk.METRICS, *resctrl.METRICS)
+        every = (*of_containers, *latency.METRICS, *sampled, *of_node)
     metrics = [metric for metric in every if metric.collector in options.collectors]
     if "container_percpu" in options.collectors:
         return metrics

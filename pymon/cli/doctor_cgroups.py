@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pymon.agent.platform_parts import enabled_metrics
-from pymon.catalogue import disk, latency, load, peaks
+from pymon.catalogue import disk, latency, load, peaks, resctrl
 from pymon.catalogue.cgroup_fields import NUMBERED, PROCESS_TABLES, TABLES
 from pymon.cli import doctor_access, doctor_apps, doctor_bpf, doctor_zones
 from pymon.config import ConfigError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pymon.catalogue.model import Metric, Sample
 
 _NUMBERED_OF = {numbered: table for table, numbered in NUMBERED.items()}
-_SAMPLED = (peaks.TABLE, peaks.MEMORY_TABLE, load.TABLE, disk.TABLE)
+_SAMPLED = (peaks.TABLE, peaks.MEMORY_TABLE, load.TABLE, disk.TABLE, resctrl.TABLE)
 _COUNTED = frozenset((*latency.COLUMNS, *_SAMPLED))
 """Tables that no file is read for."""
 

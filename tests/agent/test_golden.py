@@ -28,7 +28,7 @@ FORMATS = {"prom": (), "om": ("--openmetrics",)}
 LONG = ("container_tcp", "container_udp", "container_advtcp")
 """Collectors with so many series that their golden would be as long as all others; tests/live has them."""
 
-NOT_OF_FILES = ("container_latency", "container_peaks")
+NOT_OF_FILES = ("container_latency", "container_peaks", "container_resctrl")
 """Collectors of what programs of the kernel count and of what was read before."""
 
 LINT_ALLOWED = {

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from pymon.agent.collectors import COLLECTORS
-from pymon.catalogue import cadvisor, disk, load
+from pymon.catalogue import cadvisor, disk, load, resctrl
 from pymon.sources.node import NODE_METRICS
 
 HERE = Path(__file__).parent
@@ -20,7 +20,9 @@ def names_there() -> set[str]:
 
 
 def exported() -> set[str]:
-    return {metric.name for metric in (*cadvisor.METRICS, *load.METRICS, *disk.METRICS, *NODE_METRICS)} | OWN
+    return {
+        metric.name for metric in (*cadvisor.METRICS, *load.METRICS, *disk.METRICS, *resctrl.METRICS, *NODE_METRICS)
+    } | OWN
 
 
 def explained() -> dict[str, str]:
