@@ -93,8 +93,8 @@ class DiskSampler(Sampler):
                 await asyncio.to_thread(self.take, {})
                 await asyncio.sleep(LISTING_SECONDS)
         finally:
+            self._layers.cancel()  # first: the thread closes them at the end
             self._end.set()
-            self._layers.cancel()
 
     def _work(self) -> None:
         while not self._end.is_set():
