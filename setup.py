@@ -22,6 +22,7 @@ BPF_OBJECTS = {
     "cgroup.bpf.o": ["cgroup.bpf.c"],
     "cputime.bpf.o": ["cputime.bpf.c"],
     "cputime_before_6_16.bpf.o": ["cputime.bpf.c", "-DPYMON_BEFORE_6_16"],
+    "processes.bpf.o": ["processes.bpf.c"],
     "latency.bpf.o": ["latency.bpf.c"],
 }
 # An object that is older than one of these is made again.

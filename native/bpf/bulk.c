@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -52,6 +53,7 @@ struct pm_bpf_bulk {
 	pm_bpf_walk_plan plan;
 	part parts[PM_BPF_PARTS];
 	uint32_t part_count;
+	uint32_t processes; /* the part that tells of network namespaces, or NOWHERE */
 	column *columns;
 	uint32_t column_count;
 	row *rows;
@@ -125,6 +127,7 @@ static int open_part(pm_bpf_bulk *bulk, part *item, uint32_t rows)
 	plan.program = kind->function;
 	plan.flush = kind->flush;
 	plan.values = kind->values;
+	plan.cpus = kind->has_cpus ? (uint32_t)sysconf(_SC_NPROCESSORS_CONF) : 0;
 	plan.root = item->path;
 	item->capacity = (uint32_t)capacity;
 	item->root = open(item->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -345,6 +348,27 @@ static uint64_t shaped(row *item, const char *record, const pm_bpf_column *of)
 	}
 }
 
+/* A row for each CPU that has counted anything, as pm_scan_percpu adds them. 0, or -1 when memory is out. */
+static int add_cpus(const char *record, const column *wanted, pm_table *table, uint32_t parent)
+{
+	uint64_t cpus = word(record, 1 + wanted->of->value);
+
+	for (uint32_t cpu = 0; cpus != PM_BPF_ABSENT && cpu < cpus; cpu++) {
+		uint64_t value = word(record, 2 + wanted->of->value + cpu);
+		char name[16];
+		int len = snprintf(name, sizeof(name), "cpu%02u", cpu);
+		int64_t row;
+
+		if (value == 0)
+			continue;
+		row = pm_table_append(table, parent);
+		if (row < 0 || pm_table_label(table, "cpu", 3, name, (size_t)len) < 0)
+			return -1;
+		pm_table_set(table, (uint32_t)row, wanted->column, value);
+	}
+	return 0;
+}
+
 static void set_row(pm_bpf_bulk *bulk, const pm_fill *fill, uint32_t at)
 {
 	for (uint32_t i = 0; i < bulk->column_count; i++) {
@@ -353,10 +377,19 @@ static void set_row(pm_bpf_bulk *bulk, const pm_fill *fill, uint32_t at)
 
 		if (!wanted->is_wanted || wanted->of->shape == PM_BPF_NOTHING)
 			continue;
+		if (wanted->of->shape == PM_BPF_OF_CPUS) {
+			if (add_cpus(record_of(bulk, &bulk->rows[at], wanted->part), wanted,
+				     fill->tables[wanted->table], at) < 0)
+				fill->failures[PM_REASON_ENOMEM]++;
+			continue;
+		}
 		value = shaped(&bulk->rows[at], record_of(bulk, &bulk->rows[at], wanted->part), wanted->of);
 		if (value != PM_BPF_ABSENT)
 			pm_table_set(fill->tables[wanted->table], at, wanted->column, value);
 	}
+	if (bulk->processes != NOWHERE && bulk->parts[bulk->processes].is_wanted)
+		fill->namespaces[at] =
+			word(record_of(bulk, &bulk->rows[at], bulk->processes), 1 + PM_PROCESSES_NAMESPACE);
 	fill->filled[at] = 1;
 }
 
@@ -418,6 +451,7 @@ pm_bpf_bulk *pm_bpf_bulk_new(const pm_bpf_walker *walker, const pm_libbpf *libra
 	bulk->filler = (pm_filler){fill_rows, close_parts, bulk};
 	bulk->walker = walker ? walker : &pm_bpf_kernel;
 	bulk->plan = (pm_bpf_walk_plan){.library = library, .objects = objects};
+	bulk->processes = NOWHERE;
 	return bulk;
 }
 
@@ -445,6 +479,8 @@ int pm_bpf_bulk_add_part(pm_bpf_bulk *bulk, pm_bpf_program program, const char *
 	*item = (part){.program = program, .path = strdup(root), .root = -1};
 	if (item->path == NULL)
 		return -1;
+	if (program == PM_BPF_PROCESSES)
+		bulk->processes = bulk->part_count;
 	return (int)bulk->part_count++;
 }
 
@@ -482,13 +518,15 @@ void pm_bpf_bulk_fill(pm_bpf_bulk *bulk, pm_table *const *tables, uint32_t table
 	uint64_t failures[32] = {0};
 	uint32_t cells = 0;
 	uint8_t **columns, *flags;
+	uint64_t *namespaces;
 
 	for (uint32_t i = 0; i < table_count; i++)
 		cells += tables[i]->columns;
-	columns = calloc(1, table_count * sizeof(*columns) + cells);
+	columns = calloc(1, table_count * sizeof(*columns) + rows * sizeof(*namespaces) + cells);
 	if (columns == NULL)
 		return;
-	flags = (uint8_t *)(columns + table_count);
+	namespaces = (uint64_t *)(columns + table_count);
+	flags = (uint8_t *)(namespaces + rows);
 	for (uint32_t i = 0; i < table_count; i++) {
 		columns[i] = flags;
 		flags += tables[i]->columns;
@@ -496,7 +534,7 @@ void pm_bpf_bulk_fill(pm_bpf_bulk *bulk, pm_table *const *tables, uint32_t table
 	/* As if each row were new: run time is divided as the kernel has divided it last, not as this has. */
 	for (uint32_t i = 0; i < bulk->row_count; i++)
 		bulk->rows[i].shown = (pm_cputime_shown){0};
-	fill_rows(bulk, &(pm_fill){tables, rows, paths, INT64_MAX, failures, columns, filled});
+	fill_rows(bulk, &(pm_fill){tables, rows, paths, INT64_MAX, failures, columns, filled, namespaces});
 	free(columns);
 }
 

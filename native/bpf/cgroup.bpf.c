@@ -32,7 +32,7 @@ static __always_inline void set_all(pm_bpf_record *record, int count, __u64 valu
 
 static __always_inline __u64 bytes_of(__u64 pages)
 {
-	return pages == PM_BPF_UNKNOWN ? pages : pages * page_size;
+	return pages == PM_BPF_UNKNOWN ? pages : pages * given.page_size;
 }
 
 /* A limit in pages; the kernel's unlimited, LONG_MAX / page size, is absent. */
@@ -40,7 +40,7 @@ static __always_inline __u64 limit_of(__u64 pages)
 {
 	if (pages == PM_BPF_UNKNOWN)
 		return pages;
-	return pages > (1ull << 62) / page_size ? PM_BPF_ABSENT : pages * page_size;
+	return pages > (1ull << 62) / given.page_size ? PM_BPF_ABSENT : pages * given.page_size;
 }
 
 /* Begin a program, with `state` as what the controller keeps of the cgroup. Where there is no such controller, end the
@@ -360,7 +360,8 @@ enum { CPUS = 8192 };
 
 typedef struct {
 	__u64 common, usage, stat; /* addresses: of of_cpus, of what the group has */
-	__u64 run, user, system;
+	__u64 run, user, system, cpus;
+	__u64 *of_cpus; /* values of the record */
 } cpu_times;
 
 enum { CPU_TIMES = 16 };
@@ -379,6 +380,9 @@ static long add_cpu(__u32 cpu, void *context)
 	READ(run, (void *)(times->usage + distance));
 	stat = (void *)(times->stat + distance);
 	times->run += run;
+	if (cpu < given.cpus)
+		times->of_cpus[cpu] = run;
+	times->cpus = cpu + 1;
 	if (bpf_core_field_size(stat->cpustat) <= sizeof(times_of))
 		bpf_probe_read_kernel(times_of, bpf_core_field_size(stat->cpustat),
 				      __builtin_preserve_access_index(&stat->cpustat));
@@ -393,18 +397,20 @@ int walk_cpuacct(struct bpf_iter__cgroup *ctx)
 	struct cpuacct *group;
 	cpu_times times = {0};
 
-	BEGIN_WITH(group, ctx, cpuacct_cgrp_id, PM_TIME_VALUES);
+	BEGIN_WITH(group, ctx, cpuacct_cgrp_id, PM_CPUACCT_VALUES);
 	if (!bpf_core_field_exists(group->cpuusage) || !bpf_core_field_exists(group->cpustat)) {
-		set_all(record, PM_TIME_VALUES, PM_BPF_UNKNOWN);
+		set_all(record, PM_CPUACCT_VALUES, PM_BPF_UNKNOWN);
 		return 0;
 	}
 	times.common = common_address();
+	times.of_cpus = values + PM_CPUACCT_VALUES;
 	READ(times.usage, __builtin_preserve_access_index(&group->cpuusage));
 	READ(times.stat, __builtin_preserve_access_index(&group->cpustat));
 	bpf_loop(CPUS, add_cpu, &times, 0);
 	values[PM_TIME_RUN] = times.run;
 	values[PM_TIME_USER] = times.user;
 	values[PM_TIME_SYSTEM] = times.system;
+	values[PM_CPUACCT_CPUS] = times.cpus <= given.cpus ? times.cpus : PM_BPF_UNKNOWN;
 	set_shown(values, cgroup);
 	return 0;
 }

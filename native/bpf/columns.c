@@ -4,17 +4,19 @@
 
 #include "record.h"
 
-const char *const pm_bpf_objects[PM_BPF_OBJECTS] = {"cgroup.bpf.o", "cputime.bpf.o", "cputime_before_6_16.bpf.o"};
+const char *const pm_bpf_objects[PM_BPF_OBJECTS] = {"cgroup.bpf.o", "cputime.bpf.o", "cputime_before_6_16.bpf.o",
+						    "processes.bpf.o"};
 
 const pm_bpf_program_kind pm_bpf_programs[PM_BPF_PROGRAMS] = {
 	[PM_BPF_MEMORY] = {"memory", "walk_memory", "memory", "memory.stat", PM_MEMORY_VALUES, 0, 1},
 	[PM_BPF_EVENTS] = {"events", "walk_events", "memory", NULL, PM_EVENTS_VALUES, 0, 1},
 	[PM_BPF_CPU] = {"cpu", "walk_cpu", "cpu", NULL, PM_CPU_VALUES, 0, 1},
-	[PM_BPF_CPUACCT] = {"cpuacct", "walk_cpuacct", "cpuacct", NULL, PM_TIME_VALUES, 0, 1},
+	[PM_BPF_CPUACCT] = {"cpuacct", "walk_cpuacct", "cpuacct", NULL, PM_CPUACCT_VALUES, 0, 1, 1},
 	[PM_BPF_CPUTIME] = {"cputime", "walk_cputime", "", NULL, PM_TIME_VALUES, 1, 2},
 	[PM_BPF_PIDS] = {"pids", "walk_pids", "pids", NULL, PM_PIDS_VALUES, 0, 1},
 	[PM_BPF_BLKIO] = {"blkio", "walk_blkio", "blkio", NULL, PM_BLKIO_VALUES, 0, 1},
 	[PM_BPF_PRESSURE] = {"pressure", "walk_pressure", "", NULL, PM_PRESSURE_VALUES, 0, 1},
+	[PM_BPF_PROCESSES] = {"processes", "walk_processes", "", NULL, PM_PROCESSES_VALUES, 3, 1},
 };
 
 #define MEMORY(table, key, value, nature) {table, key, PM_BPF_MEMORY, PM_MEMORY_##value, PM_BPF_PLAIN, PM_BPF_##nature}
@@ -96,6 +98,7 @@ const pm_bpf_column pm_bpf_columns[] = {
 	TIME("cpu.v1", "cpuacct.usage", CPUACCT, PM_TIME_RUN, PLAIN),
 	TIME("cpu.v1", "cpuacct.stat:user", CPUACCT, PM_TIME_USER, USER_TICKS),
 	TIME("cpu.v1", "cpuacct.stat:system", CPUACCT, PM_TIME_SYSTEM, SYSTEM_TICKS),
+	TIME("percpu.v1", "cpuacct.usage_percpu", CPUACCT, PM_CPUACCT_CPUS, OF_CPUS),
 	TIME("cpu.v2", "cpu.stat:usage_usec", CPUTIME, PM_TIME_RUN, MICROSECONDS),
 	TIME("cpu.v2", "cpu.stat:user_usec", CPUTIME, PM_TIME_USER, USER_MICROSECONDS),
 	TIME("cpu.v2", "cpu.stat:system_usec", CPUTIME, PM_TIME_SYSTEM, SYSTEM_MICROSECONDS),
@@ -103,6 +106,7 @@ const pm_bpf_column pm_bpf_columns[] = {
 	PIDS("pids.v1", "pids.max", MAX, SETTING),
 	PIDS("pids.v2", "pids.current", CURRENT, GAUGE),
 	PIDS("pids.v2", "pids.max", MAX, SETTING),
+	{"process", "cgroup.procs", PM_BPF_PROCESSES, PM_PROCESSES_COUNT, PM_BPF_PLAIN, PM_BPF_GAUGE},
 	PRESSURE("cpu.pressure:some:total", CPU_SOME),
 	PRESSURE("cpu.pressure:full:total", CPU_FULL),
 	PRESSURE("memory.pressure:some:total", MEMORY_SOME),

@@ -13,6 +13,7 @@ typedef enum {
 	PM_BPF_PIDS,
 	PM_BPF_BLKIO,
 	PM_BPF_PRESSURE,
+	PM_BPF_PROCESSES,
 	PM_BPF_PROGRAMS,
 } pm_bpf_program;
 
@@ -23,9 +24,10 @@ typedef struct {
 	const char *flush;	/* see pm_bpf_walk_plan */
 	uint32_t values;
 	uint32_t first_object, object_count; /* that have it, see pm_bpf_objects */
+	int has_cpus;			     /* whether a value for each CPU follows */
 } pm_bpf_program_kind;
 
-enum { PM_BPF_OBJECTS = 3 };
+enum { PM_BPF_OBJECTS = 4 };
 
 /* Their files' names. */
 extern const char *const pm_bpf_objects[PM_BPF_OBJECTS];
@@ -39,6 +41,7 @@ typedef enum {
 	PM_BPF_SYSTEM_TICKS,
 	PM_BPF_USER_MICROSECONDS,
 	PM_BPF_SYSTEM_MICROSECONDS,
+	PM_BPF_OF_CPUS, /* a row for each CPU; the value is the number of CPUs, theirs come last in the record */
 	PM_BPF_NOTHING, /* every column of the table, which has no rows of devices for the container */
 } pm_bpf_shape;
 

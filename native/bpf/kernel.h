@@ -54,6 +54,8 @@ struct psi_group {
 
 struct cgroup {
 	struct cgroup_subsys_state self;
+	int nr_descendants;
+	struct cgroup *dom_cgrp;
 	struct kernfs_node *kn;
 	struct cgroup_subsys_state *subsys[1];
 	struct cgroup_base_stat bstat;

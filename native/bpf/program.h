@@ -29,8 +29,8 @@ struct {
 	__uint(value_size, sizeof(pm_bpf_record));
 } records SEC(".maps");
 
-/* From the loader: bytes of a page. */
-const volatile __u64 page_size = 4096;
+/* From the loader. */
+const volatile pm_bpf_given given = {.page_size = 4096};
 
 #define READ(value, address) bpf_probe_read_kernel(&(value), sizeof(value), address)
 

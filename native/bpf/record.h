@@ -9,7 +9,7 @@
 #define PM_BPF_IN_FILES (~2ull)
 
 /* Of the object: files are read instead where it differs from the one that the loader was built with. */
-#define PM_BPF_VERSION 2
+#define PM_BPF_VERSION 3
 
 enum { PM_BPF_VALUES = 36 }; /* at most, in a record */
 
@@ -17,6 +17,12 @@ typedef struct {
 	unsigned long long id; /* of the cgroup: the inode number of its directory */
 	unsigned long long values[PM_BPF_VALUES];
 } pm_bpf_record;
+
+/* What the loader tells the programs. */
+typedef struct {
+	unsigned long long page_size; /* bytes */
+	unsigned long long cpus;      /* that a record has room for */
+} pm_bpf_given;
 
 /* In the place of the first record. */
 typedef struct {
@@ -97,6 +103,12 @@ enum pm_bpf_time_value {
 	PM_TIME_SHOWN_SYSTEM,
 	PM_TIME_VALUES,
 };
+
+/* Of the controller cpuacct those of pm_bpf_time_value, then the number of CPUs, and the nanoseconds of each. */
+enum pm_bpf_cpuacct_value { PM_CPUACCT_CPUS = PM_TIME_VALUES, PM_CPUACCT_VALUES };
+
+/* The namespace is the inode of the network namespace that all processes are in, 0 where it is not known. */
+enum pm_bpf_processes_value { PM_PROCESSES_COUNT, PM_PROCESSES_NAMESPACE, PM_PROCESSES_VALUES };
 
 enum pm_bpf_pids_value { PM_PIDS_CURRENT, PM_PIDS_MAX, PM_PIDS_VALUES };
 

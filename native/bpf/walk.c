@@ -28,7 +28,7 @@ static int call(int command, union bpf_attr *attributes)
 
 static size_t record_size(const pm_bpf_walk_plan *plan)
 {
-	size_t size = sizeof(uint64_t) * (1 + (size_t)plan->values);
+	size_t size = sizeof(uint64_t) * (1 + (size_t)plan->values + plan->cpus);
 
 	return size < sizeof(pm_bpf_head) ? sizeof(pm_bpf_head) : size;
 }
@@ -54,7 +54,7 @@ static struct bpf_object *load(const pm_bpf_walk_plan *plan, const pm_bpf_object
 	const pm_libbpf *library = plan->library;
 	struct bpf_object *object = library->object_open(from->data, from->size, NULL);
 	struct bpf_map *version, *records, *constants;
-	uint64_t page_size = (uint64_t)sysconf(_SC_PAGESIZE);
+	pm_bpf_given given = {(uint64_t)sysconf(_SC_PAGESIZE), plan->cpus};
 	size_t size;
 	void *value;
 	int error = EPROTO;
@@ -69,9 +69,9 @@ static struct bpf_object *load(const pm_bpf_walk_plan *plan, const pm_bpf_object
 	    constants == NULL || *program == NULL)
 		goto fail;
 	value = library->initial_value(constants, &size);
-	if (value == NULL || size < sizeof(page_size))
+	if (value == NULL || size < sizeof(given))
 		goto fail;
-	memcpy(value, &page_size, sizeof(page_size));
+	memcpy(value, &given, sizeof(given));
 	error = -library->set_max_entries(records, capacity + 1);
 	if (error == 0)
 		error = -library->set_value_size(records, (uint32_t)record_size(plan));

@@ -19,6 +19,7 @@ typedef struct {
 	const char *root;  /* directory of the first cgroup */
 	const char *flush; /* file of the root whose reading flushes what the kernel counts, or NULL */
 	uint32_t values;   /* of a record */
+	uint32_t cpus;	   /* that have a value each behind these */
 } pm_bpf_walk_plan;
 
 /* Records of one run, good until the next. */

@@ -21,7 +21,7 @@ typedef struct { const void *data; size_t size; } pm_bpf_object;
 
 typedef enum { PM_BPF_PROGRAMS, ... } pm_bpf_program;
 typedef enum { PM_BPF_REASONS, ... } pm_bpf_reason;
-typedef enum { PM_BPF_PLAIN, PM_BPF_NOTHING, ... } pm_bpf_shape;
+typedef enum { PM_BPF_PLAIN, PM_BPF_OF_CPUS, PM_BPF_NOTHING, ... } pm_bpf_shape;
 typedef enum { PM_BPF_COUNTER, PM_BPF_GAUGE, PM_BPF_SETTING, ... } pm_bpf_nature;
 
 typedef struct {

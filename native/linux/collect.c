@@ -111,7 +111,8 @@ static int is_due(pm_context *context, pm_entry *entry)
 void pm_collect_files(pm_context *context, pm_entry *entry, pm_table *const *tables, uint32_t row)
 {
 	const pm_plan *plan = context->plan;
-	int net = pm_netns_is_wanted(plan, tables), due = is_due(context, entry);
+	int net = pm_netns_is_wanted(plan, tables) && !pm_netns_is_as_before(context, entry, row);
+	int due = is_due(context, entry);
 	uint32_t firsts[PM_TABLES], fast = 0;
 	int was_read = 1; /* the file before */
 
@@ -120,20 +121,21 @@ void pm_collect_files(pm_context *context, pm_entry *entry, pm_table *const *tab
 	for (uint32_t i = 0; i < plan->file_count; i++) {
 		const pm_file *file = &plan->files[i];
 		pm_kept *kept = &entry->kept[i];
-		int leads_to_net = net && pm_kind_is_procs(file->kind);
-		int keep = !file->slow && pm_descriptors_keep(context, entry, fast++, i);
-		int covered = !leads_to_net && pm_fill_covers(context, file, tables, row);
-		int wanted = leads_to_net || pm_file_is_wanted(file, tables);
+		uint32_t nth = fast;
+		int leads_to_net = net && pm_kind_is_procs(file->kind), keep, wanted;
 
-		if (pm_kind_is_procs(file->kind) && pm_entry_is_root(entry))
-			continue;
-		context->place = pm_kind_is_procs(file->kind) ? PM_PLACE_PROCESSES : file->targets[0].table;
-		if (covered) {
+		fast += !file->slow;
+		if (!leads_to_net && pm_fill_covers(context, i, row)) {
 			pm_descriptors_drop(context, entry, i);
 			if (file->slow && due)
 				kept->is_skipped = 1;
 			continue;
 		}
+		keep = !file->slow && pm_descriptors_keep(context, entry, nth, i);
+		wanted = leads_to_net || pm_file_is_wanted(file, tables);
+		if (pm_kind_is_procs(file->kind) && pm_entry_is_root(entry))
+			continue;
+		context->place = pm_kind_is_procs(file->kind) ? PM_PLACE_PROCESSES : file->targets[0].table;
 		/* Settings are read when they are due even if this collection wants none of them: the next may. */
 		if ((file->slow ? due || kept->is_skipped : wanted) && !(file->rest && !was_read))
 			was_read = read_file(context, entry, i, keep, tables, firsts, row);

@@ -58,8 +58,9 @@ typedef struct {
 	pm_buffer scratch;
 	pm_buffer pids; /* int, of the processes listed last */
 	pm_devices *devices;
-	pm_above *above; /* what groups above containers have said, or NULL */
-	pm_fill *fill;	 /* what the plan's filler has filled in this collection, or NULL */
+	pm_above *above;  /* what groups above containers have said, or NULL */
+	pm_fill *fill;	  /* what the plan's filler has filled in this collection, or NULL */
+	uint8_t *covered; /* with that: a flag for each file, then for each of a namespace, see pm_fill_covers */
 	pm_result *result;
 	uint32_t place; /* of failures: what is being read */
 	int64_t now_ns;

@@ -31,13 +31,11 @@ void pm_descriptors_share(pm_context *context)
 	}
 }
 
-static void close_slot(pm_context *context, pm_entry *entry, uint32_t slot)
+void pm_descriptors_close_file(pm_context *context, pm_entry *entry, uint32_t slot)
 {
-	if (entry->fds[slot] >= 0) {
-		close(entry->fds[slot]);
-		context->open--;
-		entry->fds[slot] = PM_FD_CLOSED;
-	}
+	close(entry->fds[slot]);
+	context->open--;
+	entry->fds[slot] = PM_FD_CLOSED;
 }
 
 int pm_descriptors_keep(pm_context *context, pm_entry *entry, uint32_t nth, uint32_t slot)
@@ -45,13 +43,8 @@ int pm_descriptors_keep(pm_context *context, pm_entry *entry, uint32_t nth, uint
 	int keep = nth < context->level || (nth == context->level && entry->row < context->extra);
 
 	if (!keep)
-		close_slot(context, entry, slot);
+		pm_descriptors_drop(context, entry, slot);
 	return keep;
-}
-
-void pm_descriptors_drop(pm_context *context, pm_entry *entry, uint32_t slot)
-{
-	close_slot(context, entry, slot);
 }
 
 int pm_descriptors_keep_process(const pm_context *context)
@@ -62,7 +55,7 @@ int pm_descriptors_keep_process(const pm_context *context)
 void pm_descriptors_close(pm_context *context, pm_entry *entry)
 {
 	for (uint32_t i = 0; i < context->plan->file_count; i++)
-		close_slot(context, entry, i);
+		pm_descriptors_drop(context, entry, i);
 	if (entry->net.dir >= 0) {
 		close(entry->net.dir);
 		context->open--;
@@ -159,7 +152,7 @@ int pm_read_file(pm_context *context, pm_entry *entry, uint32_t slot, int keep)
 		return 1;
 	if (error != -ENODEV || group_is_there(context, entry, file->root))
 		pm_fail(context, pm_reason_of_errno(-error));
-	close_slot(context, entry, slot);
+	pm_descriptors_drop(context, entry, slot);
 	if (error == -ENODEV || error == -EOPNOTSUPP)
 		entry->fds[slot] = PM_FD_ABSENT;
 	return 0;

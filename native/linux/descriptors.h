@@ -8,8 +8,13 @@
 void pm_descriptors_share(pm_context *context);
 /* Whether the descriptor of the nth file that is no setting may stay open. If not it is closed. */
 int pm_descriptors_keep(pm_context *context, pm_entry *entry, uint32_t nth, uint32_t slot);
-/* Close the descriptor of file `slot`, which is not read; it is opened again when it is needed. */
-void pm_descriptors_drop(pm_context *context, pm_entry *entry, uint32_t slot);
+/* Close the descriptor of file `slot`, if it is open; it is opened again when it is needed. */
+void pm_descriptors_close_file(pm_context *context, pm_entry *entry, uint32_t slot);
+static inline void pm_descriptors_drop(pm_context *context, pm_entry *entry, uint32_t slot)
+{
+	if (entry->fds[slot] >= 0)
+		pm_descriptors_close_file(context, entry, slot);
+}
 /* Whether the directory of a process may stay open. It is found again faster than a file, so it is given up first. */
 int pm_descriptors_keep_process(const pm_context *context);
 /* Close all descriptors of a container; they are opened again when they are needed. */

@@ -8,7 +8,11 @@
 void pm_fill_begin(pm_context *context, pm_table *const *tables, uint32_t rows, int64_t deadline_ns);
 void pm_fill_end(pm_context *context);
 
-/* Whether all that the file would set in a row has been filled. */
-int pm_fill_covers(const pm_context *context, const pm_file *file, pm_table *const *tables, uint32_t row);
+/* Whether all that a file would set in a row has been filled. `file` is an index in the plan; those of the namespace
+ * follow the others. */
+static inline int pm_fill_covers(const pm_context *context, uint32_t file, uint32_t row)
+{
+	return context->fill && context->covered[file] && context->fill->filled[row];
+}
 
 #endif

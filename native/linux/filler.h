@@ -16,6 +16,7 @@ typedef struct {
 	uint64_t *failures;	  /* count here by reason what could not be filled */
 	uint8_t *const *columns;  /* of each table a flag for each column: set those that are filled */
 	uint8_t *filled;	  /* a flag for each row: set those for which they are */
+	uint64_t *namespaces;	  /* of each row: the inode of the network namespace that all its processes are in */
 } pm_fill;
 
 /* A file is not read for a row that is filled when all columns that it would set are filled. A cell that is left absent

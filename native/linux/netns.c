@@ -142,6 +142,18 @@ void pm_netns_find(pm_context *context, pm_entry *entry, int pid)
 	context->place = place;
 }
 
+int pm_netns_is_as_before(const pm_context *context, const pm_entry *entry, uint32_t row)
+{
+	const pm_entry_net *net = &entry->net;
+	uint64_t inode = net->inode ? net->inode : context->host_netns;
+
+	if (context->fill == NULL || !context->fill->filled[row] || net->pid == 0 || net->is_lost ||
+	    context->fill->namespaces[row] != inode)
+		return 0;
+	/* The process through which files are read may have left the group. */
+	return net->dir < 0 || pm_netns_inode(net->dir, "ns/net") == inode;
+}
+
 void pm_netns_look(pm_context *context, pm_entry *entry)
 {
 	uint32_t slot = pm_proclist_file(context);
@@ -314,7 +326,7 @@ static void collect(pm_context *context, pm_entry *entry, pm_table *const *table
 	for (uint32_t i = 0; i < plan->net_file_count; i++) {
 		const pm_file *file = &plan->net_files[i];
 
-		if (!pm_file_is_wanted(file, tables) || pm_fill_covers(context, file, tables, row))
+		if (!pm_file_is_wanted(file, tables) || pm_fill_covers(context, plan->file_count + i, row))
 			continue;
 		context->place = file->targets[0].table;
 		while (!collect_file(context, entry, file, tables, row))

@@ -18,6 +18,9 @@ int pm_netns_share(pm_context *context);
 /* The same for one container. */
 void pm_netns_share_one(pm_context *context, pm_entry *entry);
 
+/* Whether what is known of a container's namespace still holds, by what the filler says of row `row`. */
+int pm_netns_is_as_before(const pm_context *context, const pm_entry *entry, uint32_t row);
+
 /* Whether any table of namespaces is wanted. */
 int pm_netns_is_wanted(const pm_plan *plan, pm_table *const *tables);
 /* Read the files of the namespace, where the container is the one that reports it. */

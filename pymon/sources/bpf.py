@@ -20,7 +20,7 @@ from pymon._native import bpf as native
 from pymon._native.bpf import ffi, lib
 from pymon._native.table import Table
 from pymon.catalogue.cgroup_fields import NUMBERED, TABLES
-from pymon.sources.cgroup import Hierarchies, Layout
+from pymon.sources.cgroup import Hierarchies, Layout, procs_root
 
 Nature = Literal["counter", "gauge", "setting"]
 
@@ -52,13 +52,15 @@ class ColumnName(NamedTuple):
 class BpfColumn:
     """A column that a program knows.
 
-    nature: what may be expected of a value that is read twice. index: in the native table of columns.
+    nature: what may be expected of a value that is read twice. index: in the native table of columns. by_cpu: whether a
+    container has a row for each CPU.
     """
 
     name: ColumnName
     program: str
     nature: Nature
     index: int
+    by_cpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,8 @@ def all_columns() -> tuple[BpfColumn, ...]:
     while (row := lib.pm_bpf_columns[index]).table != ffi.NULL:
         name = ColumnName(_text(row.table), _text(row.key))
         program = _text(lib.pm_bpf_programs[row.program].name)
-        columns.append(BpfColumn(name, program, _NATURES[row.nature], index))
+        by_cpu = row.shape == lib.PM_BPF_OF_CPUS
+        columns.append(BpfColumn(name, program, _NATURES[row.nature], index, by_cpu))
         index += 1
     return tuple(columns)
 
@@ -292,6 +295,8 @@ def _unreadable(path: Path) -> str:
 
 
 def _root(column: BpfColumn, hierarchies: Hierarchies) -> Path | None:
+    if column.name.table == "process":
+        return procs_root(hierarchies)
     if _VERSION_OF[column.name.table] == 1:
         row = lib.pm_bpf_columns[column.index]
         return hierarchies.v1.get(_text(lib.pm_bpf_programs[row.program].controller))

@@ -194,7 +194,13 @@ def _compared(
         for row, group in enumerate(groups):
             if not filled[row]:
                 continue
-            if column.key:
+            if filler.columns[column].by_cpu:
+                cells_of = [
+                    _cells_of(table, row, column.key) for table in (before[number], tables[number], after[number])
+                ]
+                for cpu in set().union(*cells_of):
+                    rows[f"{group} {cpu.decode()}"] = Row(*(cells.get(cpu) for cells in cells_of))
+            elif column.key:
                 cells = (before[number], tables[number], after[number])
                 rows[group] = Row(*(table.get(row, column.key) for table in cells))
             else:  # the program says that there are no rows
@@ -207,6 +213,12 @@ def _new_tables(reader: Reader, groups: Sequence[str]) -> list[Table]:
     for table in tables:
         table.grow(len(groups))
     return tables
+
+
+def _cells_of(table: Table, parent: int, column: str) -> dict[bytes, Value]:
+    """Return the cells of a container by the labels of their rows."""
+    rows = (row for row in range(len(table)) if table.parent(row) == parent and table.labels(row))
+    return {table.labels(row): table.get(row, column) for row in rows}
 
 
 def _rows_of(table: Table, parent: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pymon._native.table import Table
 from pymon.sources.bpf import (
     BpfColumn,
     BpfFiller,
@@ -336,6 +338,33 @@ def test_a_column_that_is_switched_off(system):
     assert numbers_of(system) == {(4, 12, 13)}
     system.bpf.enable(ColumnName("memory.v2", "memory.current"), True)
     assert numbers_of(system) == {BPF}
+
+
+def filled_by_hand(
+    root: Path, hierarchies: Hierarchies, column: ColumnName, records: dict[str, dict[int, int]]
+) -> tuple[Table, bytes]:
+    """Fill the column's table for the group of each record, and return it with what says which groups were filled."""
+    walks = Walks(lambda _: {(root / name).stat().st_ino: values for name, values in records.items()})
+    _, library = probe(hierarchies, Path("/proc"), Path("/sys"))
+    filler = BpfFiller(library, hierarchies, [(column.table, (column.key,))], walks.pointer)
+    filler.enable(column, True)
+    table = Table(column.table, (column.key,))
+    filled = filler.fill([table], list(records))
+    filler.close()
+    return table, filled
+
+
+def test_rows_of_cpus_are_those_of_the_file(tmp_path):
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / name).mkdir()
+    times, cpus = 5, os.sysconf("SC_NPROCESSORS_CONF")  # of native/bpf/record.h
+    a = {times: cpus} | {times + 1 + cpu: 10 * cpu for cpu in range(cpus)}
+    records = {"a": a, "b": {times: ABSENT}, "c": {times: UNKNOWN}, "d": {times: 1, times + 1: 7}}
+    hierarchies = Hierarchies({"cpuacct": tmp_path}, None, frozenset())
+    table, filled = filled_by_hand(tmp_path, hierarchies, ColumnName("percpu.v1", "cpuacct.usage_percpu"), records)
+    assert list(filled) == [1, 1, 0, 1]
+    rows = [(table.parent(row), table.labels(row), table.get(row, "cpuacct.usage_percpu")) for row in range(len(table))]
+    assert rows == [(0, f'cpu="cpu{cpu:02}",'.encode(), 10 * cpu) for cpu in range(1, cpus)] + [(3, b'cpu="cpu00",', 7)]
 
 
 # --- the host ---

@@ -29,6 +29,7 @@ class _Plan(ctypes.Structure):
         ("root", ctypes.c_char_p),
         ("flush", ctypes.c_char_p),
         ("values", ctypes.c_uint32),
+        ("cpus", ctypes.c_uint32),
     )
 
 
@@ -84,7 +85,7 @@ class Walks:
         self.opened.append(capacity)
         number = len(self.opened)
         name = plan.contents.program.decode().removeprefix("walk_")
-        self.open[number] = (name, plan.contents.values, capacity)
+        self.open[number] = (name, plan.contents.values + plan.contents.cpus, capacity)
         return number
 
     def _run(self, number: int, found: ctypes._Pointer[_Records]) -> int:
@@ -129,6 +130,7 @@ def build_objects(directory: Path, **replaced: str) -> Path | None:
         ("cgroup", [], "cgroup"),
         ("cputime", [], "cputime"),
         ("cputime", ["-DPYMON_BEFORE_6_16"], "cputime_before_6_16"),
+        ("processes", [], "processes"),
     ):
         command = [*common, *flags, "-c", sources / f"{source}.bpf.c", "-o", objects / f"{name}.bpf.o"]
         subprocess.run(command, check=True)
