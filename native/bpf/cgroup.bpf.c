@@ -24,6 +24,25 @@ struct {
 		state_;                                                                                                \
 	})
 
+/* Structs of which several members are wanted are copied whole: a read costs more than what it copies. Where `object`
+ * has more than COPIED bytes the rest is left out, and with it members that are there: they are unknown. */
+enum { COPIED = 384 };
+
+#define COPY(copy, object)                                                                                             \
+	bpf_probe_read_kernel(copy, bpf_core_field_size(object) < COPIED ? bpf_core_field_size(object) : COPIED,       \
+			      __builtin_preserve_access_index(&(object)))
+
+/* The member of a struct of this type that was copied; PM_BPF_UNKNOWN as MEMBER says it. */
+#define COPIED_MEMBER(copy, type, member)                                                                              \
+	({                                                                                                             \
+		__u64 value_ = PM_BPF_UNKNOWN;                                                                         \
+		type *at_ = NULL;                                                                                      \
+		if (bpf_core_field_exists(at_->member) && bpf_core_field_offset(at_->member) <= COPIED - 8)            \
+			value_ = (__u64) *                                                                             \
+				 (typeof(at_->member) *)((char *)(copy) + bpf_core_field_offset(at_->member));         \
+		value_;                                                                                                \
+	})
+
 static __always_inline void set_all(pm_bpf_record *record, int count, __u64 value)
 {
 	for (int i = 0; i < count; i++)
@@ -99,6 +118,7 @@ enum { ITEMS = 128 };
 
 typedef struct {
 	long state[ITEMS], events[ITEMS], events_local[ITEMS];
+	char counter[COPIED];
 } copied_stats;
 
 struct {
@@ -188,15 +208,14 @@ static __always_inline int event_place(int item, int has_v1, int later)
 static __always_inline void look_at_vmstats(struct mem_cgroup *memcg, vmstats *stats)
 {
 	struct memcg_vmstats *at = NULL;
-	__u32 states, events, first = 0;
+	__u32 states, events;
 
 	if (!bpf_core_field_exists(memcg->vmstats) || !bpf_core_field_exists(at->state) ||
 	    !bpf_core_field_exists(at->events))
 		return;
 	states = bpf_core_field_size(at->state) / 8u;
 	events = bpf_core_field_size(at->events) / 8u;
-	stats->copy = bpf_map_lookup_elem(&copies, &first);
-	if (stats->copy == NULL || states > ITEMS || events > ITEMS)
+	if (states > ITEMS || events > ITEMS)
 		return;
 	READ(at, __builtin_preserve_access_index(&memcg->vmstats));
 	bpf_probe_read_kernel(stats->copy->state, 8 * states, __builtin_preserve_access_index(&at->state));
@@ -213,20 +232,29 @@ static __always_inline void look_at_vmstats(struct mem_cgroup *memcg, vmstats *s
 	stats->events_ok = stats->later || events == event_items(stats->has_v1, 0);
 }
 
+#define OF_COUNTER(member) COPIED_MEMBER(stats.copy->counter, struct page_counter, member)
+
 SEC("iter/cgroup")
 int walk_memory(struct bpf_iter__cgroup *ctx)
 {
 	struct mem_cgroup *memcg;
 	vmstats stats = {0};
+	__u32 first = 0;
 
 	BEGIN_WITH(memcg, ctx, memory_cgrp_id, PM_MEMORY_VALUES);
-	values[PM_MEMORY_USAGE] = bytes_of(MEMBER(memcg, memory.usage.counter));
-	values[PM_MEMORY_PEAK] = bytes_of(MEMBER(memcg, memory.watermark));
-	values[PM_MEMORY_MAX] = limit_of(MEMBER(memcg, memory.max));
-	values[PM_MEMORY_MIN] = limit_of(MEMBER(memcg, memory.min));
-	values[PM_MEMORY_LOW] = limit_of(MEMBER(memcg, memory.low));
-	values[PM_MEMORY_HIGH] = limit_of(MEMBER(memcg, memory.high));
-	values[PM_MEMORY_FAILCNT] = MEMBER(memcg, memory.failcnt);
+	stats.copy = bpf_map_lookup_elem(&copies, &first);
+	if (stats.copy == NULL) {
+		set_all(record, PM_MEMORY_VALUES, PM_BPF_UNKNOWN);
+		return 0;
+	}
+	COPY(stats.copy->counter, memcg->memory);
+	values[PM_MEMORY_USAGE] = bytes_of(OF_COUNTER(usage.counter));
+	values[PM_MEMORY_PEAK] = bytes_of(OF_COUNTER(watermark));
+	values[PM_MEMORY_MAX] = limit_of(OF_COUNTER(max));
+	values[PM_MEMORY_MIN] = limit_of(OF_COUNTER(min));
+	values[PM_MEMORY_LOW] = limit_of(OF_COUNTER(low));
+	values[PM_MEMORY_HIGH] = limit_of(OF_COUNTER(high));
+	values[PM_MEMORY_FAILCNT] = OF_COUNTER(failcnt);
 	values[PM_MEMORY_SWAP_USAGE] = bytes_of(MEMBER(memcg, swap.usage.counter));
 	values[PM_MEMORY_SWAP_MAX] = limit_of(MEMBER(memcg, swap.max));
 	values[PM_MEMORY_MEMSW_MAX] = limit_of(MEMBER(memcg, memsw.max));
@@ -263,29 +291,39 @@ int walk_memory(struct bpf_iter__cgroup *ctx)
 	return 0;
 }
 
-#define MEMORY_EVENT(memcg, array, name)                                                                               \
-	({                                                                                                             \
-		__u64 number_ = PM_BPF_UNKNOWN;                                                                        \
-		if (bpf_core_field_exists((memcg)->array) &&                                                           \
-		    bpf_core_enum_value_exists(enum memcg_memory_event, name))                                         \
-			READ(number_, (char *)__builtin_preserve_access_index(&(memcg)->array) +                       \
-					      8 * bpf_core_enum_value(enum memcg_memory_event, name));                 \
-		number_;                                                                                               \
-	})
+enum { EVENTS = 16 };
+
+#define MEMORY_EVENT(numbers, name)                                                                                    \
+	(bpf_core_enum_value_exists(enum memcg_memory_event, name)                                                     \
+		 ? (numbers)[bpf_core_enum_value(enum memcg_memory_event, name) & (EVENTS - 1)]                        \
+		 : PM_BPF_UNKNOWN)
+
+/* Copy an array of the kernel's numbers; all are unknown where there is none, or it is longer. */
+#define COPY_EVENTS(numbers, array)                                                                                    \
+	do {                                                                                                           \
+		for (int i_ = 0; i_ < EVENTS; i_++)                                                                    \
+			(numbers)[i_] = PM_BPF_UNKNOWN;                                                                \
+		if (bpf_core_field_exists(array) && bpf_core_field_size(array) <= sizeof(numbers))                     \
+			bpf_probe_read_kernel(numbers, bpf_core_field_size(array),                                     \
+					      __builtin_preserve_access_index(&(array)));                              \
+	} while (0)
 
 SEC("iter/cgroup")
 int walk_events(struct bpf_iter__cgroup *ctx)
 {
+	__u64 numbers[EVENTS];
 	struct mem_cgroup *memcg;
 
 	BEGIN_WITH(memcg, ctx, memory_cgrp_id, PM_EVENTS_VALUES);
-	values[PM_EVENTS_HIGH] = MEMORY_EVENT(memcg, memory_events, MEMCG_HIGH);
-	values[PM_EVENTS_MAX] = MEMORY_EVENT(memcg, memory_events, MEMCG_MAX);
-	values[PM_EVENTS_LOW] = MEMORY_EVENT(memcg, memory_events, MEMCG_LOW);
-	values[PM_EVENTS_OOM] = MEMORY_EVENT(memcg, memory_events, MEMCG_OOM);
-	values[PM_EVENTS_OOM_GROUP_KILL] = MEMORY_EVENT(memcg, memory_events, MEMCG_OOM_GROUP_KILL);
-	values[PM_EVENTS_OOM_KILL] = MEMORY_EVENT(memcg, memory_events, MEMCG_OOM_KILL);
-	values[PM_EVENTS_LOCAL_OOM_KILL] = MEMORY_EVENT(memcg, memory_events_local, MEMCG_OOM_KILL);
+	COPY_EVENTS(numbers, memcg->memory_events);
+	values[PM_EVENTS_HIGH] = MEMORY_EVENT(numbers, MEMCG_HIGH);
+	values[PM_EVENTS_MAX] = MEMORY_EVENT(numbers, MEMCG_MAX);
+	values[PM_EVENTS_LOW] = MEMORY_EVENT(numbers, MEMCG_LOW);
+	values[PM_EVENTS_OOM] = MEMORY_EVENT(numbers, MEMCG_OOM);
+	values[PM_EVENTS_OOM_GROUP_KILL] = MEMORY_EVENT(numbers, MEMCG_OOM_GROUP_KILL);
+	values[PM_EVENTS_OOM_KILL] = MEMORY_EVENT(numbers, MEMCG_OOM_KILL);
+	COPY_EVENTS(numbers, memcg->memory_events_local);
+	values[PM_EVENTS_LOCAL_OOM_KILL] = MEMORY_EVENT(numbers, MEMCG_OOM_KILL);
 	values[PM_EVENTS_FAILCNT] = MEMBER(memcg, memory.failcnt);
 	return 0;
 }
@@ -297,23 +335,27 @@ static __always_inline __u64 us_of(__u64 ns)
 	return ns == PM_BPF_UNKNOWN ? ns : ns / 1000;
 }
 
+#define OF_BANDWIDTH(member) COPIED_MEMBER(bandwidth, struct cfs_bandwidth, member)
+
 SEC("iter/cgroup")
 int walk_cpu(struct bpf_iter__cgroup *ctx)
 {
 	enum { SCALE = 1024, WEIGHT_DEFAULT = 100, WEIGHT_MAX = 10000, SHIFT = 10 };
 	struct task_group *group;
-	__u64 shares;
+	__u64 shares, bandwidth[COPIED / 8];
 
 	BEGIN_WITH(group, ctx, cpu_cgrp_id, PM_CPU_VALUES);
-	values[PM_CPU_NR_PERIODS] = MEMBER(group, cfs_bandwidth.nr_periods);
-	values[PM_CPU_NR_THROTTLED] = MEMBER(group, cfs_bandwidth.nr_throttled);
-	values[PM_CPU_THROTTLED_NS] = MEMBER(group, cfs_bandwidth.throttled_time);
+	if (bpf_core_field_exists(group->cfs_bandwidth))
+		COPY(bandwidth, group->cfs_bandwidth);
+	values[PM_CPU_NR_PERIODS] = OF_BANDWIDTH(nr_periods);
+	values[PM_CPU_NR_THROTTLED] = OF_BANDWIDTH(nr_throttled);
+	values[PM_CPU_THROTTLED_NS] = OF_BANDWIDTH(throttled_time);
 	values[PM_CPU_THROTTLED_US] = us_of(values[PM_CPU_THROTTLED_NS]);
-	values[PM_CPU_NR_BURSTS] = MEMBER(group, cfs_bandwidth.nr_burst);
-	values[PM_CPU_BURST_US] = us_of(MEMBER(group, cfs_bandwidth.burst_time));
-	values[PM_CPU_QUOTA_US] = MEMBER(group, cfs_bandwidth.quota);
+	values[PM_CPU_NR_BURSTS] = OF_BANDWIDTH(nr_burst);
+	values[PM_CPU_BURST_US] = us_of(OF_BANDWIDTH(burst_time));
+	values[PM_CPU_QUOTA_US] = OF_BANDWIDTH(quota);
 	values[PM_CPU_QUOTA_US] = values[PM_CPU_QUOTA_US] == ~0ull ? PM_BPF_ABSENT : us_of(values[PM_CPU_QUOTA_US]);
-	values[PM_CPU_PERIOD_US] = us_of(MEMBER(group, cfs_bandwidth.period));
+	values[PM_CPU_PERIOD_US] = us_of(OF_BANDWIDTH(period));
 	shares = MEMBER(group, shares);
 	if (shares != PM_BPF_UNKNOWN) {
 		/* kernel/sched/sched.h: scale_load_down, sched_weight_to_cgroup */
