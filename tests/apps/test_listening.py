@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pymon.apps.fetcher import listening, may_ask
-from pymon.cli import main
 
 
 def test_the_socket_is_for_the_owner_and_the_group_alone_and_goes_at_the_end(tmp_path: Path) -> None:
@@ -38,7 +39,8 @@ def test_one_that_was_left_is_replaced_and_nothing_else_is(tmp_path: Path) -> No
 
 @pytest.mark.root
 @pytest.mark.parametrize("name", ["missing/socket", "x" * 200])
-def test_a_place_that_cannot_be_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    assert main(["app-fetcher", f"--socket={tmp_path / name}"]) == 1
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"pymon: {tmp_path / name}: ")
+def test_a_place_that_cannot_be_is_one_line(tmp_path: Path, name: str) -> None:
+    command = [sys.executable, "-m", "pymon", "app-fetcher", f"--socket={tmp_path / name}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"pymon: {tmp_path / name}: ")

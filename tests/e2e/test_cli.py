@@ -105,8 +105,8 @@ def test_collect_narrowed() -> None:
     done = pymon("collect", "--collector.disable-defaults", "--collector.loadavg")
     names = {name for name, _ in parse(done.stdout.encode()) if name.startswith("node_")}
     assert names == {
-        "node_load1", "node_load5", "node_load15", "node_scrape_collector_duration_seconds",
-        "node_scrape_collector_success",
+        "node_exporter_build_info", "node_load1", "node_load5", "node_load15",
+        "node_scrape_collector_duration_seconds", "node_scrape_collector_success",
     }  # fmt: skip
 
 

@@ -76,8 +76,10 @@ def test_what_other_processes_counted_is_added(form, parse):
     assert samples["x_waiting",] == 2
 
 
-@pytest.mark.parametrize(("openmetrics", "latest"), [(False, text_latest), (True, openmetrics_latest)])
-def test_the_text_is_that_of_prometheus_client(openmetrics, latest):
+@pytest.mark.parametrize(
+    ("form", "latest"), [(Format.TEXT_0_0_4, text_latest), (Format.OPENMETRICS_1_0_0, openmetrics_latest)]
+)
+def test_the_text_is_that_of_prometheus_client(form, latest):
     metrics = filled()
     odd = 'a\\b"c\nd é'
     numbers = {(odd, 2): 1e6, ("", 1): 1234567.0, ("b", 0): 0.1, ("c", 3): float("nan"), ("d", 4): float("-inf")}
@@ -87,7 +89,7 @@ def test_the_text_is_that_of_prometheus_client(openmetrics, latest):
     for _ in range(2):
         ours, theirs = (
             [line for line in text.decode().split("\n") if not line.startswith("process_")]
-            for text in (metrics.render(openmetrics=openmetrics), latest(metrics.registry))
+            for text in (metrics.render(form) + form.end, latest(metrics.registry))
         )
         assert ours == theirs
         numbers.pop(("b", 0), None)
