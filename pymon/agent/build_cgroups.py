@@ -140,7 +140,7 @@ def build_cgroups(options: AgentOptions, metrics: Sequence[Metric], *, serving: 
         ),
         samplers=samplers,
         descriptors=lambda: source.own_descriptors,
-        net_processes=NetProcesses(options.procfs, root) if (root := procs_root(source.hierarchies)) else None,
+        net_processes=NetProcesses(options.procfs, listed) if (listed := procs_root(source.hierarchies)) else None,
     )
 
 

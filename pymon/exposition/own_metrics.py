@@ -227,7 +227,7 @@ class OwnMetrics:
             body = b"".join(
                 family.write(openmetrics=form.openmetrics)
                 if isinstance(family, _Plain)
-                else latest(family).removesuffix(form.end)  # type: ignore[arg-type]  # has collect
+                else latest(family).removesuffix(form.end)
                 for family in self._families
             )
         else:
