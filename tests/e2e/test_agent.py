@@ -86,7 +86,9 @@ def test_prometheus_takes_everything(prometheus: Prometheus, agent: Agent, group
     assert {name for name, _ in scrape.series} <= names
     assert prometheus.query('up{job="narrowed"} == 1')
     narrowed = {sample.labels["__name__"] for sample in prometheus.query('{job="narrowed",__name__=~"node_.*"}')}
-    of_scrape = {"node_scrape_collector_duration_seconds", "node_scrape_collector_success"}
+    of_scrape = {
+        "node_exporter_build_info", "node_scrape_collector_duration_seconds", "node_scrape_collector_success",
+    }  # fmt: skip
     assert narrowed - of_scrape == {"node_load1", "node_load5", "node_load15"}
     assert narrowed >= of_scrape
     assert prometheus.warnings() == []

@@ -231,7 +231,7 @@ def test_doctor_says_whether_it_can_run_and_why_not(world: World, agent: Agent) 
     def said(*flags: str, without: str = "") -> str:
         bounded = ("setpriv", f"--bounding-set={without}") if without else ()
         out = run(*bounded, sys.executable, "-m", "pymon", "doctor", *flags).stdout.decode()
-        (text,) = [line[22:] for line in out.splitlines() if line.startswith("container_latency ")]
+        (text,) = [line.split(maxsplit=1)[1] for line in out.splitlines() if line.startswith("container_latency ")]
         return text
 
     assert said() == f"can run; off; {ON} switches it on"

@@ -189,6 +189,7 @@ async def test_gigabytes_from_an_agent_leave_memory_as_it_was(tmp_path):
         other.inventory = whole
         with process(site) as proxy:
             await until(lambda: node.waits)
+            await until(lambda: "inventory not read" in proxy.log)
             assert (await proxy.ask("/v1/account/metrics", alice)).body.count(b"_success{") == len(uuids)
             before = proxy.rss_bytes()
             node.scrape = sends_for_ever(OK + b"Content-Length: %d\r\n\r\n" % HUGE_BYTES, b"x" * 65536)
