@@ -59,7 +59,7 @@ class Daemon:
         return identifier
 
     def end(self, identifier: str) -> None:
-        """End a container."""
+        """Answer from now on that a container has ended, and remove its control groups."""
         self._answer(identifier, Running=False, StartedAt=_now(), FinishedAt=_now(), ExitCode=3)
         for top in self.tops:
             (top / f"docker-{identifier}.scope").rmdir()

@@ -28,7 +28,7 @@ FIELDS = {
 """Name and help of the metric of each file of mon_data."""
 
 COLUMNS = tuple(f"{field}:{node}" for field in FIELDS for node in range(NODES))
-"""In bytes."""
+"""A column for each file of each cache, in bytes."""
 
 METRICS = tuple(
     Metric(

@@ -147,7 +147,7 @@ class Asked(Protocol):
         ...
 
     def close(self) -> None:
-        """End it."""
+        """End the connection. It must not be used again."""
         ...
 
 

@@ -113,7 +113,7 @@ class Client:
         return left > 0
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection and all calls over it. It must not be used again."""
         self._socket.close()
 
     def call(self, method: str, request: bytes, limit: int) -> Call:

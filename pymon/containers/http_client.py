@@ -35,7 +35,7 @@ class HttpClient:
         return self._kept and not self._poll.poll(0)
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection. It must not be used again."""
         self._socket.close()
 
     def get(self, target: str, limit: int, seconds: float) -> bytes:

@@ -76,7 +76,7 @@ class Bus:
         return False
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection to the bus. It must not be used again."""
         self._socket.close()
 
     def call(self, service: str, path: str, interface: str, method: str, *arguments: str) -> tuple[Any, ...]:

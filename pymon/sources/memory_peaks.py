@@ -47,7 +47,7 @@ class MemoryPeaks:
         return [None if descriptor is None else self._take(descriptor) for descriptor in self._descriptors]
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files of the group. `take` must not be called again."""
         for descriptor in self._descriptors:
             if descriptor is not None:
                 os.close(descriptor)

@@ -123,7 +123,7 @@ def test_the_start_of_one_that_is_known_to_run_is_no_news(podman: EngineDouble, 
 
 
 def test_many_that_come_together_are_all_described(podman: EngineDouble, tmp_path: Path) -> None:
-    """Over one connection."""
+    """All of them are asked about over one connection."""
     ids = [f"{number:064x}" for number in range(200)]
 
     async def main() -> None:

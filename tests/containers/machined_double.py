@@ -67,7 +67,7 @@ class MachinedDouble:
         self._bus.send(new_signal(MANAGER, signal, "so", (name, f"{MANAGER.object_path}/machine/x")))
 
     def close(self) -> None:
-        """Leave the bus."""
+        """Leave the bus, and wait for at most 60 s until the thread has ended."""
         self._end.set()
         self._thread.join(60)
         self._bus.close()
