@@ -1,7 +1,8 @@
 """The highest memory and swap use of control groups since a moment, from memory.peak and memory.swap.peak (version 2).
 
 Since Linux 6.12 a write to an open descriptor of these files begins a watermark of its own, which this descriptor reads
-from then on (Documentation/admin-guide/cgroup-v2.rst). Other readers of the files are not affected.
+from then on (Documentation/admin-guide/cgroup-v2.rst). Who reads the files without writing is not affected. Who writes
+too loses what was between his last write and this one (peak_write() in mm/memcontrol.c).
 """
 
 from __future__ import annotations
@@ -71,10 +72,7 @@ class MemoryPeaks:
                 raise SourceError("enoent", f"{path}: not there") from None
             return None
         except OSError as error:
-            # Before 6.12 the files are for reading only, which the kernel says with either error.
-            if isinstance(error, PermissionError) or error.errno == errno.EINVAL:
-                raise SourceError("eopnotsupp", f"{path}: expected Linux 6.12, where a peak can be reset") from None
-            raise SourceError.from_os_error(path, error) from None
+            raise _refusal(path, error) from None
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, descriptor)
             if os.fstat(descriptor).st_size:  # a copy of a kernel's file, which a write would change
@@ -82,6 +80,13 @@ class MemoryPeaks:
             try:
                 os.pwrite(descriptor, b"reset\n", 0)
             except OSError as error:
-                raise SourceError.from_os_error(path, error) from None
+                raise _refusal(path, error) from None
             undo.pop_all()
         return descriptor
+
+
+def _refusal(path: Path, error: OSError) -> SourceError:
+    # Before 6.12 the files are for reading only. Root may open them for writing nevertheless, and then cannot write.
+    if isinstance(error, PermissionError) or error.errno == errno.EINVAL:
+        return SourceError("eopnotsupp", f"{path}: expected Linux 6.12, where a peak can be reset")
+    return SourceError.from_os_error(path, error)
