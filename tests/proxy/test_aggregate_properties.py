@@ -121,11 +121,11 @@ def test_what_agents_write_is_merged_sample_by_sample(written_families):
 
 
 def added_up(values):
-    """Exactly, as a float."""
+    """Exactly, as a float. What is too small for a double counts as 0, as it does in Prometheus."""
     found = [float(value) for value in values]
     if not all(map(math.isfinite, found)):
         return sum(value for value in found if not math.isfinite(value))
-    total = sum((Fraction(value) for value in values), Fraction(0))
+    total = sum((Fraction(value) for value in values if float(value)), Fraction(0))
     try:
         return float(total)
     except OverflowError:
