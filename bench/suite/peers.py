@@ -219,7 +219,7 @@ class Running:
             return bytes(client.get(self._path))
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection that is kept for scrapes."""
         if self._client is not None:
             self._client.close()
             self._client = None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from pymon.agent.sampler import INTERVAL_SECONDS, Sampler
+from pymon.agent.sampler import ListedSampler
 from pymon.catalogue.peaks import MEMORY_COLUMNS, MEMORY_TABLE, WINDOWS_SECONDS
 from pymon.sources.errors import NOT_OFFERED, SourceError
 from pymon.sources.memory_peaks import FILES, MemoryPeaks
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from pymon._native.table import Table
     from pymon.agent.disk import Listed
-    from pymon.agent.sampler import Read
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +33,7 @@ class _Watched(NamedTuple):
     taken: deque[tuple[int, list[int | None]]]
 
 
-class MemoryPeakSampler(Sampler):
+class MemoryPeakSampler(ListedSampler):
     """Reads and resets the watermarks of each container every second. Containers beyond `most` have no numbers."""
 
     def __init__(
@@ -48,29 +46,13 @@ class MemoryPeakSampler(Sampler):
         watch: Callable[[Path], MemoryPeaks] = MemoryPeaks,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """root: of the version 2 hierarchy. containers: returns those that are there; called on the loop.
-
-        most: how many containers are watched, with two descriptors each.
-        """
-        super().__init__(MEMORY_TABLE, MEMORY_COLUMNS, rows, clock_ns=clock_ns)
+        """root: of the version 2 hierarchy. most: how many containers are watched, with two descriptors each."""
+        super().__init__(MEMORY_TABLE, MEMORY_COLUMNS, containers, rows, clock_ns=clock_ns)
         self._root = root
-        self._containers = containers
         self._most = most
         self._watch = watch
-        self._listed: list[Listed] = []
         self._watched: dict[int, _Watched] = {}
         self._refused: dict[tuple[str, float], tuple[int, str]] = {}
-        self._failures: Counter[str] = Counter()
-
-    @property
-    def tables(self) -> frozenset[str]:
-        """Nothing that readers read is needed for a sample."""
-        return frozenset()
-
-    @property
-    def failures(self) -> Mapping[str, int]:
-        """Why containers have no numbers in the last sample."""
-        return self._failures
 
     def _note(self, tables: Mapping[str, Table], rows: int, now_ns: int) -> None:  # noqa: ARG002
         failures: Counter[str] = Counter()
@@ -114,18 +96,9 @@ class MemoryPeakSampler(Sampler):
             if row < rows:
                 table.fill(row, _highest(watched.taken, now_ns))
 
-    async def run(self, read: Read) -> None:  # noqa: ARG002 - nothing is read from the readers
-        """Take samples until cancelled."""
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                begun = loop.time()
-                self._listed = self._containers()
-                await asyncio.to_thread(self.take, {})
-                await asyncio.sleep(max(0.1, begun + INTERVAL_SECONDS - loop.time()))
-        finally:
-            for row in list(self._watched):
-                self._forget(row)
+    def _close(self) -> None:
+        for row in list(self._watched):
+            self._forget(row)
 
 
 def _highest(taken: deque[tuple[int, list[int | None]]], now_ns: int) -> list[int | None]:

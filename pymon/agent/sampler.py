@@ -7,12 +7,15 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pymon._native.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from pymon.agent.disk import Listed
 
     Read = Callable[[frozenset[str], Callable[[Mapping[str, Table]], None], float], Awaitable[None]]
 
@@ -136,3 +139,71 @@ class Sampler(ABC):
             except Exception as error:  # noqa: BLE001  # the next sample may succeed
                 _log.debug("no sample: %r", error)
             await asyncio.sleep(max(0.1, begun + INTERVAL_SECONDS - loop.time()))
+
+
+class ListedSampler(Sampler):
+    """A sampler that reads files of the containers by itself, and nothing of the readers."""
+
+    def __init__(
+        self,
+        name: str,
+        columns: Sequence[str],
+        containers: Callable[[], list[Listed]],
+        rows: Callable[[], int],
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """containers: returns those that are there; called on the loop."""
+        super().__init__(name, columns, rows, clock_ns=clock_ns)
+        self._containers = containers
+        self._listed: list[Listed] = []
+        self._failures: Counter[str] = Counter()
+        self._in_use = threading.Lock()
+        self._has_ended = False
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """Nothing that readers read is needed for a sample."""
+        return frozenset()
+
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """Why containers have no numbers in the last sample, counted by reason."""
+        return self._failures
+
+    def take(self, tables: Mapping[str, Table]) -> None:
+        """Take a sample. Runs on a worker thread."""
+        with self._in_use:
+            if not self._has_ended:
+                super().take(tables)
+        if self._has_ended:
+            self._end()
+
+    async def run(self, read: Read) -> None:  # noqa: ARG002 - nothing is read from the readers
+        """Take samples until cancelled, then close what is open."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                begun = loop.time()
+                self._listed = self._containers()
+                try:
+                    await asyncio.to_thread(self.take, {})
+                except Exception as error:  # noqa: BLE001  # the next sample may succeed
+                    _log.debug("no sample: %r", error)
+                await asyncio.sleep(max(0.1, begun + INTERVAL_SECONDS - loop.time()))
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Close the files: here, or on the thread after the sample that it takes. A number of a descriptor that is
+        closed under it may be that of another file by then.
+        """
+        self._has_ended = True
+        if self._in_use.acquire(blocking=False):
+            try:
+                self._close()
+            finally:
+                self._in_use.release()
+
+    def _close(self) -> None:
+        """Close what is kept open between samples. May be called again."""

@@ -58,7 +58,7 @@ class PeerClients:
             client.upstream.use(context)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close the connections to all proxies. Requests in progress fail."""
         for client in self._clients.values():
             client.upstream.close()
         self._clients.clear()

@@ -64,7 +64,7 @@ class SystemBus:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection to the bus. It must not be used again."""
         self._socket.close()
 
     def call(self, service: str, calls: Sequence[Call]) -> list[Answer]:

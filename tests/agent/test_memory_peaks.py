@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,9 +23,13 @@ class Watch:
     uses: dict[str, list[int | None]]
     errors: dict[str, str]
     open: list[str]
+    taking: threading.Event
+    may_take: threading.Event
 
     def __init__(self) -> None:
         self.uses, self.errors, self.open = {}, {}, []
+        self.taking, self.may_take = threading.Event(), threading.Event()
+        self.may_take.set()
 
     def __call__(self, group: Path) -> MemoryPeaks:
         if group.name in self.errors:
@@ -35,6 +42,9 @@ class Watch:
                 self._descriptors = []
 
             def take(self) -> list[int | None]:
+                watch.taking.set()
+                assert watch.may_take.wait(60)
+                assert group.name in watch.open, "closed under a reader"
                 if group.name not in watch.uses:
                     raise SourceError("enodev", group.name)
                 return watch.uses[group.name]
@@ -140,6 +150,33 @@ def test_no_more_descriptors_than_may_be() -> None:
         last = rig.sample()
     assert (last[0]["memory:15"], last[1]["memory:15"]) == (100, None)
     assert rig.sampler.failures == {"enospc": 1}
+
+
+@pytest.mark.parametrize("is_taking", [False, True])
+async def test_at_the_end_files_are_closed_when_no_sample_uses_them(rig: Rig, is_taking: bool) -> None:
+    async def read(*_: object) -> None:
+        raise AssertionError("nothing is read of the readers")
+
+    async def until(is_so: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not is_so():  # noqa: ASYNC110  # it is another thread's
+                await asyncio.sleep(0.01)
+
+    rig.listed = [(1, "/a/web", 1.0)]
+    rig.watch.uses["web"] = [100, None]
+    rig.sample()
+    if is_taking:
+        rig.watch.may_take.clear()
+    running = asyncio.create_task(rig.sampler.run(read))
+    await until(rig.watch.taking.is_set)
+    if not is_taking:
+        await until(lambda: not rig.sampler._in_use.locked())
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert rig.watch.open == (["web"] if is_taking else [])
+    rig.watch.may_take.set()
+    await until(lambda: rig.watch.open == [])
 
 
 def test_a_copy_of_a_kernels_file_is_not_written_to(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ class Containerd:
         self.ctr("-n", "k8s.io", "images", "import", "--snapshotter=native", str(archive))
 
     def start(self) -> None:
-        """Start the daemon."""
+        """Start the daemon, and wait until it answers."""
         with (self.root / "log/daemon").open("ab") as log:
             argv = ["containerd", "--config", str(self.root / "config.toml")]
             self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
